@@ -1,0 +1,147 @@
+"""The events of a run: one JSON object a line, one append-only file per writer, merged on read."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from xgen.runs.rundir import RunDir
+
+EventName = Literal[
+    "submitted",
+    "queued",
+    "started",
+    "container_ready",
+    "restore_begin",
+    "restore_end",
+    "first_step",
+    "progress",
+    "checkpoint_begin",
+    "checkpoint_durable",
+    "checkpoint_failed",
+    "checkpoint_rejected",
+    "signal",
+    "stopping",
+    "exited",
+    "requeued",
+    "cancelled",
+    "failed",
+    "finished",
+]
+
+
+class Event(BaseModel):
+    """One fact about a run. Unknown keys are kept out, so that old readers survive new writers."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    time: float  # seconds since the epoch
+    run: str
+    attempt: int  # 0 before the first attempt
+    job_id: str
+    event: EventName
+    writer: str
+    step: int | None = None
+    reason: str | None = None
+    signal: str | None = None
+    seconds: float | None = None
+    tokens: int | None = None
+    nodes: str | None = None
+    exit_code: int | None = None
+    data_wait: float | None = None  # seconds since the attempt's first step
+    checkpoint: str | None = None
+
+    def to_line(self) -> str:
+        return self.model_dump_json(exclude_none=True) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Self | None:
+        """None for what is no event: a line torn by a crash, or an event name of a newer version."""
+        try:
+            return cls.model_validate_json(line)
+        except ValidationError:
+            return None
+
+
+class EventListener(Protocol):
+    """Something that is told of every event that a writer writes."""
+
+    def add(self, event: Event) -> None: ...
+
+
+class EventWriter:
+    """Appends events of one writer. A line goes out in one O_APPEND write, so lines never interleave."""
+
+    def __init__(self, run: RunDir, writer: str, attempt: int, job_id: str) -> None:
+        self._run, self._writer, self._attempt, self._job_id = run, writer, attempt, job_id
+        self._path = run.events_dir / f"{writer}.jsonl"
+        self._listeners: list[EventListener] = []
+
+    def subscribe(self, listener: EventListener) -> None:
+        """Feed every event written from now on to `listener` too (the live exporter's ledger)."""
+        self._listeners.append(listener)
+
+    def write(
+        self,
+        event: EventName,
+        *,
+        step: int | None = None,
+        reason: str | None = None,
+        signal: str | None = None,
+        seconds: float | None = None,
+        tokens: int | None = None,
+        nodes: str | None = None,
+        exit_code: int | None = None,
+        data_wait: float | None = None,
+        checkpoint: str | None = None,
+        durable: bool = False,
+    ) -> Event:
+        """Append one event; `durable` waits until the disk has it.
+
+        Raises OSError when the disk is full: the caller decides whether that ends the work.
+        """
+        record = Event(
+            time=time.time(),
+            run=self._run.name,
+            attempt=self._attempt,
+            job_id=self._job_id,
+            event=event,
+            writer=self._writer,
+            step=step,
+            reason=reason,
+            signal=signal,
+            seconds=seconds,
+            tokens=tokens,
+            nodes=nodes,
+            exit_code=exit_code,
+            data_wait=data_wait,
+            checkpoint=checkpoint,
+        )
+        fd = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o664)
+        try:
+            os.write(fd, record.to_line().encode())
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        for listener in self._listeners:
+            listener.add(record)
+        return record
+
+
+def read_events(run: RunDir) -> list[Event]:
+    """All events of a run, merged by time; writers' clocks are trusted as SLURM itself trusts them."""
+    events: list[Event] = []
+    for path in sorted(run.events_dir.glob("*.jsonl")):
+        events.extend(_read_file(path))
+    return sorted(events, key=lambda e: e.time)
+
+
+def _read_file(path: Path) -> list[Event]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    parsed = (Event.from_line(line) for line in lines if line.strip())
+    return [event for event in parsed if event is not None]

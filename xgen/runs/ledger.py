@@ -1,0 +1,178 @@
+"""Where the time of a run went: one state machine over its events, used by CLI, exporter and reports alike.
+
+Exactly one phase holds at any moment, so the phases sum to wall time since submission. Effective training
+time ratio (ETTR) as in arXiv 2410.21680: productive time over wall time of the whole run, queueing included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from xgen.runs.events import Event
+
+Phase = Literal["queued", "start", "restore", "train", "data_wait", "replay", "checkpoint", "stop"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+RestartReason = Literal["preempted", "time_limit", "crashed", "lost", "other"]
+RESTART_REASONS: tuple[RestartReason, ...] = get_args(RestartReason)
+
+
+@dataclass
+class Attempt:
+    """What the events say of one attempt. Times are seconds since the epoch, 0 when it did not happen."""
+
+    number: int
+    job_id: str
+    nodes: str = ""
+    started: float = 0.0
+    first_step_time: float = 0.0
+    ended: float = 0.0
+    resumed_step: int = 0  # step of the checkpoint it began from, 0 for a fresh start
+    last_step: int = 0
+    durable_step: int = 0
+    end: str = ""  # why it ended, '' while it runs
+    phases: dict[Phase, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+
+
+class Ledger:
+    """Replays events in order of time; the same events always give the same totals."""
+
+    def __init__(self) -> None:
+        self.phase: Phase | None = None  # None before submission and after the end
+        self.began = 0.0
+        self.attempts: list[Attempt] = []
+        self.restarts: dict[RestartReason, int] = dict.fromkeys(RESTART_REASONS, 0)
+        self.highest_step = 0
+        self.durable_step = 0
+        self.durable_time = 0.0
+        self._booked: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
+        self._until = 0.0  # time up to which everything is booked
+        self._replay_until = 0  # steps up to this one were trained before
+        self._data_wait = 0.0  # of the current attempt, as far as booked
+        self._before_checkpoint: Phase = "train"
+        self._exited = True
+        self._restart_reason: RestartReason = "lost"
+
+    def add(self, event: Event) -> None:
+        """Take one event; events must come ordered by time, as `read_events` returns them."""
+        if not self.began:
+            self.began = self._until = event.time
+        if event.event == "started":
+            self._start_attempt(event)
+            return
+        self._book(event.time)
+        attempt = self.attempts[-1] if self.attempts else None
+        if event.step is not None and event.event in ("first_step", "progress", "checkpoint_durable"):
+            self.highest_step = max(self.highest_step, event.step)
+            if attempt:
+                attempt.last_step = max(attempt.last_step, event.step)
+        self._move_data_wait(event)
+        self._transition(event, attempt)
+
+    def totals(self, now: float) -> dict[Phase, float]:
+        """Seconds per phase from submission until `now` (or the end of the run, if that came first)."""
+        totals = dict(self._booked)
+        if self.phase is not None:
+            totals[self.phase] += max(0.0, now - self._until)
+        return totals
+
+    def ettr(self, now: float) -> float:
+        """Effective training time ratio, 0..1; 0 before any time has passed."""
+        totals = self.totals(now)
+        wall = sum(totals.values())
+        return totals["train"] / wall if wall > 0 else 0.0
+
+    def _start_attempt(self, event: Event) -> None:
+        if not self._exited:
+            # The attempt before died without a word (node lost, batch script killed): what came after its
+            # last sign of life was no work.
+            self.phase = "queued"
+            if self.attempts:
+                self.attempts[-1].end = self.attempts[-1].end or "lost"
+                self.attempts[-1].ended = self._until
+            self._restart_reason = "lost"
+        self._book(event.time)
+        if self.attempts:
+            self.restarts[self._restart_reason] += 1
+        self.attempts.append(
+            Attempt(event.attempt, event.job_id, nodes=event.nodes or "", started=event.time)
+        )
+        self.phase, self._exited, self._data_wait = "start", False, 0.0
+        self._replay_until, self._restart_reason = self.highest_step, "lost"
+
+    def _transition(self, event: Event, attempt: Attempt | None) -> None:
+        match event.event:
+            case "submitted" | "queued":
+                self.phase = self.phase or "queued"
+            case "restore_begin":
+                self.phase = "restore"
+            case "restore_end":
+                self.phase = "start"
+                if attempt and event.step:
+                    attempt.resumed_step = attempt.durable_step = event.step
+            case "first_step":
+                self.phase = self._stepping(event.step)
+                if attempt:
+                    attempt.first_step_time = event.time
+            case "progress":
+                if self.phase in ("train", "replay"):
+                    self.phase = self._stepping(event.step)
+            case "checkpoint_begin":
+                if self.phase != "checkpoint":
+                    self._before_checkpoint = self.phase or "train"
+                self.phase = "checkpoint"
+            case "checkpoint_durable" | "checkpoint_failed":
+                self.phase = self._before_checkpoint
+                if event.event == "checkpoint_durable" and event.step is not None:
+                    self.durable_step, self.durable_time = event.step, event.time
+                    if attempt:
+                        attempt.durable_step = event.step
+            case "stopping":
+                self.phase = "stop"
+            case "exited" | "requeued":
+                self._end_attempt(event, attempt)
+            case "finished" | "failed" | "cancelled":
+                self._end_attempt(event, attempt)
+                self.phase = None
+            case _:
+                pass
+
+    def _end_attempt(self, event: Event, attempt: Attempt | None) -> None:
+        self.phase, self._exited = "queued", True
+        if attempt and not attempt.ended:
+            attempt.ended = event.time
+        if attempt and event.reason:
+            attempt.end = event.reason
+        if event.event == "requeued":
+            self._restart_reason = next((r for r in RESTART_REASONS if r == event.reason), "other")
+
+    def _stepping(self, step: int | None) -> Phase:
+        return "replay" if step is not None and step < self._replay_until else "train"
+
+    def _book(self, time: float) -> None:
+        if self.phase is not None and time > self._until:
+            self._add(self.phase, time - self._until)
+        self._until = max(self._until, time)
+
+    def _move_data_wait(self, event: Event) -> None:
+        if event.data_wait is None or event.data_wait <= self._data_wait or not self.attempts:
+            return
+        # Never more than the phase holds: a phase cannot have a negative duration.
+        source: Phase = "replay" if self.phase == "replay" else "train"
+        moved = min(event.data_wait - self._data_wait, self.attempts[-1].phases[source])
+        self._data_wait = event.data_wait
+        self._add(source, -moved)
+        self._add("data_wait", moved)
+
+    def _add(self, phase: Phase, seconds: float) -> None:
+        self._booked[phase] += seconds
+        if self.attempts:
+            self.attempts[-1].phases[phase] += seconds
+
+
+def replay(events: list[Event]) -> Ledger:
+    """The ledger of these events, which `read_events` has put in order."""
+    ledger = Ledger()
+    for event in events:
+        ledger.add(event)
+    return ledger

@@ -1,0 +1,56 @@
+"""What a rank says of itself when it ends (`outcome.<rank>.json`) and what the host made of all of them.
+
+The host's side is bash (`xgen/cluster/host.sh`), because it may use nothing from the container; it finds
+the status by the text `"status":"..."`, so these files are written by `model_dump_json` only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from xgen.runs.rundir import RunDir, write_atomic
+
+RankStatus = Literal["finished", "stopped", "crashed", "refused"]
+AttemptStatus = Literal["finished", "stopped", "crashed", "refused", "lost", "cancelled"]
+
+# Exit codes of the batch script; 75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h.
+EXIT_FINISHED, EXIT_FAILED, EXIT_STOPPED, EXIT_REFUSED = 0, 1, 75, 78
+
+
+class RankOutcome(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    status: RankStatus
+    reason: str = ""
+    step: int | None = None
+    time: float
+
+    def write(self, run: RunDir, attempt: int, rank: int) -> None:
+        write_atomic(run.attempt_dir(attempt) / f"outcome.{rank}.json", self.model_dump_json() + "\n")
+
+
+class AttemptOutcome(BaseModel):
+    """`outcome.json`, written by the host, once per attempt."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    status: AttemptStatus
+    reason: str = ""
+    durable_step: int = -1  # newest complete checkpoint when the attempt ended, -1 when none
+    failures: int = 0  # failed attempts in a row without a new checkpoint, this one included
+    time: float
+
+
+def read_attempt_outcome(run: RunDir, attempt: int) -> AttemptOutcome | None:
+    """None while the attempt runs, or when it ended without a decision (batch script killed, node lost)."""
+    return _read(run.attempt_dir(attempt) / "outcome.json")
+
+
+def _read(path: Path) -> AttemptOutcome | None:
+    try:
+        return AttemptOutcome.model_validate_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValidationError):
+        return None

@@ -1,0 +1,27 @@
+"""What a task knows about itself, and how it tells the host that another try cannot help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xgen.runs.events import EventWriter
+from xgen.runs.rundir import RunDir
+from xgen.runs.stop import StopFlag
+
+
+class Refused(Exception):  # noqa: N818 - a decision, not an accident
+    """The work cannot be done however often it is tried: the run ends with exit code 78."""
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """One rank of one attempt. `events` is there on rank 0 only."""
+
+    run: RunDir
+    attempt: int
+    job_id: str
+    rank: int
+    local_rank: int
+    world_size: int
+    stop: StopFlag
+    events: EventWriter | None

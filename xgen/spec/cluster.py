@@ -1,0 +1,76 @@
+"""The cluster profile: all that differs between clusters, written once (`slurm/clusters/`)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from xgen.spec.base import Strict
+from xgen.spec.job import Mount
+from xgen.spec.units import Bytes, Duration, Rate
+
+
+class Partition(Strict):
+    max_time: Duration = Field(default=86400, description="the partition's own limit")
+    preemptible: bool = False
+    grace: Duration = Field(
+        default=0, description="GraceTime: what a preempted job gets to save; SLURM's default is 0s"
+    )
+    default: bool = False
+
+
+class Gpus(Strict):
+    """How GPUs are asked for here, and what one can do (`xgen plan`)."""
+
+    request: Literal["gpus-per-node", "gres", "none"] = "gpus-per-node"
+    type: str | None = None
+    memory: Bytes | None = None
+    flops: Rate = Field(default=989e12, description="dense bf16 FLOP/s of one GPU at its peak")
+    mfu: float = Field(default=0.35, gt=0, le=1, description="the share of it that training reaches")
+
+
+class ContainerSetup(Strict):
+    """Which runtime starts images here, where they lie, and what every container needs."""
+
+    runtime: Literal["none", "charliecloud"] = "none"
+    image_dir: str | None = None
+    python: str | None = Field(
+        default=None, description="the interpreter inside; default: python3, or xgen's own"
+    )
+    mounts: list[Mount] = Field(default_factory=list)
+
+
+class Metrics(Strict):
+    address: str = Field(default="127.0.0.1", description="address that rank 0's exporter binds")
+    prometheus: str | None = Field(default=None, description="URL of the Prometheus that scrapes the runs")
+
+
+class Profile(Strict):
+    """One cluster."""
+
+    scheduler: Literal["slurm", "local"] = "slurm"
+    run_root: str = Field(description="folder on the file system that all nodes share")
+    partitions: dict[str, Partition] = Field(min_length=1)
+    gpus: Gpus = Gpus()
+    container: ContainerSetup = ContainerSetup()
+    env: dict[str, str] = Field(default_factory=dict, description="network and library settings of every job")
+    kill_wait: Duration = Field(default=30, description="KillWait: from SIGTERM to SIGKILL at the time limit")
+    write_bandwidth: Bytes = Field(default=2**30, description="bytes/s that one node writes to run_root")
+    start_time: Duration = Field(
+        default=60, description="from the start of an attempt to its first step, for plans"
+    )
+    metrics: Metrics = Metrics()
+    srun_args: list[str] = Field(default_factory=list, description="more arguments for srun, e.g. --mpi=none")
+
+    @model_validator(mode="after")
+    def _one_default(self) -> Profile:
+        defaults = [name for name, p in self.partitions.items() if p.default]
+        if len(defaults) > 1:
+            raise ValueError(f"partitions: {', '.join(defaults)} are all default; write `default: true` once")
+        return self
+
+    @property
+    def default_partition(self) -> str:
+        """The one marked default, else the first."""
+        return next((name for name, p in self.partitions.items() if p.default), next(iter(self.partitions)))

@@ -1,0 +1,229 @@
+"""The job spec: one envelope around one kind of work. What a field means stands in its description,
+which `xgen schema` prints."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from xgen.spec.base import Strict
+from xgen.spec.models import ModelSpec
+from xgen.spec.units import Bytes, Duration, Length, Steps, Tokens
+
+PROTECTED_ENV = re.compile(
+    r"^(SLURM_.*|SBATCH_.*|SRUN_.*|MASTER_ADDR|MASTER_PORT|RANK|LOCAL_RANK|WORLD_SIZE|XGEN_.*)$"
+)
+SECRET_ENV = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|PRIVATE_KEY", re.IGNORECASE)
+_ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+
+class Resources(Strict):
+    """What the job asks SLURM for. One task runs per GPU."""
+
+    partition: str | None = Field(default=None, description="default: the profile's default partition")
+    nodes: int = Field(default=1, ge=1)
+    gpus_per_node: int = Field(default=1, ge=1, description="also the tasks per node")
+    cpus_per_task: int = Field(default=1, ge=1)
+    memory: Bytes | None = Field(default=None, description="per node; default: the partition's own")
+    time: Duration = Field(description="time limit of one attempt, not of the run")
+
+    @property
+    def world_size(self) -> int:
+        return self.nodes * self.gpus_per_node
+
+
+class Mount(Strict):
+    """A folder of the host in the container, at the same path unless `target` says otherwise."""
+
+    source: str
+    target: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        source, _, target = value.partition(":")
+        return {"source": source, "target": target or None}
+
+
+class Container(Strict):
+    """The image the work runs in. Which runtime starts it is the cluster's business."""
+
+    image: str | None = Field(default=None, description="a name in the profile's image_dir, or a path")
+    mounts: list[Mount] = Field(
+        default_factory=list, description="`/host/path` or `/host/path:/in/container`"
+    )
+
+
+class Restart(Strict):
+    """When a run is tried again after a failure. Preemption and time limits are no failures."""
+
+    max_failures: int = Field(
+        default=3, ge=1, description="stop after this many failures in a row without a new durable checkpoint"
+    )
+
+
+class Secret(Strict):
+    """Where the value of a secret comes from at submission. It is never in the script, nor in the spec."""
+
+    env: str = Field(description="name of the variable in the environment of `xgen submit`")
+
+
+class Job(Strict):
+    """The envelope around every kind of work."""
+
+    spec_version: Literal[1] = 1
+    name: str = Field(description="lower case letters, digits and dashes; the run is <name>-<6 characters>")
+    project: str | None = Field(default=None, description="the SLURM account that is charged")
+    cluster: str | None = Field(default=None, description="name of a cluster profile")
+    resources: Resources
+    container: Container = Container()
+    restart: Restart = Restart()
+    lead: Duration = Field(default=300, description="how long before the time limit the job is told to save")
+    env: dict[str, str] = Field(default_factory=dict)
+    secrets: dict[str, Secret] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?", value):
+            fixed = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")[:48] or "my-run"
+            raise ValueError(
+                f"{value!r} has other characters than a-z, 0-9 and '-', or is too long; write {fixed}"
+            )
+        return value
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _env_values_are_text(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return {
+                k: str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v
+                for k, v in value.items()
+            }
+        return value
+
+    @field_validator("env", "secrets")
+    @classmethod
+    def _env_names(cls, value: dict[str, object]) -> dict[str, object]:
+        for name in value:
+            if not _ENV_NAME.match(name):
+                raise ValueError(f"{name!r} is no name of a variable; write letters, digits and '_'")
+            if PROTECTED_ENV.match(name):
+                raise ValueError(f"{name} is set by SLURM and xgen for each attempt; remove it")
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _env_has_no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if SECRET_ENV.search(name):
+                raise ValueError(
+                    f"{name} looks like a secret, and env is printed and stored; "
+                    f"write secrets: {{{name}: {{env: {name}}}}}"
+                )
+        return value
+
+
+class Data(Strict):
+    store: str = Field(description="folder of a token store (`python -m xgen.data build`)")
+
+
+class LearningRate(Strict):
+    """Warm-up from 0 to `peak`, then the shape; `to` is reached at the stage's last step."""
+
+    peak: float = Field(gt=0)
+    warmup: Steps = 0
+    shape: Literal["stable", "linear", "cosine"] = "stable"
+    to: float = Field(default=0.0, ge=0)
+
+
+class Parallelism(Strict):
+    """`fsdp` ranks hold one copy of the model in shards, `replicate` such groups split the batch."""
+
+    fsdp: int = Field(default=0, ge=0, description="0: all ranks that `replicate` leaves")
+    replicate: int = Field(default=1, ge=1)
+
+
+class Stage(Strict):
+    """One part of the training with its own data budget and schedule."""
+
+    name: str
+    tokens: Tokens
+    seq_len: Length
+    global_batch: Length = Field(description="tokens per optimizer step, over all ranks")
+    micro_batch: int = Field(default=1, ge=1, description="sequences per rank in one forward pass")
+    rope_theta: float = Field(default=1e4, gt=0)
+    lr: LearningRate
+    parallelism: Parallelism = Parallelism()
+
+    @property
+    def num_steps(self) -> int:
+        return math.ceil(self.tokens / self.global_batch)
+
+    @property
+    def sequences_per_step(self) -> int:
+        return self.global_batch // self.seq_len
+
+
+class Checkpoint(Strict):
+    every: Steps = Field(default=500, description="optimizer steps between periodic checkpoints")
+    keep: int = Field(default=2, ge=2, description="complete checkpoints that are kept")
+
+    @field_validator("every")
+    @classmethod
+    def _every(cls, value: int) -> int:
+        if value < 1:
+            raise ValueError(f"{value} would never save; write 1 or more")
+        return value
+
+
+class Pretrain(Job):
+    """Pre-training of a decoder from a token store."""
+
+    kind: Literal["pretrain"]
+    model: ModelSpec = Field(description="a model's name, or its sizes")
+    data: Data
+    stages: list[Stage] = Field(min_length=1)
+    checkpoint: Checkpoint = Checkpoint()
+    seed: int = Field(default=0, ge=0)
+    deterministic: bool = Field(default=False, description="bit-exact on GPUs too, at the cost of speed")
+
+    @model_validator(mode="after")
+    def _one_stage(self) -> Self:
+        if len(self.stages) > 1:
+            raise ValueError(
+                f"stages: {len(self.stages)} stages are more than this version chains; write one"
+            )
+        return self
+
+    @property
+    def stage(self) -> Stage:
+        return self.stages[0]
+
+
+class Command(Job):
+    """Any program. Exit code 0 means finished, 75 saved and stopped on request, 78 do not try again.
+
+    SIGUSR2 tells it to save and stop; it may keep checkpoints in `$XGEN_RUN_DIR/checkpoints/step-N/`,
+    complete once `manifest.json` is there, which counts as progress.
+    """
+
+    kind: Literal["command"]
+    command: list[str] = Field(min_length=1, description="program and arguments, started once per task")
+    restart: Restart = Restart(max_failures=1)
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError(f"{value!r} is text; write a list: [{', '.join(value.split())}]")
+        return value
+
+
+AnyJob = Annotated[Pretrain | Command, Field(discriminator="kind")]
+KINDS: dict[str, type[Job]] = {"pretrain": Pretrain, "command": Command}

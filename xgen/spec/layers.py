@@ -1,0 +1,138 @@
+"""Specs in layers: `extends`, then `--set`, merged key by key, with the file that set each key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xgen.spec.errors import Problem, SpecError
+
+Key = tuple[str | int, ...]
+_Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise SpecError(Problem(str(path), "", "no such file")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(Problem(str(path), "", f"cannot be read: {error}")) from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SpecError(Problem(str(path), line, f"is not YAML: {error.problem}")) from None
+    except yaml.YAMLError as error:
+        raise SpecError(Problem(str(path), "", f"is not YAML: {str(error).splitlines()[0]}")) from None
+    if not isinstance(raw, dict):
+        raise SpecError(
+            Problem(str(path), "", "is not a mapping; write keys and values, e.g. kind: pretrain")
+        )
+    return raw
+
+
+def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[Key, str]]:
+    """The merged content of a file and of what it extends, and the file that set each key."""
+    raw = _read_yaml(path)
+    base_name = raw.pop("extends", None)
+    merged: dict[str, Any] = {}
+    origins: dict[Key, str] = {}
+    if base_name is not None:
+        base = path.parent / str(base_name)
+        if base.resolve() in (*seen, path.resolve()):
+            raise SpecError(
+                Problem(str(path), "extends", f"{base_name} extends this file again; remove one of them")
+            )
+        if not base.is_file():
+            raise SpecError(Problem(str(path), "extends", f"{base_name} is no file beside {path.name}"))
+        merged, origins = read_layers(base, (*seen, path.resolve()))
+    _merge(merged, raw, str(path), origins, ())
+    return merged, origins
+
+
+def _merge(into: dict[str, Any], layer: dict[str, Any], file: str, origins: dict[Key, str], at: Key) -> None:
+    """Mappings merge key by key, anything else replaces what was there."""
+    for key, value in layer.items():
+        here = (*at, key)
+        origins[here] = file
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value, file, origins, here)
+        else:
+            into[key] = value
+            _note_origins(value, file, origins, here)
+
+
+def _note_origins(value: Any, file: str, origins: dict[Key, str], at: Key) -> None:
+    items: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, inner in items:
+        origins[(*at, key)] = file
+        _note_origins(inner, file, origins, (*at, key))
+
+
+def apply_override(raw: dict[str, Any], origins: dict[Key, str], override: str) -> None:
+    """Apply one `--set path.to.key=value`; the value is read as YAML."""
+    text, separator, value_text = override.partition("=")
+    key = parse_key(text)
+    if not separator or not key:
+        raise SpecError(Problem("--set", override, "is not KEY=VALUE; write e.g. --set resources.nodes=4"))
+    try:
+        value = yaml.load(value_text, Loader=_Loader)
+    except yaml.YAMLError:
+        value = value_text
+    holder: Any = raw
+    for depth, part in enumerate(key[:-1]):
+        holder = _step_into(holder, part, key[: depth + 1], override)
+    last = key[-1]
+    if isinstance(holder, list):
+        _step_into(holder, last, key, override)
+        holder[int(last)] = value
+    elif isinstance(holder, dict):
+        holder[str(last)] = value
+    else:
+        raise SpecError(Problem("--set", text, f"{show_key(key[:-1])} is {holder!r}, which has no parts"))
+    origins[key] = "--set"
+    _note_origins(value, "--set", origins, key)
+
+
+def _step_into(holder: Any, part: str | int, at: Key, override: str) -> Any:
+    if isinstance(holder, dict):
+        return holder.setdefault(str(part), {})
+    if isinstance(holder, list):
+        if isinstance(part, int) and part < len(holder):
+            return holder[part]
+        names = ", ".join(str(i) for i in range(len(holder)))
+        raise SpecError(
+            Problem("--set", override.partition("=")[0], f"{part!r} is no entry; write one of {names}")
+        )
+    raise SpecError(
+        Problem("--set", override.partition("=")[0], f"{show_key(at[:-1])} is {holder!r}: no parts")
+    )
+
+
+def parse_key(text: str) -> Key:
+    """`stages.0.lr.peak` and `stages[0].lr.peak` are the same key."""
+    parts = [p for p in re.split(r"[.\[\]]+", text.strip()) if p]
+    return tuple(int(p) if p.isdigit() else p for p in parts)
+
+
+def show_key(key: Key) -> str:
+    """`stages[0].lr.peak`."""
+    shown = ""
+    for part in key:
+        shown += f"[{part}]" if isinstance(part, int) else f".{part}" if shown else part
+    return shown
+
+
+def origin_of(origins: Mapping[Key, str], key: Key, default: str) -> str:
+    """The file that set this key or the nearest one around it."""
+    for length in range(len(key), 0, -1):
+        if key[:length] in origins:
+            return origins[key[:length]]
+    return default

@@ -1,0 +1,205 @@
+"""From YAML files and `--set` to a validated spec. Every error names the file, the key and the fix."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from xgen.spec.base import nearest
+from xgen.spec.cluster import Profile
+from xgen.spec.errors import Problem, SpecError
+from xgen.spec.job import KINDS, Command, Pretrain
+from xgen.spec.layers import Key, apply_override, origin_of, parse_key, read_layers, show_key
+
+_PATH_KEYS = {"store", "source", "run_root", "image_dir", "python"}
+ModelT = TypeVar("ModelT", bound=BaseModel)
+# What pydantic says of a wrong type, in the words of the people who write specs.
+_PLAIN_WORDS = {
+    "int_parsing": "is not a whole number",
+    "int_type": "is not a whole number",
+    "float_parsing": "is not a number",
+    "bool_parsing": "is not true or false",
+    "string_type": "is not text; put quotes around it",
+    "list_type": "is not a list; write [a, b]",
+    "model_type": "is not a mapping; write keys and values below it",
+    "model_attributes_type": "is not a mapping; write keys and values below it",
+    "dict_type": "is not a mapping; write keys and values below it",
+}
+
+
+@dataclass(frozen=True)
+class LoadedJob:
+    """A spec, and what is needed to speak of it: where each key stands, where relative paths begin."""
+
+    job: Pretrain | Command
+    file: str
+    root: Path
+    origins: Mapping[Key, str]
+
+    def problem(self, key: str, message: str) -> Problem:
+        """A problem at a key such as `stages[0].seq_len`, with the file that set it."""
+        return Problem(origin_of(self.origins, parse_key(key), self.file), key, message)
+
+
+def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
+    """Read a spec with what it extends, apply `--set` overrides, validate its shape.
+
+    Relative paths in it start at the project's root: the nearest folder above the spec with a pyproject.toml
+    or a .git. Raises SpecError with every problem found.
+    """
+    raw, origins = read_layers(path)
+    for override in overrides:
+        apply_override(raw, origins, override)
+    root = project_root(path.resolve().parent)
+    kind = raw.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        said = "is missing" if kind is None else f"{kind!r} is no kind of work"
+        raise SpecError(
+            Problem(origin_of(origins, ("kind",), str(path)), "kind", f"{said}; {nearest(str(kind), KINDS)}")
+        )
+    job = _validate(KINDS[kind], _with_absolute_paths(raw, root), str(path), origins)
+    assert isinstance(job, Pretrain | Command)
+    return LoadedJob(job, str(path), root, origins)
+
+
+def load_resolved(path: Path) -> Pretrain | Command:
+    """The resolved spec of a run directory. Raises SpecError when it was edited into something invalid."""
+    return load_job(path).job
+
+
+def load_profile(path: Path) -> Profile:
+    """Read a cluster profile; relative paths start at the root of the project that holds it."""
+    raw, origins = read_layers(path)
+    return _validate(
+        Profile, _with_absolute_paths(raw, project_root(path.resolve().parent)), str(path), origins
+    )
+
+
+def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
+    """Name and file of the profile: `name` (or $XGEN_CLUSTER) is a file, or a name that is looked up.
+
+    Looked up in ~/.config/xgen/clusters, then in slurm/clusters of the project around `start`, then of the
+    checkout that xgen runs from. Raises SpecError that lists what there is.
+    """
+    said_by = "--cluster" if name else "$XGEN_CLUSTER"
+    wanted = name or os.environ.get("XGEN_CLUSTER")
+    folders = list(
+        dict.fromkeys(
+            [
+                Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "xgen" / "clusters",
+                project_root(start.resolve()) / "slurm" / "clusters",
+                Path(__file__).resolve().parents[2] / "slurm" / "clusters",
+            ]
+        )
+    )
+    known = {
+        p.stem: p for folder in reversed(folders) if folder.is_dir() for p in sorted(folder.glob("*.yaml"))
+    }
+    if wanted is None:
+        raise SpecError(
+            Problem("", "cluster", f"none named; write --cluster NAME or set XGEN_CLUSTER: {_list(known)}")
+        )
+    if wanted.endswith((".yaml", ".yml")) or "/" in wanted:
+        if not Path(wanted).is_file():
+            raise SpecError(Problem("", said_by, f"{wanted} is no file; write the path of a cluster profile"))
+        return Path(wanted).stem, Path(wanted)
+    if wanted not in known:
+        raise SpecError(Problem("", said_by, f"{wanted!r} is no known cluster; known: {_list(known)}"))
+    return wanted, known[wanted]
+
+
+def dump(model: BaseModel) -> str:
+    """The resolved form as YAML, which `load_job` or `load_profile` reads back to an equal model."""
+    return yaml.safe_dump(
+        model.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
+    )
+
+
+def project_root(folder: Path) -> Path:
+    """The nearest folder upwards with a pyproject.toml or a .git, else `folder` itself."""
+    for candidate in (folder, *folder.parents):
+        if (candidate / "pyproject.toml").is_file() or (candidate / ".git").exists():
+            return candidate
+    return folder
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _with_absolute_paths(value: Any, root: Path, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {k: _with_absolute_paths(v, root, str(k)) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_with_absolute_paths(v, root, "source" if key == "mounts" else key) for v in value]
+    is_path = key in _PATH_KEYS or (key == "image" and isinstance(value, str) and "/" in value)
+    if is_path and isinstance(value, str):
+        # Joined, not resolved: .venv/bin/python is a link that must stay the name of the environment.
+        head, colon, tail = value.partition(":") if key == "source" else (value, "", "")
+        return f"{root / os.path.expandvars(Path(head).expanduser())}{colon}{tail}"
+    return value
+
+
+def _validate(model: type[ModelT], raw: dict[str, Any], file: str, origins: Mapping[Key, str]) -> ModelT:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems = []
+        for detail in error.errors():
+            key = tuple(detail["loc"])
+            if detail["type"] == "extra_forbidden":
+                message = f"unknown key; {nearest(str(key[-1]), _fields_at(model, key[:-1]))}"
+            elif detail["type"] == "missing":
+                message = "is missing"
+            else:
+                message = _plain(detail["type"], detail["input"], detail["msg"], detail.get("ctx", {}))
+            problems.append(Problem(origin_of(origins, key, file), show_key(key), message))
+        raise SpecError(*problems) from None
+
+
+def _plain(kind: str, value: Any, message: str, context: Mapping[str, Any]) -> str:
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    if kind in _PLAIN_WORDS:
+        return f"{value!r} {_PLAIN_WORDS[kind]}"
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+        return (
+            f"{value!r} is not known; {nearest(str(value), choices)}" if choices else f"{value!r}: {message}"
+        )
+    bound = next((f"{word} {context[k]}" for k, word in _BOUNDS.items() if k in context), None)
+    return f"{value!r} is out of range; write a value {bound}" if bound else f"{value!r}: {message}"
+
+
+_BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
+
+
+def _fields_at(model: type[BaseModel], key: Key) -> set[str]:
+    """Names of the fields of the (nested) model at this key."""
+    current: Any = model
+    for part in key:
+        if isinstance(part, int):
+            continue
+        field = current.model_fields.get(part) if _is_model(current) else None
+        current = _model_in(field.annotation) if field else None
+    return set(current.model_fields) | {"extends"} if _is_model(current) else set()
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def _model_in(annotation: Any) -> Any:
+    if _is_model(annotation):
+        return annotation
+    if getorigin_of(annotation) in (Union, UnionType, list, dict) and getorigin_of(annotation) is not Literal:
+        return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
+    return None

@@ -1,0 +1,61 @@
+"""The models that can be trained, by name. Llama type: RMSNorm, RoPE, grouped-query attention, SwiGLU."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from xgen.spec.base import Strict, nearest
+
+
+class ModelSpec(Strict):
+    """Sizes of a decoder. `ffn_dim` is the width of the SwiGLU hidden layer."""
+
+    name: str
+    dim: int = Field(gt=0)
+    num_layers: int = Field(gt=0)
+    num_heads: int = Field(gt=0)
+    num_kv_heads: int = Field(gt=0)
+    ffn_dim: int = Field(gt=0)
+    vocab_size: int = Field(gt=0)
+    norm_eps: float = Field(default=1e-5, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value not in MODELS:
+            raise ValueError(f"{value!r} is no known model; {nearest(value, MODELS)}")
+        return MODELS[value]
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.dim % self.num_heads or self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"{self.num_heads} heads must divide dim {self.dim}, "
+                f"and {self.num_kv_heads} KV heads must divide {self.num_heads} heads"
+            )
+        return self
+
+    @property
+    def num_parameters(self) -> int:
+        """Embedding and output weights are untied; norms included, no biases."""
+        head_dim = self.dim // self.num_heads
+        attention = 2 * self.dim * self.dim + 2 * self.dim * self.num_kv_heads * head_dim
+        layer = attention + 3 * self.dim * self.ffn_dim + 2 * self.dim
+        return self.num_layers * layer + 2 * self.vocab_size * self.dim + self.dim
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "name": "tiny",
+        "dim": 128,
+        "num_layers": 4,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "ffn_dim": 352,
+        "vocab_size": 4096,
+    },
+}
