@@ -200,6 +200,6 @@ def _is_model(value: Any) -> bool:
 def _model_in(annotation: Any) -> Any:
     if _is_model(annotation):
         return annotation
-    if getorigin_of(annotation) in (Union, UnionType, list, dict) and getorigin_of(annotation) is not Literal:
+    if get_origin(annotation) in (Union, UnionType, list, dict) and get_origin(annotation) is not Literal:
         return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
     return None
