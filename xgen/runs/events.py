@@ -37,7 +37,7 @@ EventName = Literal[
 class Event(BaseModel):
     """One fact about a run. Unknown keys are kept out, so that old readers survive new writers."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     time: float  # seconds since the epoch
     run: str

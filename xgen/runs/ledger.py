@@ -94,9 +94,7 @@ class Ledger:
         self._book(event.time)
         if self.attempts:
             self.restarts[self._restart_reason] += 1
-        self.attempts.append(
-            Attempt(event.attempt, event.job_id, nodes=event.nodes or "", started=event.time)
-        )
+        self.attempts.append(Attempt(event.attempt, event.job_id, nodes=event.nodes or "", started=event.time))
         self.phase, self._exited, self._data_wait = "start", False, 0.0
         self._replay_until, self._restart_reason = self.highest_step, "lost"
 

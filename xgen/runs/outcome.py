@@ -21,7 +21,7 @@ EXIT_FINISHED, EXIT_FAILED, EXIT_STOPPED, EXIT_REFUSED = 0, 1, 75, 78
 
 
 class RankOutcome(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     status: RankStatus
     reason: str = ""
@@ -35,7 +35,7 @@ class RankOutcome(BaseModel):
 class AttemptOutcome(BaseModel):
     """`outcome.json`, written by the host, once per attempt."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     status: AttemptStatus
     reason: str = ""

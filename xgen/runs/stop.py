@@ -24,8 +24,10 @@ class StopFlag:
         return bool(self.signal)
 
     def arm(self) -> None:
+        """Install the handlers, then let in what came while the signals were blocked."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if not self.signal:

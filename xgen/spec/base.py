@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 class Strict(BaseModel):
     """Immutable; an unknown key is an error (`xgen.spec.load` adds the nearest known one)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # start-up: build what is used
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -35,9 +35,7 @@ class ContainerSetup(Strict):
 
     runtime: Literal["none", "charliecloud"] = "none"
     image_dir: str | None = None
-    python: str | None = Field(
-        default=None, description="the interpreter inside; default: python3, or xgen's own"
-    )
+    python: str | None = Field(default=None, description="the interpreter inside; default: python3, or xgen's own")
     mounts: list[Mount] = Field(default_factory=list)
 
 
@@ -52,15 +50,13 @@ class Profile(Strict):
     scheduler: Literal["slurm", "local"] = "slurm"
     run_root: str = Field(description="folder on the file system that all nodes share")
     partitions: dict[str, Partition] = Field(min_length=1)
-    gpus: Gpus = Gpus()
-    container: ContainerSetup = ContainerSetup()
+    gpus: Gpus = Field(default_factory=Gpus)
+    container: ContainerSetup = Field(default_factory=ContainerSetup)
     env: dict[str, str] = Field(default_factory=dict, description="network and library settings of every job")
     kill_wait: Duration = Field(default=30, description="KillWait: from SIGTERM to SIGKILL at the time limit")
     write_bandwidth: Bytes = Field(default=2**30, description="bytes/s that one node writes to run_root")
-    start_time: Duration = Field(
-        default=60, description="from the start of an attempt to its first step, for plans"
-    )
-    metrics: Metrics = Metrics()
+    start_time: Duration = Field(default=60, description="from the start of an attempt to its first step, for plans")
+    metrics: Metrics = Field(default_factory=Metrics)
     srun_args: list[str] = Field(default_factory=list, description="more arguments for srun, e.g. --mpi=none")
 
     @model_validator(mode="after")

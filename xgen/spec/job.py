@@ -13,9 +13,7 @@ from xgen.spec.base import Strict
 from xgen.spec.models import ModelSpec
 from xgen.spec.units import Bytes, Duration, Length, Steps, Tokens
 
-PROTECTED_ENV = re.compile(
-    r"^(SLURM_.*|SBATCH_.*|SRUN_.*|MASTER_ADDR|MASTER_PORT|RANK|LOCAL_RANK|WORLD_SIZE|XGEN_.*)$"
-)
+PROTECTED_ENV = re.compile(r"^(SLURM_.*|SBATCH_.*|SRUN_.*|MASTER_ADDR|MASTER_PORT|RANK|LOCAL_RANK|WORLD_SIZE|XGEN_.*)$")
 SECRET_ENV = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|PRIVATE_KEY", re.IGNORECASE)
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
@@ -54,9 +52,7 @@ class Container(Strict):
     """The image the work runs in. Which runtime starts it is the cluster's business."""
 
     image: str | None = Field(default=None, description="a name in the profile's image_dir, or a path")
-    mounts: list[Mount] = Field(
-        default_factory=list, description="`/host/path` or `/host/path:/in/container`"
-    )
+    mounts: list[Mount] = Field(default_factory=list, description="`/host/path` or `/host/path:/in/container`")
 
 
 class Restart(Strict):
@@ -81,8 +77,8 @@ class Job(Strict):
     project: str | None = Field(default=None, description="the SLURM account that is charged")
     cluster: str | None = Field(default=None, description="name of a cluster profile")
     resources: Resources
-    container: Container = Container()
-    restart: Restart = Restart()
+    container: Container = Field(default_factory=Container)
+    restart: Restart = Field(default_factory=Restart)
     lead: Duration = Field(default=300, description="how long before the time limit the job is told to save")
     env: dict[str, str] = Field(default_factory=dict)
     secrets: dict[str, Secret] = Field(default_factory=dict)
@@ -92,9 +88,7 @@ class Job(Strict):
     def _name(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?", value):
             fixed = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")[:48] or "my-run"
-            raise ValueError(
-                f"{value!r} has other characters than a-z, 0-9 and '-', or is too long; write {fixed}"
-            )
+            raise ValueError(f"{value!r} has other characters than a-z, 0-9 and '-', or is too long; write {fixed}")
         return value
 
     @field_validator("env", mode="before")
@@ -102,8 +96,7 @@ class Job(Strict):
     def _env_values_are_text(cls, value: object) -> object:
         if isinstance(value, dict):
             return {
-                k: str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v
-                for k, v in value.items()
+                k: str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v for k, v in value.items()
             }
         return value
 
@@ -159,7 +152,7 @@ class Stage(Strict):
     micro_batch: int = Field(default=1, ge=1, description="sequences per rank in one forward pass")
     rope_theta: float = Field(default=1e4, gt=0)
     lr: LearningRate
-    parallelism: Parallelism = Parallelism()
+    parallelism: Parallelism = Field(default_factory=Parallelism)
 
     @property
     def num_steps(self) -> int:
@@ -189,16 +182,14 @@ class Pretrain(Job):
     model: ModelSpec = Field(description="a model's name, or its sizes")
     data: Data
     stages: list[Stage] = Field(min_length=1)
-    checkpoint: Checkpoint = Checkpoint()
+    checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     seed: int = Field(default=0, ge=0)
     deterministic: bool = Field(default=False, description="bit-exact on GPUs too, at the cost of speed")
 
     @model_validator(mode="after")
     def _one_stage(self) -> Self:
         if len(self.stages) > 1:
-            raise ValueError(
-                f"stages: {len(self.stages)} stages are more than this version chains; write one"
-            )
+            raise ValueError(f"stages: {len(self.stages)} stages are more than this version chains; write one")
         return self
 
     @property
@@ -215,7 +206,7 @@ class Command(Job):
 
     kind: Literal["command"]
     command: list[str] = Field(min_length=1, description="program and arguments, started once per task")
-    restart: Restart = Restart(max_failures=1)
+    restart: Restart = Field(default_factory=lambda: Restart(max_failures=1))
 
     @field_validator("command", mode="before")
     @classmethod

@@ -28,9 +28,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise SpecError(Problem(str(path), "", f"is not YAML: {str(error).splitlines()[0]}")) from None
     if not isinstance(raw, dict):
-        raise SpecError(
-            Problem(str(path), "", "is not a mapping; write keys and values, e.g. kind: pretrain")
-        )
+        raise SpecError(Problem(str(path), "", "is not a mapping; write keys and values, e.g. kind: pretrain"))
     return raw
 
 
@@ -43,9 +41,7 @@ def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any]
     if base_name is not None:
         base = path.parent / str(base_name)
         if base.resolve() in (*seen, path.resolve()):
-            raise SpecError(
-                Problem(str(path), "extends", f"{base_name} extends this file again; remove one of them")
-            )
+            raise SpecError(Problem(str(path), "extends", f"{base_name} extends this file again; remove one of them"))
         if not base.is_file():
             raise SpecError(Problem(str(path), "extends", f"{base_name} is no file beside {path.name}"))
         merged, origins = read_layers(base, (*seen, path.resolve()))
@@ -108,12 +104,8 @@ def _step_into(holder: Any, part: str | int, at: Key, override: str) -> Any:
         if isinstance(part, int) and part < len(holder):
             return holder[part]
         names = ", ".join(str(i) for i in range(len(holder)))
-        raise SpecError(
-            Problem("--set", override.partition("=")[0], f"{part!r} is no entry; write one of {names}")
-        )
-    raise SpecError(
-        Problem("--set", override.partition("=")[0], f"{show_key(at[:-1])} is {holder!r}: no parts")
-    )
+        raise SpecError(Problem("--set", override.partition("=")[0], f"{part!r} is no entry; write one of {names}"))
+    raise SpecError(Problem("--set", override.partition("=")[0], f"{show_key(at[:-1])} is {holder!r}: no parts"))
 
 
 def parse_key(text: str) -> Key:

@@ -78,9 +78,7 @@ def load_resolved(path: Path) -> Pretrain | Command:
 def load_profile(path: Path) -> Profile:
     """Read a cluster profile; relative paths start at the root of the project that holds it."""
     raw, origins = read_layers(path)
-    return _validate(
-        Profile, _with_absolute_paths(raw, project_root(path.resolve().parent)), str(path), origins
-    )
+    return _validate(Profile, _with_absolute_paths(raw, project_root(path.resolve().parent)), str(path), origins)
 
 
 def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
@@ -100,13 +98,9 @@ def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
             ]
         )
     )
-    known = {
-        p.stem: p for folder in reversed(folders) if folder.is_dir() for p in sorted(folder.glob("*.yaml"))
-    }
+    known = {p.stem: p for folder in reversed(folders) if folder.is_dir() for p in sorted(folder.glob("*.yaml"))}
     if wanted is None:
-        raise SpecError(
-            Problem("", "cluster", f"none named; write --cluster NAME or set XGEN_CLUSTER: {_list(known)}")
-        )
+        raise SpecError(Problem("", "cluster", f"none named; write --cluster NAME or set XGEN_CLUSTER: {_list(known)}"))
     if wanted.endswith((".yaml", ".yml")) or "/" in wanted:
         if not Path(wanted).is_file():
             raise SpecError(Problem("", said_by, f"{wanted} is no file; write the path of a cluster profile"))
@@ -118,9 +112,7 @@ def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
 
 def dump(model: BaseModel) -> str:
     """The resolved form as YAML, which `load_job` or `load_profile` reads back to an equal model."""
-    return yaml.safe_dump(
-        model.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
-    )
+    return yaml.safe_dump(model.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
 
 
 def project_root(folder: Path) -> Path:
@@ -172,9 +164,7 @@ def _plain(kind: str, value: Any, message: str, context: Mapping[str, Any]) -> s
         return f"{value!r} {_PLAIN_WORDS[kind]}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-        return (
-            f"{value!r} is not known; {nearest(str(value), choices)}" if choices else f"{value!r}: {message}"
-        )
+        return f"{value!r} is not known; {nearest(str(value), choices)}" if choices else f"{value!r}: {message}"
     bound = next((f"{word} {context[k]}" for k, word in _BOUNDS.items() if k in context), None)
     return f"{value!r} is out of range; write a value {bound}" if bound else f"{value!r}: {message}"
 

@@ -26,9 +26,7 @@ def parse_duration(value: Any) -> int:
     text = str(value).strip().lower().replace(" ", "")
     match = _DURATION.match(text)
     if match is None or not text:
-        hint = (
-            f"write {text}s, {text}m or {text}h" if text.isdigit() else "write it like 90s, 5m, 24h or 1d12h"
-        )
+        hint = f"write {text}s, {text}m or {text}h" if text.isdigit() else "write it like 90s, 5m, 24h or 1d12h"
         raise ValueError(f"{value!r} is not a duration; {hint}")
     days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
@@ -106,16 +104,10 @@ class Quantity:
     write: Callable[[int], str] | None = None
 
     def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        write = (
-            core_schema.plain_serializer_function_ser_schema(self.write, when_used="json")
-            if self.write
-            else None
-        )
+        write = core_schema.plain_serializer_function_ser_schema(self.write, when_used="json") if self.write else None
         return core_schema.no_info_plain_validator_function(self._checked, serialization=write)
 
-    def __get_pydantic_json_schema__(
-        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         kinds = [{"type": "string"}] if self.write else [{"type": "string"}, {"type": "number"}]
         return {"anyOf": kinds, "description": self.description, "examples": list(self.examples)}
 

@@ -1,0 +1,36 @@
+"""`xgen cancel`: stop a run for good."""
+
+from __future__ import annotations
+
+from xgen.cli.common import ClusterOption, JsonOption, RunArgument, find_run, print_json, usage
+
+
+def command(run: RunArgument, cluster: ClusterOption = None, as_json: JsonOption = False) -> None:
+    """Cancel a run. It saves if it can, and nothing restarts it; `xgen resume` takes it up again."""
+    import signal
+
+    from xgen.cluster import local, slurm
+    from xgen.cluster.status import QueueView, ask_queue, run_status
+    from xgen.runs import EventWriter, write_atomic
+
+    found = find_run(run, cluster)
+    is_local = (found.path / "local").is_dir()
+    view = QueueView({}) if is_local else ask_queue()
+    if view.jobs is None:
+        raise slurm.SchedulerError(view.error)
+    status = run_status(found, view)
+    if status.state in ("finished", "failed", "cancelled"):
+        usage(f"{found.name} is {status.state} already")
+    # The marker first: whatever happens next, no attempt of this run goes on.
+    write_atomic(found.cancelled_file, "")
+    if is_local:
+        local.send(found, signal.SIGTERM)
+    elif found.name in view.jobs:
+        slurm.cancel(status.job_id)
+    if status.state != "running":  # a running attempt writes the event itself, when it has ended
+        EventWriter(found, "client", status.attempt, status.job_id).write("cancelled", durable=True)
+        (found.path / ".secrets").unlink(missing_ok=True)
+    if as_json:
+        print_json({"run": found.name, "job_id": status.job_id, "was": status.state})
+    else:
+        print(f"{found.name} was {status.state}, job {status.job_id}; cancelled")

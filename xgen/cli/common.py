@@ -1,0 +1,111 @@
+"""What the commands share: options, loading and checking a spec, finding a run, saying what went wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from xgen.runs import RunDir
+    from xgen.spec import LoadedJob, Profile
+
+EXIT_USAGE = 2
+EXIT_SCHEDULER = 3
+
+SpecArgument = Annotated[Path, typer.Argument(help="A job spec (YAML).", metavar="SPEC", show_default=False)]
+RunArgument = Annotated[str, typer.Argument(help="A run: its name, or its first letters.", metavar="RUN")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one key, e.g. resources.nodes=4 or stages.0.lr.peak=1e-4.",
+    ),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="NAME",
+        help="Cluster profile: a name or a file. Default: the spec's, else $XGEN_CLUSTER.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+def fail(error: BaseException) -> NoReturn:
+    """Print what is wrong to stderr and leave: 2 for a mistake in a spec or a call, 3 for the scheduler."""
+    from xgen.cluster.slurm import SchedulerError
+    from xgen.spec import SpecError
+
+    if isinstance(error, SpecError):
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    if isinstance(error, SchedulerError):
+        print(f"the scheduler: {error}", file=sys.stderr)
+        sys.exit(EXIT_SCHEDULER)
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"{place}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+    raise error
+
+
+def usage(message: str) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(EXIT_USAGE)
+
+
+def load_checked(spec: Path, overrides: list[str] | None, cluster: str | None) -> tuple[LoadedJob, str, Profile]:
+    """Read a spec and the profile of its cluster, and check that they make sense together. Raises SpecError."""
+    from xgen.plan import check
+    from xgen.spec import SpecError, find_profile, load_job, load_profile
+
+    loaded = load_job(spec, overrides or [])
+    name, file = find_profile(cluster or loaded.job.cluster, loaded.root)
+    profile = load_profile(file)
+    problems = check(loaded, profile)
+    if problems:
+        raise SpecError(*problems)
+    return loaded, name, profile
+
+
+def run_root(cluster: str | None) -> Path:
+    """Where the runs of a cluster lie."""
+    from xgen.spec import find_profile, load_profile
+
+    return Path(load_profile(find_profile(cluster, Path.cwd())[1]).run_root)
+
+
+def find_run(text: str, cluster: str | None) -> RunDir:
+    """The run that `text` names: a folder, a name, or the beginning of one. Leaves with exit code 2 otherwise."""
+    from xgen.runs import RunDir, list_runs
+
+    if "/" in text:
+        run = RunDir(Path(text).resolve())
+        if run.spec_file.is_file():
+            return run
+        usage(f"{text} is no run directory; it has no spec.yaml")
+    root = run_root(cluster)
+    runs = list_runs(root)
+    found = [run for run in runs if run.name == text] or [run for run in runs if run.name.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        usage(f"{text} is the beginning of {len(found)} runs; write one of {', '.join(r.name for r in found[-8:])}")
+    known = ", ".join(r.name for r in runs[-8:]) or "none"
+    usage(f"no run {text} in {root}; the newest are: {known}")
+
+
+def print_json(value: Any) -> None:
+    def encode(item: Any) -> Any:
+        if is_dataclass(item) and not isinstance(item, type):
+            return asdict(item)
+        return str(item)
+
+    print(json.dumps(value, default=encode, indent=2))

@@ -1,0 +1,38 @@
+"""`xgen`: the commands. Each is a file of its own; this one only wires them."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from xgen.cli import cancel, logs, plan, resume, schema, status, submit
+from xgen.cli.common import fail
+
+app = typer.Typer(
+    name="xgen",
+    help="Typed job specs to SLURM: submit, watch, resume after preemption.\n\n"
+    "Start with: xgen submit jobs/tiny/pretrain.yaml --cluster dev --dry-run",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for module in (submit, plan, status, logs, cancel, resume, schema):
+    app.command(name=module.__name__.rpartition(".")[2])(module.command)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line each and exit code 2, never a traceback."""
+    try:
+        app()
+    except BrokenPipeError:
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - sorted by `fail`, which raises what it does not know
+        fail(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""`xgen status`: all runs, or one run with its timeline."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xgen.cli.common import ClusterOption, JsonOption, find_run, print_json, run_root, usage
+
+if TYPE_CHECKING:
+    from xgen.cluster.status import QueueView
+    from xgen.runs import Event, Ledger, RunDir
+
+# Events that a person follows; the rest is for the ledger.
+_TIMELINE = {
+    "submitted", "queued", "started", "restore_end", "first_step", "signal", "checkpoint_durable",
+    "checkpoint_failed", "checkpoint_rejected", "requeued", "cancelled", "failed", "finished",
+}  # fmt: skip
+
+
+def command(
+    run: Annotated[str | None, typer.Argument(help="A run: its name, or its first letters.", metavar="[RUN]")] = None,
+    cluster: ClusterOption = None,
+    last: Annotated[int, typer.Option("--last", metavar="N", help="Show the N newest runs.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show all runs in one table, or one run: its state, its timeline, and where the time went."""
+    from xgen.cluster.status import QueueView, ask_queue, run_status
+    from xgen.runs import list_runs
+
+    if run is not None:
+        found = find_run(run, cluster)
+        _one(found, ask_queue() if not (found.path / "local").is_dir() else QueueView(None), as_json)
+        return
+    if last < 1:
+        usage(f"--last: {last} shows nothing; write 1 or more")
+    root = run_root(cluster)
+    runs = list_runs(root)[-last:]
+    view = ask_queue() if any(not (r.path / "local").is_dir() for r in runs) else QueueView(None)
+    rows = [run_status(r, view) for r in runs]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        print(f"no runs in {root}; write xgen submit SPEC")
+        return
+    header = ("run", "state", "job", "attempt", "step", "saved", "restarts", "reason")
+    cells = [
+        (
+            r.name,
+            r.state,
+            r.job_id,
+            str(r.attempt),
+            str(r.step),
+            str(r.durable_step),
+            str(r.restarts),
+            r.reason,
+        )
+        for r in rows
+    ]
+    widths = [max(len(row[i]) for row in (header, *cells)) for i in range(len(header))]
+    for row in (header, *cells):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if view.error:
+        print(f"the scheduler did not answer: {view.error}", file=sys.stderr)
+
+
+def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
+    from xgen.cluster.status import run_status
+    from xgen.runs import read_events, replay
+
+    status = run_status(run, view)
+    events = read_events(run)
+    ledger = replay(events)
+    now = time.time()
+    if as_json:
+        print_json(
+            {
+                "status": status,
+                "path": run.path,
+                "phases": ledger.totals(now),
+                "ettr": ledger.ettr(now),
+                "attempts": ledger.attempts,
+                "events": [event.model_dump(exclude_none=True) for event in events],
+            }
+        )
+        return
+    print(f"{status.name}  {status.state}{f' ({status.reason})' if status.reason else ''}")
+    print(f"  step {status.step}, saved {status.durable_step}, job {status.job_id}, attempt {status.attempt}")
+    for line in timeline(events):
+        print(f"  {line}")
+    for line in where_time_went(ledger, now):
+        print(f"  {line}")
+
+
+def timeline(events: list[Event]) -> list[str]:
+    """One line per event that a person follows, with the seconds since submission."""
+    lines = []
+    for event in events:
+        if event.event not in _TIMELINE:
+            continue
+        facts = [
+            f"attempt {event.attempt}" if event.attempt else "",
+            f"step {event.step}" if event.step is not None else "",
+            f"{event.seconds:.2f} s" if event.seconds is not None else "",
+            event.signal or "",
+            event.nodes or "",
+            event.reason or "",
+            f"job {event.job_id}" if event.event in ("queued", "started") and event.job_id else "",
+        ]
+        said = event.event.replace("_", " ")
+        lines.append(f"{event.time - events[0].time:8.1f} s  {said:<20} {', '.join(f for f in facts if f)}".rstrip())
+    return lines
+
+
+def where_time_went(ledger: Ledger, now: float) -> list[str]:
+    """Seconds and share of each phase that was, and the effective training time ratio."""
+    totals = ledger.totals(now)
+    wall = sum(totals.values())
+    if wall <= 0:
+        return []
+    shares = [f"{phase} {seconds:.1f} s ({seconds / wall:.0%})" for phase, seconds in totals.items() if seconds > 0]
+    return [", ".join(shares), f"effective training time ratio {ledger.ettr(now):.1%} of {wall:.1f} s"]

@@ -1,0 +1,125 @@
+"""`python -m xgen.cli.task RUN_DIR`: one rank of a run, started by srun.
+
+The stop signals are blocked by the first line and delivered once the flag is armed: one that met Python's
+default handler would kill the rank, and importing takes time.
+"""
+
+import signal
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR2, signal.SIGTERM))
+
+import os
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from xgen.runs import (
+    EXIT_FAILED,
+    EXIT_FINISHED,
+    EXIT_REFUSED,
+    EXIT_STOPPED,
+    STOP_SIGNALS,
+    EventWriter,
+    RankOutcome,
+    Refused,
+    RunDir,
+    StopFlag,
+    TaskContext,
+)
+from xgen.spec import Command, Pretrain, SpecError, load_resolved
+
+
+def main() -> int:
+    """Run the rank, write its outcome, return the exit code: 0 unless it crashed or refused."""
+    stop = StopFlag()
+    stop.arm()
+    if len(sys.argv) != 2 or "SLURM_PROCID" not in os.environ:
+        print("usage: xgen-task RUN_DIR, started by srun; people write: xgen submit SPEC", file=sys.stderr)
+        return 2
+    context = _context(RunDir(Path(sys.argv[1])), stop)
+    outcome = _work(context)
+    outcome.write(context.run, context.attempt, context.rank)
+    match outcome.status:
+        case "refused":
+            print(f"xgen: {outcome.reason}", file=sys.stderr)
+            return EXIT_REFUSED
+        case "crashed":
+            return EXIT_FAILED
+        case _:
+            return EXIT_FINISHED
+
+
+def _context(run: RunDir, stop: StopFlag) -> TaskContext:
+    rank, attempt, job_id = (
+        int(os.environ["SLURM_PROCID"]),
+        int(os.environ["XGEN_ATTEMPT"]),
+        os.environ["SLURM_JOB_ID"],
+    )
+    return TaskContext(
+        run=run,
+        attempt=attempt,
+        job_id=job_id,
+        rank=rank,
+        local_rank=int(os.environ["SLURM_LOCALID"]),
+        world_size=int(os.environ["SLURM_NTASKS"]),
+        stop=stop,
+        events=EventWriter(run, "rank0", attempt, job_id) if rank == 0 else None,
+    )
+
+
+def _work(context: TaskContext) -> RankOutcome:
+    try:
+        job = load_resolved(context.run.spec_file)
+        if context.events:
+            context.events.write("container_ready")
+        return _train(context, job) if isinstance(job, Pretrain) else _command(context, job)
+    except (Refused, SpecError) as error:
+        return RankOutcome(status="refused", reason=str(error), time=time.time())
+    except BaseException as error:  # noqa: BLE001 - whatever ends a rank is its outcome
+        traceback.print_exc()
+        return RankOutcome(status="crashed", reason=_one_line(error), time=time.time())
+
+
+def _one_line(error: BaseException) -> str:
+    """The error as one line of at most 300 characters: the whole of it is in err.log."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+def _train(context: TaskContext, job: Pretrain) -> RankOutcome:
+    from xgen.train import run_pretrain
+
+    result = run_pretrain(context, job)
+    reason = f"after {result.signal}" if result.signal else ""
+    return RankOutcome(status=result.status, reason=reason, step=result.step, time=time.time())
+
+
+def _command(context: TaskContext, job: Command) -> RankOutcome:
+    """Run the command as a child. SLURM signals every process of a step, so it hears of a stop by itself."""
+    names = {
+        "XGEN_RANK": context.rank,
+        "XGEN_LOCAL_RANK": context.local_rank,
+        "XGEN_WORLD_SIZE": context.world_size,
+    }
+    environment = os.environ | {name: str(value) for name, value in names.items()}
+    try:
+        code = subprocess.run(job.command, env=environment, check=False).returncode
+    except OSError as error:
+        raise Refused(f"command[0]: cannot start {job.command[0]!r}: {error.strerror}") from None
+    if code == 0:
+        return RankOutcome(status="finished", time=time.time())
+    if code == EXIT_REFUSED:
+        return RankOutcome(status="refused", reason="the command exited with 78", time=time.time())
+    if code == EXIT_STOPPED:
+        return RankOutcome(status="stopped", reason="the command exited with 75", time=time.time())
+    # A program that knows nothing of the stop signal dies of it: it was stopped, it did not fail.
+    if context.stop and -code in STOP_SIGNALS:
+        return RankOutcome(status="stopped", reason=f"{context.stop.signal} ended it", time=time.time())
+    said = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+    return RankOutcome(status="crashed", reason=f"the command {said}", time=time.time())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+# What the batch script does on the host around the tasks. Inlined into every sbatch script by render.py, and run
+# by the local executor too. It needs bash, coreutils, flock and SLURM's scontrol; nothing from the container.
+#
+# The requeue decision is `decide`, near the end. Its contract stands in docs/runs.md.
+
+now() { date +%s.%6N; }
+
+json_text() { printf '%s' "$1" | tr '\n\t' '  ' | sed 's/[\\"]/\\&/g'; }
+
+# event NAME [MEMBERS]: append one event, durable before anything that may kill this script. MEMBERS is JSON that
+# begins with a comma.
+event() {
+  printf '{"time":%s,"run":"%s","attempt":%d,"job_id":"%s","event":"%s","writer":"host"%s}\n' \
+    "$(now)" "$RUN_NAME" "$ATTEMPT" "$SLURM_JOB_ID" "$1" "${2-}" >>"$RUN/events/host.jsonl"
+  sync "$RUN/events/host.jsonl"
+}
+
+# field FILE NAME: the value of one member of a one-line JSON file that xgen wrote.
+field() { sed -n "s/.*\"$2\":\"\{0,1\}\([^\",}]*\).*/\1/p" "$1" 2>/dev/null | head -n 1; }
+
+attempt_dir() { printf '%s/attempts/%04d' "$RUN" "$1"; }
+
+# Newest complete checkpoint, -1 when there is none: manifest.json is renamed into place last.
+durable_step() {
+  local newest=-1 manifest step
+  for manifest in "$RUN"/checkpoints/step-*/manifest.json; do
+    step=${manifest%/manifest.json}
+    step=${step##*/step-}
+    case $step in '' | *[!0-9]*) continue ;; esac
+    [ -e "$manifest" ] && [ "$step" -gt "$newest" ] && newest=$step
+  done
+  echo "$newest"
+}
+
+# write_outcome ATTEMPT STATUS REASON: outcome.json of an attempt, with the number of failures in a row that made
+# no new durable checkpoint. Only crashed and lost attempts are failures.
+write_outcome() {
+  local dir previous durable failures=0 before=-1
+  dir=$(attempt_dir "$1")
+  previous=$(attempt_dir $(($1 - 1)))/outcome.json
+  durable=$(durable_step)
+  if [ -e "$previous" ]; then
+    before=$(field "$previous" durable_step)
+    [ "$durable" -le "${before:--1}" ] && failures=$(field "$previous" failures)
+  fi
+  case $2 in crashed | lost) failures=$((${failures:-0} + 1)) ;; esac
+  printf '{"status":"%s","reason":"%s","durable_step":%d,"failures":%d,"time":%s}\n' \
+    "$2" "$(json_text "$3")" "$durable" "${failures:-0}" "$(now)" >"$dir/.outcome.json.tmp"
+  sync "$dir/.outcome.json.tmp"
+  mv "$dir/.outcome.json.tmp" "$dir/outcome.json"
+  FAILURES=${failures:-0}
+}
+
+# True when this attempt was told to stop, by whomever heard it: the ranks, or this script.
+was_signalled() {
+  grep -qs "\"attempt\":$1,.*\"event\":\"signal\"" "$RUN"/events/*.jsonl
+}
+
+# A predecessor that left no outcome (batch script killed, node lost) is decided now, for nobody else could.
+settle_predecessor() {
+  local previous=$((ATTEMPT - 1))
+  [ "$previous" -ge 1 ] && [ ! -e "$(attempt_dir "$previous")/outcome.json" ] || return 0
+  if was_signalled "$previous"; then
+    write_outcome "$previous" stopped "told to stop, and killed before it could say more"
+  else
+    write_outcome "$previous" lost "no outcome: the batch script was killed or its node was lost"
+  fi
+  [ "$FAILURES" -lt "$MAX_FAILURES" ] || give_up "attempt $previous is the failure number $FAILURES in a row without a new checkpoint"
+}
+
+# finish_run: what must not outlive the run.
+finish_run() { rm -f "$RUN/.secrets"; }
+
+give_up() {
+  event failed ",\"reason\":\"$(json_text "$1")\""
+  echo "xgen: $1; the run ends here" >&2
+  finish_run
+  exit 78
+}
+
+# refuse REASON: this attempt cannot run here, nor can another.
+refuse() {
+  write_outcome "$ATTEMPT" refused "$1"
+  give_up "$1"
+}
+
+# The attempt's number, its folder and its log. A requeue under the same job id gets a folder of its own too.
+begin_attempt() {
+  exec 9>>"$RUN/.lock"
+  if ! flock -w 60 9; then
+    echo "xgen: another job runs $RUN_NAME; job $SLURM_JOB_ID leaves it alone" >&2
+    exit 78
+  fi
+  ATTEMPT=1
+  while ! mkdir "$(attempt_dir "$ATTEMPT")" 2>/dev/null; do
+    [ -d "$(attempt_dir "$ATTEMPT")" ] || { echo "xgen: cannot write to $RUN/attempts" >&2; exit 1; }
+    ATTEMPT=$((ATTEMPT + 1))
+  done
+  ATTEMPT_DIR=$(attempt_dir "$ATTEMPT")
+  exec >>"$ATTEMPT_DIR/out.log" 2>>"$ATTEMPT_DIR/err.log"
+  cp -- "$0" "$ATTEMPT_DIR/sbatch.sh"
+  event started ",\"nodes\":\"$SLURM_JOB_NODELIST\""
+  if [ -e "$RUN/cancelled" ]; then
+    write_outcome "$ATTEMPT" cancelled "the run was cancelled"
+    event cancelled
+    exit 75
+  fi
+  settle_predecessor
+}
+
+# Names and values of the environment, for reproduction; what looks like a secret is left out.
+record_environment() {
+  local name
+  for name in $(compgen -e | sort); do
+    case $name in
+      *TOKEN* | *SECRET* | *PASSW* | *API_KEY* | *APIKEY* | *CREDENTIAL* | *PRIVATE_KEY*) printf '%s=***\n' "$name" ;;
+      *) printf '%s=%q\n' "$name" "${!name}" ;;
+    esac
+  done >"$ATTEMPT_DIR/env"
+}
+
+# The first node of the job leads. The port is new in each attempt: the old one may linger, or belong to a rank
+# that does not die.
+choose_rendezvous() {
+  MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+  if [ -z "$MASTER_ADDR" ]; then
+    echo "xgen: scontrol does not name the job's nodes" >&2
+    decide
+  fi
+  MASTER_PORT=$((20000 + (SLURM_JOB_ID * 61 + ATTEMPT * 7) % 12000))
+  while (exec 3<>"/dev/tcp/$MASTER_ADDR/$MASTER_PORT") 2>/dev/null; do MASTER_PORT=$((MASTER_PORT + 1)); done
+  export MASTER_ADDR MASTER_PORT
+}
+
+# launch COMMAND...: run the tasks and wait. In the background, because bash runs a trap only between commands: the
+# TERM is on record before the KILL that may follow it.
+launch() {
+  local told=
+  "$@" </dev/null 9>&- &
+  while :; do
+    wait $!
+    TASKS_EXIT=$?
+    if [ -n "$TERMINATED" ] && [ -z "$told" ]; then
+      told=1
+      event signal ',"signal":"SIGTERM"'
+    fi
+    kill -0 $! 2>/dev/null || break
+  done
+  wait $!
+  TASKS_EXIT=$?
+  event exited ",\"exit_code\":$TASKS_EXIT"
+}
+
+count() { grep -ls "\"status\":\"$1\"" "$ATTEMPT_DIR"/outcome.[0-9]*.json | wc -l; }
+
+# first STATUS: rank and reason of the earliest outcome with this status.
+first() {
+  local file best='' best_time='' time rank
+  while read -r file; do
+    time=$(field "$file" time)
+    if [ -z "$best" ] || [[ $time < $best_time ]]; then best=$file best_time=$time; fi
+  done < <(grep -ls "\"status\":\"$1\"" "$ATTEMPT_DIR"/outcome.[0-9]*.json)
+  rank=${best##*/outcome.}
+  printf 'rank %s: %s' "${rank%.json}" "$(reason "$best")"
+}
+
+# reason FILE: the reason in an outcome, which may hold any text but is never followed by another reason.
+reason() { sed -nE 's/.*"reason":"(.*)","?(step|durable_step|time)":.*/\1/p' "$1"; }
+
+# Killed by the stop signal before its handler was armed: srun names the signal, and no rank left an outcome.
+died_unarmed() {
+  [ -z "$(ls "$ATTEMPT_DIR"/outcome.[0-9]*.json 2>/dev/null)" ] &&
+    grep -qsE 'task .*: (User defined signal 2|Terminated)' "$ATTEMPT_DIR/err.log"
+}
+
+job_record() { timeout 20 scontrol show job -o "$SLURM_JOB_ID" 2>/dev/null; }
+
+# Why the attempt was told to stop, in the words of the ledger.
+stop_reason() {
+  local record=$1
+  case $record in
+    *PreemptTime=[0-9]*) echo preempted ;;
+    *)
+      if [ "$SECONDS" -ge $((TIME_LIMIT - LEAD - 65)) ]; then echo time_limit; else echo other; fi
+      ;;
+  esac
+}
+
+# THE REQUEUE DECISION. The files decide, not the exit code: srun returns the highest code, and --kill-on-bad-exit
+# makes 137 of an early one. Wrong spec > first crash > stopped > finished; a rank without an outcome crashed,
+# unless it was told to stop.
+decide() {
+  local record finished
+  record=$(job_record)
+  finished=$(count finished)
+  rm -f "$DISCOVERY_FILE"
+  if [ "$(count refused)" -gt 0 ]; then
+    refuse "$(first refused)"
+  elif [ -e "$RUN/cancelled" ] || [[ $record == *JobState=CANCELLED* ]]; then
+    write_outcome "$ATTEMPT" cancelled "cancelled by a person"
+    event cancelled
+    finish_run
+    exit 75
+  elif [ "$(count crashed)" -gt 0 ]; then
+    write_outcome "$ATTEMPT" crashed "$(first crashed)"
+  elif [ "$finished" -eq "$NUM_TASKS" ]; then
+    write_outcome "$ATTEMPT" finished ''
+    event finished
+    finish_run
+    exit 0
+  elif [ $(($(count stopped) + finished)) -eq "$NUM_TASKS" ]; then
+    write_outcome "$ATTEMPT" stopped "saved and stopped on request"
+  elif [ -n "$TERMINATED" ] || was_signalled "$ATTEMPT"; then
+    write_outcome "$ATTEMPT" stopped "told to stop, and killed before it had saved"
+  elif died_unarmed; then
+    write_outcome "$ATTEMPT" stopped "told to stop before the handler was armed"
+  else
+    write_outcome "$ATTEMPT" crashed "$((NUM_TASKS - finished - $(count stopped))) of $NUM_TASKS ranks ended without an outcome (srun: ${TASKS_EXIT-not started})"
+  fi
+
+  if [ "$(field "$ATTEMPT_DIR/outcome.json" status)" = stopped ]; then
+    requeue "$(stop_reason "$record")"
+    exit 75
+  fi
+  echo "xgen: $(reason "$ATTEMPT_DIR/outcome.json")" >&2
+  [ "$FAILURES" -lt "$MAX_FAILURES" ] || give_up "$(reason "$ATTEMPT_DIR/outcome.json")"
+  requeue crashed
+  exit 1
+}
+
+# requeue REASON: the same job again. `Incomplete` leaves a cancelled job cancelled, where a plain requeue would
+# bring it back to life. The event comes first: the call kills this script.
+requeue() {
+  local answer code try
+  event requeued ",\"reason\":\"$1\""
+  for try in 1 2 3 4 5 6; do
+    answer=$(timeout 60 scontrol requeue Incomplete "$SLURM_JOB_ID" 2>&1)
+    code=$?
+    case $code:$answer in
+      0:*) return ;;
+      *pending*) return ;; # SLURM has requeued it itself, after a preemption
+      *disabled* | *"Only batch"*)
+        successor
+        return
+        ;;
+    esac
+    echo "xgen: requeue, try $try: $answer" >&2
+    sleep $((try * 5))
+  done
+  give_up "could not requeue: $answer"
+}
+
+# A new job for the same run where SLURM refuses to requeue this one. This script holds the run's lock, and the
+# dependency keeps the new job waiting until this one has ended: the run is never two.
+successor() {
+  local answer
+  if answer=$(timeout 60 sbatch --parsable --dependency=afterany:"$SLURM_JOB_ID" "$ATTEMPT_DIR/sbatch.sh" 2>&1); then
+    event queued ",\"reason\":\"successor of job $SLURM_JOB_ID: ${answer%%;*}\""
+  else
+    give_up "requeue is refused here, and so is a successor: $answer"
+  fi
+}

@@ -1,0 +1,131 @@
+"""The second step of validation: keys that fit on their own but not together, or not on this cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from xgen.plan.numbers import partition, plan
+from xgen.spec import LoadedJob, Pretrain, Problem, Profile
+from xgen.spec.base import nearest
+from xgen.spec.units import format_duration
+
+
+def check(loaded: LoadedJob, profile: Profile) -> list[Problem]:
+    """Everything that would make the job fail or lose work; empty when it makes sense."""
+    problems = list(_check_resources(loaded, profile))
+    if problems:
+        return problems  # the rest speaks of a partition, which may not exist
+    problems += _check_container(loaded, profile)
+    if isinstance(loaded.job, Pretrain):
+        problems += _check_training(loaded, loaded.job)
+        problems += _check_stop(loaded, profile)
+    return problems
+
+
+def warnings(loaded: LoadedJob, profile: Profile) -> list[str]:
+    """What a person should know before submitting, though it is no mistake."""
+    where = partition(loaded.job, profile)
+    if not (where.preemptible and where.grace == 0):
+        return []
+    numbers = plan(loaded.job, profile)
+    cost = f", about {format_duration(numbers.lost_seconds)} of training each time" if numbers.num_steps else ""
+    return [f"the partition preempts without grace: only periodic checkpoints protect the run{cost}"]
+
+
+def _check_resources(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
+    resources = loaded.job.resources
+    name = resources.partition
+    if name is not None and name not in profile.partitions:
+        yield loaded.problem(
+            "resources.partition",
+            f"{name!r} is not in the cluster profile; {nearest(name, profile.partitions)}",
+        )
+        return
+    where = partition(loaded.job, profile)
+    if resources.time > where.max_time:
+        yield loaded.problem(
+            "resources.time",
+            f"{format_duration(resources.time)} is over the partition's limit; "
+            f"write {format_duration(where.max_time)} or less: the run goes on in the next attempt",
+        )
+    if loaded.job.lead >= resources.time:
+        yield loaded.problem(
+            "lead",
+            f"{format_duration(loaded.job.lead)} leaves nothing of the time limit "
+            f"{format_duration(resources.time)}; write less",
+        )
+
+
+def _check_container(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
+    image = loaded.job.container.image
+    if profile.container.runtime != "none":
+        if image is None:
+            yield loaded.problem(
+                "container.image",
+                f"is missing, and {profile.container.runtime} runs here; write a name or a path",
+            )
+        else:
+            path = Path(image) if "/" in image else Path(profile.container.image_dir or ".") / image
+            if not path.exists():
+                yield loaded.problem("container.image", f"{image!r} is not there; expected {path}")
+    for number, mount in enumerate(loaded.job.container.mounts):
+        if not Path(mount.source).exists():
+            yield loaded.problem(
+                f"container.mounts[{number}]", f"{mount.source} does not exist; write an existing folder"
+            )
+
+
+def _check_training(loaded: LoadedJob, job: Pretrain) -> Iterator[Problem]:
+    stage, ranks = job.stage, job.resources.world_size
+    at = "stages[0]"
+    if stage.global_batch % stage.seq_len:
+        near = max(1, round(stage.global_batch / stage.seq_len)) * stage.seq_len
+        yield loaded.problem(
+            f"{at}.global_batch",
+            f"{stage.global_batch} tokens are no whole number of sequences of {stage.seq_len}; write {near}",
+        )
+    elif stage.sequences_per_step % (ranks * stage.micro_batch):
+        unit = ranks * stage.micro_batch * stage.seq_len
+        yield loaded.problem(
+            f"{at}.global_batch",
+            f"{stage.sequences_per_step} sequences do not divide over {ranks} ranks with micro_batch "
+            f"{stage.micro_batch}; write a multiple of {unit} tokens",
+        )
+    parallel = stage.parallelism
+    fsdp = parallel.fsdp or ranks // parallel.replicate
+    if fsdp * parallel.replicate != ranks:
+        yield loaded.problem(
+            f"{at}.parallelism",
+            f"fsdp {fsdp} x replicate {parallel.replicate} is not {ranks}, the ranks of {job.resources.nodes} nodes "
+            f"x {job.resources.gpus_per_node} GPUs; write fsdp: {max(1, ranks // parallel.replicate)}",
+        )
+    if stage.lr.warmup > stage.num_steps:
+        yield loaded.problem(
+            f"{at}.lr.warmup",
+            f"{stage.lr.warmup} steps are more than the stage's {stage.num_steps}; write fewer",
+        )
+    if stage.lr.to > stage.lr.peak:
+        yield loaded.problem(f"{at}.lr.to", f"{stage.lr.to:g} is above the peak {stage.lr.peak:g}; write less")
+    store = Path(job.data.store)
+    if not (store / "meta.json").is_file():
+        yield loaded.problem(
+            "data.store", f"{store} is no token store; write `python -m xgen.data build --out {store}` first"
+        )
+
+
+def _check_stop(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
+    numbers = plan(loaded.job, profile)
+    where = partition(loaded.job, profile)
+    if numbers.stop_seconds <= numbers.stop_budget or (where.preemptible and where.grace == 0):
+        return
+    need = f"a step, a save and the margin take {numbers.stop_seconds:.0f}s"
+    if where.preemptible and where.grace < loaded.job.lead:
+        yield loaded.problem(
+            "resources.partition",
+            f"its grace of {format_duration(where.grace)} is too short: {need}; "
+            "write another partition, or more nodes for faster saves",
+        )
+    else:
+        longer = format_duration(int(numbers.stop_seconds) + 1)
+        yield loaded.problem("lead", f"{format_duration(loaded.job.lead)} is too short: {need}; write {longer} or more")
