@@ -97,7 +97,11 @@ def _train(context: TaskContext, job: Pretrain) -> RankOutcome:
 
 
 def _command(context: TaskContext, job: Command) -> RankOutcome:
-    """Run the command as a child. SLURM signals every process of a step, so it hears of a stop by itself."""
+    """Run the command as a child and pass the stop signal on.
+
+    Whether SLURM signals every process of a step or only the one it started depends on ProctrackType, so the child
+    may hear the signal twice; a second one changes nothing by contract.
+    """
     names = {
         "XGEN_RANK": context.rank,
         "XGEN_LOCAL_RANK": context.local_rank,
@@ -105,9 +109,10 @@ def _command(context: TaskContext, job: Command) -> RankOutcome:
     }
     environment = os.environ | {name: str(value) for name, value in names.items()}
     try:
-        code = subprocess.run(job.command, env=environment, check=False).returncode
+        child = subprocess.Popen(job.command, env=environment)
     except OSError as error:
         raise Refused(f"command[0]: cannot start {job.command[0]!r}: {error.strerror}") from None
+    code = _wait(child, context.stop)
     if code == 0:
         return RankOutcome(status="finished", time=time.time())
     if code == EXIT_REFUSED:
@@ -119,6 +124,18 @@ def _command(context: TaskContext, job: Command) -> RankOutcome:
         return RankOutcome(status="stopped", reason=f"{context.stop.signal} ended it", time=time.time())
     said = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
     return RankOutcome(status="crashed", reason=f"the command {said}", time=time.time())
+
+
+def _wait(child: subprocess.Popen[bytes], stop: StopFlag) -> int:
+    """The child's exit code, -N when signal N ended it. The job's time limit bounds the wait."""
+    told = False
+    while True:
+        try:
+            return child.wait(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            if stop and not told:
+                told = True
+                child.send_signal(signal.Signals[stop.signal])
 
 
 if __name__ == "__main__":
