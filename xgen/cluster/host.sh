@@ -91,6 +91,12 @@ begin_attempt() {
     echo "xgen: another job runs $RUN_NAME; job $SLURM_JOB_ID leaves it alone" >&2
     exit 78
   fi
+  local last
+  last=$(find "$RUN/attempts" -mindepth 2 -name outcome.json | sort | tail -n 1)
+  if [ -n "$last" ] && [ "$(field "$last" status)" = finished ]; then
+    echo "xgen: $RUN_NAME has finished; job $SLURM_JOB_ID has nothing to do" >&2
+    exit 0
+  fi
   ATTEMPT=1
   while ! mkdir "$(attempt_dir "$ATTEMPT")" 2>/dev/null; do
     [ -d "$(attempt_dir "$ATTEMPT")" ] || { echo "xgen: cannot write to $RUN/attempts" >&2; exit 1; }

@@ -1,6 +1,7 @@
 """A torch-free job under the full contract: counts steps, saves on SIGUSR2 and SIGTERM, resumes, exits 75.
 
-    counter.py STEPS [--every N] [--step SECONDS] [--save SECONDS] [--arm SECONDS] [--crash-at N]
+    counter.py STEPS [--every N] [--step SECONDS] [--save SECONDS] [--stop-save SECONDS]
+               [--arm SECONDS] [--crash-at N]
 
 Rank 0 keeps checkpoints as `xgen` defines them: a folder renamed into place, complete with its manifest. Every
 rank appends the steps it did to `steps.<rank>` in the run directory, so that a test sees what was done twice.
@@ -18,6 +19,7 @@ parser.add_argument("steps", type=int)
 parser.add_argument("--every", type=int, default=10)
 parser.add_argument("--step", type=float, default=0.1)
 parser.add_argument("--save", type=float, default=0.0)
+parser.add_argument("--stop-save", type=float, default=0.0)
 parser.add_argument("--arm", type=float, default=0.0)
 parser.add_argument("--crash-at", type=int, default=-1)
 options = parser.parse_args()
@@ -50,6 +52,7 @@ with (run / f"steps.{rank}").open("a", buffering=1) as log:
         if step % options.every == 0:
             save(step)
         if stop:
+            time.sleep(options.stop_save)
             save(step)
             print(f"stopped at step {step} by {len(stop)} signals {sorted(set(stop))}")
             sys.exit(75)

@@ -1,0 +1,146 @@
+"""The dev SLURM, brought up once for all tests in this folder, and what they do with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, xgen
+from xgen.runs import AttemptOutcome, Event, EventName, RunDir, read_attempt_outcome, read_events
+
+
+def wait_until(condition: Callable[[], object], timeout: float, what: str) -> None:
+    """Poll until the condition holds; fails the test with `what` when it does not in time (seconds)."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A profile of the dev SLURM with a run root of its own."""
+
+    profile: Path
+    run_root: Path
+
+    def submit(self, spec: Path | str, *settings: str) -> RunDir:
+        options = [part for setting in settings for part in ("--set", setting)]
+        done = xgen("submit", str(spec), "--cluster", str(self.profile), "--json", *options)
+        assert done.returncode == 0, done.stderr
+        return RunDir(Path(json.loads(done.stdout)["path"]))
+
+    def xgen(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return xgen(*arguments, "--cluster", str(self.profile))
+
+    def status(self, run: RunDir) -> dict[str, object]:
+        done = self.xgen("status", run.name, "--json")
+        assert done.returncode == 0, done.stderr
+        status: dict[str, object] = json.loads(done.stdout)["status"]
+        return status
+
+    def preempt(self, seconds: int = 1) -> None:
+        """Take all GPUs with a job of the partition that preempts."""
+        sbatch("--partition=gpu", "--nodes=4", "--gpus-per-node=8", "--wrap", f"sleep {seconds}")
+
+
+def sbatch(*arguments: str) -> str:
+    done = subprocess.run(
+        ["sbatch", "--parsable", "--time=2", "--mem=100M", "--output=/dev/null", *arguments],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def scontrol(*arguments: str) -> str:
+    return subprocess.run(["scontrol", *arguments], capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def has_event(run: RunDir, name: EventName, attempt: int | None = None) -> Event | None:
+    return next((e for e in read_events(run) if e.event == name and attempt in (None, e.attempt)), None)
+
+
+def outcome(run: RunDir, attempt: int) -> AttemptOutcome:
+    found = read_attempt_outcome(run, attempt)
+    assert found is not None, f"attempt {attempt} of {run.name} has no outcome"
+    return found
+
+
+def wait_for_event(run: RunDir, name: EventName, attempt: int | None = None, timeout: float = 90) -> Event:
+    wait_until(lambda: has_event(run, name, attempt), timeout, f"{name} of {run.name}, attempt {attempt}: {_tail(run)}")
+    found = has_event(run, name, attempt)
+    assert found is not None
+    return found
+
+
+def wait_for_steps(run: RunDir, attempt: int, number: int = 5, rank: int = 0, timeout: float = 60) -> None:
+    """Until a counter job (work/counter.py) has done that many steps in an attempt."""
+    wait_until(lambda: len(steps(run, attempt, rank)) >= number, timeout, f"{number} steps of {run.name}: {_tail(run)}")
+
+
+def steps(run: RunDir, attempt: int, rank: int = 0) -> list[int]:
+    """The steps that a rank of a counter job has done in an attempt."""
+    path = run.path / f"steps.{rank}"
+    rows = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [int(row[0]) for row in rows if len(row) == 2 and int(row[1]) == attempt]
+
+
+def task_pids(run: RunDir) -> dict[int, int]:
+    """Process id by rank of the tasks of a run that are alive on this machine."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"xgen.cli.task" in words and os.fsencode(run.path) in words:
+                env = dict(p.split(b"=", 1) for p in (folder / "environ").read_bytes().split(b"\0") if b"=" in p)
+                found[int(env[b"SLURM_PROCID"])] = int(folder.name)
+        except (OSError, KeyError):
+            continue
+    return found
+
+
+def _tail(run: RunDir) -> str:
+    logs = sorted(run.attempts_dir.glob("*/*.log"))
+    texts = [f"{p.parent.name}/{p.name}: {p.read_text(errors='replace')[-800:]}" for p in logs[-4:]]
+    return "\n".join([*(e.to_line().strip() for e in read_events(run)[-8:]), *texts])
+
+
+@pytest.fixture(scope="session")
+def _dev_slurm() -> Iterator[None]:
+    if os.geteuid() != 0 or not Path("/etc/debian_version").exists():
+        pytest.skip("the dev SLURM needs root on Debian")
+    was_up = subprocess.run([ROOT / "slurm/dev/status"], capture_output=True, timeout=60, check=False).returncode == 0
+    subprocess.run([ROOT / "slurm/dev/up"], check=True, timeout=180)
+    yield
+    if not was_up:
+        subprocess.run([ROOT / "slurm/dev/down"], check=True, timeout=120)
+
+
+@pytest.fixture
+def cluster(_dev_slurm: None, tmp_path: Path) -> Iterator[Cluster]:
+    """The dev profile with a run root for this test; what it leaves in the queue is cancelled."""
+    profile = yaml.safe_load((ROOT / "slurm/clusters/dev.yaml").read_text())
+    profile["run_root"] = str(tmp_path / "runs")
+    profile["container"]["python"] = str(ROOT / ".venv/bin/python")
+    profile["container"]["image_dir"] = str(ROOT / ".cache/images")
+    file = tmp_path / "dev.yaml"
+    file.write_text(yaml.safe_dump(profile))
+    yield Cluster(file, tmp_path / "runs")
+    subprocess.run(["scancel", "--user=root"], check=False, timeout=60)
+    wait_until(
+        lambda: not subprocess.run(["squeue", "-h"], capture_output=True, timeout=60, check=True).stdout,
+        60, "an empty queue",
+    )  # fmt: skip
+    shutil.rmtree(tmp_path / "runs", ignore_errors=True)

@@ -1,0 +1,6 @@
+"""Prometheus: the exporter of a run, and the file by which Prometheus finds it."""
+
+from xgen.metrics.discovery import remove_target, write_target
+from xgen.metrics.run import RunExporter
+
+__all__ = ["RunExporter", "remove_target", "write_target"]

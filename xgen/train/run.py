@@ -1,0 +1,76 @@
+"""One rank of one attempt of a pretrain job, from the environment that the batch script made."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from xgen.runs import Ledger, Refused, TaskContext, read_events, replay
+from xgen.spec import Pretrain, load_profile
+
+if TYPE_CHECKING:
+    from xgen.metrics import RunExporter
+    from xgen.train.trainer import TrainResult
+
+
+def run_pretrain(context: TaskContext, job: Pretrain) -> TrainResult:
+    """Train until the end or until told to stop. Raises Refused when no other try can help."""
+    os.environ |= {
+        "RANK": str(context.rank),
+        "LOCAL_RANK": str(context.local_rank),
+        "WORLD_SIZE": str(context.world_size),
+        "LOCAL_WORLD_SIZE": str(job.resources.gpus_per_node),
+    }
+    exporter = _start_exporter(context)
+    try:
+        return _train(context, job, exporter)
+    finally:
+        if exporter:
+            from xgen.metrics import remove_target
+
+            remove_target(context.run.discovery_file)
+            exporter.close()
+
+
+def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) -> TrainResult:
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(job.resources.cpus_per_task)
+    from xgen.data.errors import StoreError
+    from xgen.train.config import trainer_config
+    from xgen.train.quiet import NoTelemetry
+    from xgen.train.trainer import PretrainTrainer
+
+    try:
+        trainer = PretrainTrainer(trainer_config(job, context.run), context, job, exporter or NoTelemetry())
+    except StoreError as error:
+        raise Refused(str(error)) from None
+    try:
+        result = trainer.fit()
+    finally:
+        trainer.close()
+    dist.destroy_process_group()
+    return result
+
+
+def _start_exporter(context: TaskContext) -> RunExporter | None:
+    """Rank 0 answers Prometheus from its first moment on: a slow start is seen too."""
+    if context.events is None:
+        return None
+    from xgen.metrics import RunExporter, write_target
+
+    profile = load_profile(context.run.profile_file)
+    ledger: Ledger = replay(read_events(context.run))
+    context.events.subscribe(ledger)
+    exporter = RunExporter(ledger, profile.metrics.address)
+    port = exporter.start()
+    write_target(
+        context.run.discovery_file,
+        address=profile.metrics.address,
+        port=port,
+        run=context.run.name,
+        attempt=context.attempt,
+        job_id=context.job_id,
+    )
+    return exporter

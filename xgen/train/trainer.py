@@ -1,0 +1,204 @@
+"""torchtitan's trainer under our contract: verified resume, a stop that all ranks agree on, events."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import IO, Any, Literal, Protocol
+
+import torch.distributed as dist
+from torchtitan.components.metrics import MetricsProcessor
+from torchtitan.distributed import utils as dist_utils
+from torchtitan.trainer import Trainer
+
+from xgen.runs import TaskContext
+from xgen.spec import Pretrain
+from xgen.train.agreement import StopAgreement
+from xgen.train.checkpoint import VerifiedCheckpoints
+
+_PROGRESS_EVERY = 5.0  # seconds between progress events: what the ledger can be wrong by after a kill
+_CPU_TIMEOUT = timedelta(minutes=10)  # a rank that is gone is noticed after this at the latest
+
+
+class Telemetry(Protocol):
+    """Who watches a run: `xgen.metrics.RunExporter` on rank 0."""
+
+    def on_step(
+        self,
+        step: int,
+        loss: float,
+        grad_norm: float,
+        lr: float,
+        tokens: int,
+        step_seconds: float,
+        data_wait_seconds: float,
+    ) -> None: ...
+
+    def on_checkpoint(self, step: int, seconds: float, time: float) -> None: ...
+
+    def resumed(self, step: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How the training ended. `signal` is '' unless it was told to stop."""
+
+    status: Literal["finished", "stopped"]
+    step: int
+    signal: str = ""
+
+
+class StepRecorder(MetricsProcessor):
+    """Rank 0's record of every step: `metrics/steps.jsonl`, the exporter, one line of log now and then."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(MetricsProcessor.Config):
+        pass
+
+    def connect(self, trainer: PretrainTrainer) -> None:
+        self._trainer = trainer
+        self.time_last_log = time.perf_counter()
+        self._last_printed = 0.0
+        self.data_wait = 0.0  # seconds of this attempt
+        self._file: IO[str] | None = None
+        if trainer.context.rank == 0:
+            # One line a step; after a resume steps may repeat, and the last one counts.
+            self._file = (trainer.context.run.metrics_dir / "steps.jsonl").open("a", buffering=1)
+
+    def log(
+        self,
+        step: int,
+        global_avg_loss: float,
+        global_max_loss: float,
+        grad_norm: float,
+        extra_metrics: dict[str, Any] | None = None,
+    ) -> None:
+        """Called by torchtitan's train_step on every rank, with the loss of all ranks."""
+        del global_max_loss
+        now = time.perf_counter()
+        seconds, self.time_last_log = now - self.time_last_log, now
+        data_wait = sum(self.data_loading_times)
+        self.data_loading_times.clear()
+        self.ntokens_since_last_log = 0
+        self.data_wait += data_wait
+        if self._file is None:
+            return
+        rate = next(value for key, value in (extra_metrics or {}).items() if key.startswith("lr/"))
+        tokens = self._trainer.tokens_trained
+        record = {
+            "step": step,
+            "loss": global_avg_loss,
+            "loss_hex": global_avg_loss.hex(),  # for comparing runs bit by bit
+            "grad_norm": grad_norm,
+            "lr": rate,
+            "tokens": tokens,
+            "seconds": round(seconds, 4),
+        }
+        self._file.write(json.dumps(record) + "\n")
+        self._trainer.telemetry.on_step(step, global_avg_loss, grad_norm, rate, tokens, seconds, data_wait)
+        if now - self._last_printed > 1.0 or step == self._trainer.config.training.steps:
+            self._last_printed = now
+            print(f"step {step} loss {global_avg_loss:.4f} grad_norm {grad_norm:.3f} {seconds:.2f} s", flush=True)
+
+    def close(self) -> None:
+        super().close()
+        if getattr(self, "_file", None) is not None:
+            assert self._file
+            self._file.close()
+
+
+class PretrainTrainer(Trainer):
+    """One attempt of one rank."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(Trainer.Config):
+        pass
+
+    checkpointer: VerifiedCheckpoints
+    metrics_processor: StepRecorder
+
+    def __init__(self, config: Config, context: TaskContext, job: Pretrain, telemetry: Telemetry) -> None:
+        self.context, self.job, self.telemetry = context, job, telemetry
+        super().__init__(config)
+        self.metrics_processor.connect(self)
+        group = dist.new_group(backend="gloo", timeout=_CPU_TIMEOUT)
+        assert isinstance(group, dist.ProcessGroup)  # of which every rank is a member
+        self.cpu_group = group
+        self._last_progress = time.monotonic()
+
+    @property
+    def tokens_trained(self) -> int:
+        """Over all ranks, since step 0."""
+        return int(self.step) * self.job.stage.global_batch
+
+    def fit(self) -> TrainResult:
+        """Restore, train until the last step or until any rank is told to stop, save, meet at a barrier."""
+        self._restore()
+        result = self._train()
+        # All ranks leave together: one that exits early would be taken for a crash of the others.
+        dist.barrier(group=self.cpu_group)
+        return result
+
+    def _restore(self) -> None:
+        events = self.context.events
+        if events:
+            events.write("restore_begin")
+        self.checkpointer.load()
+        if events:
+            name = f"step-{self.step}" if self.step else None
+            events.write("restore_end", step=self.step, checkpoint=name)
+            self.telemetry.resumed(self.step)
+
+    def _train(self) -> TrainResult:
+        total, restored = self.config.training.steps, self.step
+        agreement = StopAgreement(self.context.stop, self.cpu_group)
+        agreement.begin()
+        data = self.batch_generator(self.dataloader)
+        self.metrics_processor.time_last_log = time.perf_counter()
+        while self.step < total:
+            if signal := agreement.decided():
+                return self._stop(signal)
+            agreement.begin()
+            self.step += 1
+            self.gc_handler.run(self.step)
+            self.train_step(data)
+            if self.step == restored + 1:
+                self._event_after_first_step()
+            self.checkpointer.save(self.step, last_step=self.step == total)
+            self._maybe_report_progress()
+        agreement.decided()  # the last one is still under way
+        self._report_progress()
+        return TrainResult("finished", self.step)
+
+    def _event_after_first_step(self) -> None:
+        if self.context.events:
+            self.context.events.write("first_step", step=self.step)
+        # From here on a collective that hangs is a fault: start-up and compilation are over.
+        timeout = timedelta(seconds=self.config.comm.train_timeout_seconds)
+        dist_utils.set_pg_timeouts(timeout=timeout, parallel_dims=self.parallel_dims)
+
+    def _stop(self, signal: str) -> TrainResult:
+        events = self.context.events
+        if events:
+            events.write("signal", signal=signal, step=self.step)
+            self._report_progress()
+            events.write("stopping", step=self.step)
+        if self.step:
+            self.checkpointer.save_now(self.step)
+        return TrainResult("stopped", self.step, signal)
+
+    def _maybe_report_progress(self) -> None:
+        if time.monotonic() - self._last_progress > _PROGRESS_EVERY:
+            self._report_progress()
+
+    def _report_progress(self) -> None:
+        self._last_progress = time.monotonic()
+        if self.context.events:
+            wait = round(self.metrics_processor.data_wait, 3)
+            try:
+                self.context.events.write("progress", step=self.step, tokens=self.tokens_trained, data_wait=wait)
+            except OSError as error:  # a full disk must not end the training
+                print(f"cannot write a progress event: {error}", file=sys.stderr, flush=True)
