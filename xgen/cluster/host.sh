@@ -181,6 +181,18 @@ died_unarmed() {
 
 job_record() { timeout 20 scontrol show job -o "$SLURM_JOB_ID" 2>/dev/null; }
 
+# Cancelled by a person: by `xgen cancel`, or by scancel. SLURM shows a dying job as COMPLETING only, but one that it
+# will start again has had its restarts counted already (seen in 22.05).
+was_cancelled() {
+  [ -e "$RUN/cancelled" ] && return
+  case $1 in
+    *JobState=CANCELLED*) return ;;
+    *JobState=COMPLETING*" Restarts=${SLURM_RESTART_COUNT:-0} "*PreemptTime=None*) ;;
+    *) return 1 ;;
+  esac
+  [ -n "$TERMINATED" ] && [ "$SECONDS" -lt $((TIME_LIMIT - 65)) ]
+}
+
 # Why the attempt was told to stop, in the words of the ledger.
 stop_reason() {
   local record=$1
@@ -202,7 +214,7 @@ decide() {
   rm -f "$DISCOVERY_FILE"
   if [ "$(count refused)" -gt 0 ]; then
     refuse "$(first refused)"
-  elif [ -e "$RUN/cancelled" ] || [[ $record == *JobState=CANCELLED* ]]; then
+  elif was_cancelled "$record"; then
     write_outcome "$ATTEMPT" cancelled "cancelled by a person"
     event cancelled
     finish_run

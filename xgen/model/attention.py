@@ -11,11 +11,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.nn.attention.flex_attention import BlockMask, create_mask
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, create_mask
 from torchtitan.config.override import override
+from torchtitan.models.common import attention as titan_attention
 from torchtitan.models.common.attention import FlexAttention
 
 from xgen.model.device import ON_CPU
+
+if ON_CPU:
+    # Compiling it takes 20 s at the first step of every attempt, and saves nothing at the lengths a CPU can train.
+    titan_attention._compiled_create_block_mask = create_block_mask
 
 
 class DenseMaskAttention(FlexAttention):

@@ -37,6 +37,7 @@ def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) ->
     import torch.distributed as dist
 
     torch.set_num_threads(job.resources.cpus_per_task)
+    import xgen.model  # noqa: F401 - before anything imports torchtitan: it settles the device
     from xgen.data.errors import StoreError
     from xgen.train.config import trainer_config
     from xgen.train.quiet import NoTelemetry
