@@ -133,8 +133,13 @@ def cluster(_dev_slurm: None, tmp_path: Path) -> Iterator[Cluster]:
     """The dev profile with a run root for this test; what it leaves in the queue is cancelled."""
     profile = yaml.safe_load((ROOT / "slurm/clusters/dev.yaml").read_text())
     profile["run_root"] = str(tmp_path / "runs")
-    profile["container"]["python"] = str(ROOT / ".venv/bin/python")
-    profile["container"]["image_dir"] = str(ROOT / ".cache/images")
+    # The counter job of most tests needs no container; those that train take the profile's own.
+    profile["container"] = {
+        "runtime": "none",
+        "python": str(ROOT / ".venv/bin/python"),
+        "image_dir": str(ROOT / ".cache/images"),
+        "mounts": [str(ROOT / ".venv")],
+    }
     file = tmp_path / "dev.yaml"
     file.write_text(yaml.safe_dump(profile))
     yield Cluster(file, tmp_path / "runs")

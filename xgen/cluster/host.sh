@@ -125,12 +125,15 @@ record_environment() {
   done >"$ATTEMPT_DIR/env"
 }
 
-# The first node of the job leads. The port is new in each attempt: the old one may linger, or belong to a rank
-# that does not die.
+# The first node of the job leads, at the address by which SLURM itself reaches it: names may mean nothing in the
+# container, and a host's own idea of its address is often 127.0.1.1. The port is new in each attempt: the old one may
+# linger, or belong to a rank that does not die.
 choose_rendezvous() {
-  MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+  local first
+  first=$(timeout 60 scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+  MASTER_ADDR=$(timeout 60 scontrol show node "$first" | sed -nE 's/.*NodeAddr=([^ ]+).*/\1/p' | head -n 1)
   if [ -z "$MASTER_ADDR" ]; then
-    echo "xgen: scontrol does not name the job's nodes" >&2
+    echo "xgen: scontrol does not say where the job's first node is" >&2
     decide
   fi
   MASTER_PORT=$((20000 + (SLURM_JOB_ID * 61 + ATTEMPT * 7) % 12000))

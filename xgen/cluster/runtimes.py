@@ -39,11 +39,15 @@ class Charliecloud:
 
     def launch(self, image: str, mounts: list[Mount], workdir: str) -> Launch:
         quoted = shlex.quote(image)
-        binds = [f"--bind={shlex.quote(f'{m.source}:{m.target or m.source}')}" for m in mounts]
+        targets = [m.target or m.source for m in mounts]
+        binds = [f"--bind={shlex.quote(f'{m.source}:{t}')}" for m, t in zip(mounts, targets, strict=True)]
+        folders = " ".join(shlex.quote(f"{image}{target}") for target in targets)
         return Launch(
             setup=[
                 'export USER="${USER:-$(id -un)}"  # ch-run stops without it',
                 f"[ -d {quoted}/bin ] || refuse {shlex.quote(f'the image {image} is not on this node')}",
+                "# ch-run mounts the image read-only, so it cannot make the mount points itself",
+                f"mkdir -p {folders} || refuse {shlex.quote(f'the image {image} lacks mount points')}",
             ],
             prefix=["ch-run", *binds, f"--cd={shlex.quote(workdir)}", quoted, "--"],
         )

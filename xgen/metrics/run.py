@@ -1,99 +1,146 @@
-"""What rank 0 of a run exports. Names and units: docs/monitoring.md.
+"""What rank 0 of a run exports. Names, labels and units: docs/monitoring.md.
 
-The totals come from the run's ledger, so they go on where the attempt before ended; `run`, `attempt` and `job_id` are
-labels of the target (discovery.py), not of each series.
+What concerns the whole run comes from its ledger and goes on where the attempt before ended. `run`, `attempt` and
+`job_id` are labels of the target (discovery.py), not of each series. What is not known yet is absent, never 0: a
+curve must not dip to 0 when an attempt starts.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from socketserver import ThreadingMixIn
+from dataclasses import dataclass
+from socketserver import TCPServer, ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics, make_wsgi_app
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from xgen.runs import Ledger
+from xgen.metrics.phases import PhaseCounters
+from xgen.runs import Ledger, Refused
 
-_STEP_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120)  # seconds
+# seconds; from a tiny model on a CPU to 128k tokens on few GPUs
+_STEP_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120)
+_CLIENT_TIMEOUT = 30.0  # seconds; a client that connects and says nothing must not hold a thread for ever
 
 
-class LedgerCollector(Collector):
+class _LedgerCollector(Collector):
     """Time by phase, restarts and checkpoints, as the ledger has them at the moment of the scrape."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, attempt: _AttemptCollector) -> None:
+        self._ledger, self._phases, self._attempt = ledger, PhaseCounters(ledger), attempt
 
     def collect(self) -> Iterator[Metric]:
         ledger = self._ledger
         phases = CounterMetricFamily(
-            "xgen_train_time_seconds", "Wall time of the run by phase; phases sum to wall time.", labels=["phase"]
+            "xgen_train_time_seconds", "Wall time of the run by phase; the phases sum to it.", labels=["phase"]
         )
-        for phase, seconds in ledger.totals(time.time()).items():
+        for phase, seconds in self._phases.read(time.time()).items():
             phases.add_metric([phase], seconds)
-        yield phases
         restarts = CounterMetricFamily("xgen_train_restarts", "Attempts after the first, by reason.", labels=["reason"])
         for reason, count in ledger.restarts.items():
             restarts.add_metric([reason], count)
-        yield restarts
-        for name, text, value in (
-            ("highest_step", "Highest step that any attempt has trained.", ledger.highest_step),
-            ("checkpoint_durable_step", "Step of the newest durable checkpoint.", ledger.durable_step),
-            ("checkpoint_durable_timestamp_seconds", "When it became durable; 0: never.", ledger.durable_time),
-        ):
-            yield GaugeMetricFamily(f"xgen_train_{name}", text, value=value)
+        yield from (phases, restarts)
+        # The ledger hears of a step every few seconds only.
+        highest = max(ledger.highest_step, self._attempt.last.step if self._attempt.last else 0)
+        yield _gauge("highest_step", "Highest step that any attempt has trained.", highest)
+        yield _gauge("checkpoint_durable_step", "Step of the newest durable checkpoint; 0: none.", ledger.durable_step)
+        if ledger.durable_time:
+            name = "checkpoint_durable_timestamp_seconds"
+            yield _gauge(name, "When the newest checkpoint became durable.", ledger.durable_time)
+        if ledger.attempts:
+            name = "attempt_start_timestamp_seconds"
+            yield _gauge(name, "When this attempt started.", ledger.attempts[-1].started)
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+@dataclass(frozen=True)
+class _Step:
+    """The last step; replaced as one, so that a scrape never mixes two steps."""
+
+    step: int
+    time: float
+    loss: float
+    grad_norm: float
+    lr: float
+    tokens: int
+    data_wait: float  # seconds of this attempt
 
 
-class _Silent(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is wsgiref's
-        pass
+class _AttemptCollector(Collector):
+    """What this attempt has told."""
+
+    def __init__(self) -> None:
+        self.last: _Step | None = None
+        self.resumed: int | None = None
+        self.save_seconds: float | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        last = self.last
+        if last:
+            yield _gauge("step", "Last step that was finished.", last.step)
+            yield _gauge("last_step_timestamp_seconds", "When it was finished.", last.time)
+            yield _gauge("loss", "Training loss of the last step, mean over all tokens.", last.loss)
+            yield _gauge("grad_norm", "Norm of the gradient before clipping.", last.grad_norm)
+            yield _gauge("learning_rate", "Learning rate of the last step.", last.lr)
+            yield _counter("tokens", "Tokens trained on since step 0, over all ranks.", last.tokens)
+            yield _counter("data_wait_seconds", "Time that steps of this attempt waited for data.", last.data_wait)
+        elif self.resumed == 0:
+            yield _counter("tokens", "Tokens trained on since step 0, over all ranks.", 0)
+            yield _counter("data_wait_seconds", "Time that steps of this attempt waited for data.", 0)
+        if self.resumed is not None:
+            yield _gauge("resumed_step", "Step of the checkpoint this attempt began from; 0: none.", self.resumed)
+        if self.save_seconds is not None:
+            yield _gauge("checkpoint_save_seconds", "How long the last save held up the training.", self.save_seconds)
 
 
 class RunExporter:
-    """Serves the metrics of one attempt until it is closed. Its methods cost microseconds and never raise."""
+    """Serves the metrics of one attempt until it is closed. The trainer's calls cost microseconds and never raise."""
 
     def __init__(self, ledger: Ledger, address: str = "127.0.0.1") -> None:
         self._address = address
         self._server: WSGIServer | None = None
-        disable_created_metrics()  # half of all counter series, for nothing that we draw
-        self._registry = registry = CollectorRegistry()
-        registry.register(LedgerCollector(ledger))
-        self._step = Gauge("xgen_train_step", "Last step that was finished.", registry=registry)
-        self._time = Gauge("xgen_train_last_step_timestamp_seconds", "When it was finished.", registry=registry)
-        self._loss = Gauge(
-            "xgen_train_loss", "Training loss of the last step, mean over all tokens.", registry=registry
-        )
-        self._grad_norm = Gauge("xgen_train_grad_norm", "Gradient norm before clipping.", registry=registry)
-        self._rate = Gauge("xgen_train_learning_rate", "Learning rate of the last step.", registry=registry)
-        self._tokens = _Tokens()
-        registry.register(self._tokens)
+        self._thread: threading.Thread | None = None
+        disable_created_metrics()  # half of all counter series, for nothing that is drawn
+        self._registry = CollectorRegistry()
+        self._attempt = _AttemptCollector()
+        self._registry.register(_LedgerCollector(ledger, self._attempt))
+        self._registry.register(self._attempt)
         self._seconds = Histogram(
-            "xgen_train_step_seconds", "Wall time of a step.", buckets=_STEP_BUCKETS, registry=registry
-        )
-        self._save = Gauge("xgen_train_checkpoint_save_seconds", "How long the last save took.", registry=registry)
-        self._resumed = Gauge(
-            "xgen_train_resumed_step", "Step of the checkpoint this attempt began from.", registry=registry
+            "xgen_train_step_seconds", "Wall time of a step.", buckets=_STEP_BUCKETS, registry=self._registry
         )
 
     def start(self) -> int:
-        """Listen on a free port of the address; returns the port."""
-        app = make_wsgi_app(self._registry)
-        self._server = make_server(self._address, 0, app, server_class=_Server, handler_class=_Silent)
-        threading.Thread(target=self._server.serve_forever, name="exporter", daemon=True).start()
+        """Listen on a free port of the address; returns the port. Raises Refused when it is not this node's."""
+        try:
+            self._server = make_server(
+                self._address,
+                0,
+                make_wsgi_app(self._registry),
+                server_class=_IPv6Server if ":" in self._address else _Server,
+                handler_class=_Silent,
+            )
+        except OSError as error:
+            raise Refused(
+                f"cluster profile: metrics.address: {self._address!r}: {error.strerror}; write an address that every "
+                "node has: 127.0.0.1, or 0.0.0.0 where Prometheus runs on another machine"
+            ) from None
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="exporter", daemon=True
+        )
+        self._thread.start()
         return self._server.server_port
 
     def close(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+        """Stop answering; the server's thread has ended on return."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self._server = self._thread = None
 
     def on_step(
         self,
@@ -105,32 +152,45 @@ class RunExporter:
         step_seconds: float,
         data_wait_seconds: float,
     ) -> None:
-        """One finished step; `tokens` since step 0 of the run, over all ranks."""
-        del data_wait_seconds  # the ledger has it, from the progress events
-        self._step.set(step)
-        self._time.set_to_current_time()
-        self._loss.set(loss)
-        self._grad_norm.set(grad_norm)
-        self._rate.set(lr)
-        self._tokens.value = tokens
+        """One finished step; `tokens` since step 0 of the run, over all ranks; the seconds are this step's."""
+        waited = (self._attempt.last.data_wait if self._attempt.last else 0.0) + data_wait_seconds
+        self._attempt.last = _Step(step, time.time(), loss, grad_norm, lr, tokens, waited)
         self._seconds.observe(step_seconds)
 
     def on_checkpoint(self, step: int, seconds: float, time: float) -> None:
-        """A checkpoint is durable; step and time reach the ledger as an event."""
+        """A checkpoint is durable; its step and time reach the exporter through the ledger, as an event."""
         del step, time
-        self._save.set(seconds)
+        self._attempt.save_seconds = seconds
 
     def resumed(self, step: int) -> None:
-        self._resumed.set(step)
+        """The attempt begins from the checkpoint of this step, 0 for a fresh start."""
+        self._attempt.resumed = step
 
 
-class _Tokens(Collector):
-    """A counter that is set: it counts over all attempts of the run."""
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"xgen_train_{name}", text, value=value)
 
-    def __init__(self) -> None:
-        self.value = 0
 
-    def collect(self) -> Iterator[Metric]:
-        yield CounterMetricFamily(
-            "xgen_train_tokens", "Tokens trained on since step 0, over all ranks.", value=self.value
-        )
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"xgen_train_{name}", text, value=value)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's: it looks up the host's full name, which can take half a minute where DNS is broken.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+class _IPv6Server(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Silent(WSGIRequestHandler):
+    timeout = _CLIENT_TIMEOUT
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is wsgiref's
+        pass

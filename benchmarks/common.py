@@ -1,0 +1,83 @@
+"""What the benchmarks share: timing a command, and saying the result the same way everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Seconds of repeated runs of one thing."""
+
+    median: float
+    fastest: float
+    slowest: float
+    num_runs: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Figure:
+        return cls(statistics.median(seconds), min(seconds), max(seconds), len(seconds))
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} s ({self.fastest:.3f} to {self.slowest:.3f}, {self.num_runs} runs)"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Figures with their goals (seconds, by figure), beside peers that ran in between them."""
+
+    name: str
+    figures: Mapping[str, Figure]
+    peers: Mapping[str, Figure]
+    goals: Mapping[str, float]
+
+    @property
+    def met(self) -> dict[str, bool]:
+        return {name: self.figures[name].median < goal for name, goal in self.goals.items()}
+
+    def print(self, as_json: bool) -> None:
+        """One JSON object, or a line for each figure."""
+        if as_json:
+            print(json.dumps({**asdict(self), "met": self.met, "machine": machine()}, indent=2))
+            return
+        width = max(map(len, (*self.figures, *self.peers)))
+        for name, figure in self.figures.items():
+            goal = (
+                f"  goal {self.goals[name]:g} s: {'met' if self.met[name] else 'MISSED'}" if name in self.goals else ""
+            )
+            print(f"{name:<{width}}  {figure}{goal}")
+        for name, figure in self.peers.items():
+            print(f"{name:<{width}}  {figure}  peer")
+
+
+def machine() -> dict[str, object]:
+    """What a figure depends on and a reader cannot see."""
+    load = os.getloadavg()[0]
+    return {"python": platform.python_version(), "num_cpus": os.cpu_count(), "load": round(load, 2)}
+
+
+def time_commands(
+    commands: Mapping[str, Sequence[str]], num_runs: int, cwd: Path, env: Mapping[str, str] | None = None
+) -> dict[str, Figure]:
+    """Time each command `num_runs` times, in turn, so that a busy moment hits all of them alike.
+
+    One run of each before that warms the file cache and is not counted. Raises CalledProcessError.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for turn in range(num_runs + 1):
+        for name, command in commands.items():
+            began = time.perf_counter()
+            subprocess.run(command, cwd=cwd, env=env, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+            if turn:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: Figure.of(taken) for name, taken in seconds.items()}

@@ -1,0 +1,55 @@
+# shellcheck shell=bash disable=SC2034
+# Shared by up, down and status: where things lie, and how to tell that a daemon lives.
+
+STATE=/var/lib/xgen-dev-slurm
+# The configuration files, linked into /etc/slurm so that plain sbatch and squeue find them.
+CONFIGS=(slurm.conf gres.conf cgroup.conf slurmdbd.conf)
+NODES=(n1 n2 n3 n4)
+DAEMONS=(munged mariadbd slurmdbd slurmctld slurmd-n1 slurmd-n2 slurmd-n3 slurmd-n4)
+HOSTS_MARK='# xgen-dev-slurm'
+export PATH="$PATH:/usr/sbin:/sbin"
+
+say() { printf 'dev SLURM: %s\n' "$*"; }
+
+die() {
+  printf 'dev SLURM: %s\n' "$2" >&2
+  exit "$1"
+}
+
+needs_root_and_slurm() {
+  [ "$(id -u)" -eq 0 ] || die 3 "needs root (it starts daemons and makes device nodes); without it: --cluster local"
+  local missing=() command
+  for command in munged mariadbd slurmdbd slurmctld slurmd sbatch; do
+    command -v "$command" >/dev/null || missing+=("$command")
+  done
+  [ "${#missing[@]}" -eq 0 ] || die 3 "${missing[*]} not installed; write: make setup"
+}
+
+# One `up` or `down` at a time; the daemons must not inherit the lock (9>&-).
+take_lock() {
+  exec 9>/run/lock/xgen-dev-slurm.lock
+  flock -w 60 9 || die 1 "another up or down has been running for a minute"
+}
+
+pid_of() { cat "$STATE/run/$1.pid" 2>/dev/null || true; }
+
+# Alive, and the program it should be. Where pid 1 does not reap, a zombie is dead too.
+alive() {
+  local pid state
+  pid=$(pid_of "$1")
+  [ -n "$pid" ] && [ -r "/proc/$pid/stat" ] || return 1
+  state=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -c1)
+  [ -n "$state" ] && [ "$state" != Z ] && grep -q "^${1%%-*}" "/proc/$pid/comm"
+}
+
+# wait_for SECONDS WHAT COMMAND...
+wait_for() {
+  local deadline=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    [ "$SECONDS" -lt "$deadline" ] || die 1 "gave up waiting for $what; logs are in $STATE/log"
+    sleep 0.1
+  done
+}
+
+count_usable_nodes() { timeout 10 sinfo -h -N -p gpu -o %T 2>/dev/null | grep -cE '^(idle|mixed|allocated|completing)$'; }

@@ -1,0 +1,121 @@
+"""The command line stays light, works where no SLURM is, and a dry run leaves and tells nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import HELLO, Project
+from tests.conftest import ROOT
+
+HEAVY = {"torch", "torchtitan", "numpy", "submitit", "rich", "prometheus_client", "transformers", "datasets"}
+# Runs the command line in this process, then says which modules it needed.
+_PROBE = """
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps(sorted({m.partition(".")[0] for m in sys.modules})), file=sys.stderr))
+from xgen.cli.main import main
+sys.argv[0] = "xgen"
+main()
+"""
+
+
+def modules_of(project: Project, *arguments: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, *arguments], cwd=project.path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("submit", "--help"),
+        ("submit", "hello.yaml", "--cluster", "batch", "--dry-run"),
+        ("submit", "train.yaml", "--cluster", "batch", "--dry-run"),
+        ("plan", "train.yaml", "--cluster", "batch"),
+        ("status", "--cluster", "local"),
+        ("schema",),
+    ],
+    ids=" ".join,
+)
+def test_no_command_that_only_reads_loads_what_is_slow(project: Project, arguments: tuple[str, ...]) -> None:
+    loaded = modules_of(project, *arguments)
+    assert "xgen" in loaded
+    assert loaded & HEAVY == set()
+
+
+def test_help_does_not_even_load_the_specs(project: Project) -> None:
+    assert modules_of(project, "--help") & {"pydantic", "yaml"} == set()
+
+
+def test_help_names_every_command_and_where_to_start(project: Project) -> None:
+    done = project.xgen("--help")
+    assert done.returncode == 0
+    for command in ("submit", "plan", "status", "logs", "cancel", "resume", "schema"):
+        assert f"\n  {command} " in done.stdout
+    assert "xgen submit jobs/tiny/pretrain.yaml --cluster dev --dry-run" in done.stdout
+
+
+@pytest.mark.parametrize("path", ["", "/nonexistent"], ids=["empty", "no-slurm"])
+def test_a_dry_run_needs_no_slurm_and_leaves_nothing(project: Project, path: str) -> None:
+    before = project.files()
+    done = project.xgen("submit", "hello.yaml", "--cluster", "batch", "--dry-run", "--id", "abc123", env={"PATH": path})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=hello-abc123\n#SBATCH --partition=gpu\n")
+    assert done.stdout.endswith("\ndecide\n")
+    assert project.files() == before
+
+
+def test_a_dry_run_says_the_same_every_time(project: Project) -> None:
+    arguments = ("submit", "train.yaml", "--cluster", "batch", "--dry-run", "--id", "abc123")
+    assert project.xgen(*arguments).stdout == project.xgen(*arguments).stdout
+
+
+def test_without_slurm_a_submission_says_so_and_leaves_nothing(project: Project) -> None:
+    before = project.files()
+    done = project.xgen("submit", "hello.yaml", "--cluster", "batch", env={"PATH": "/nonexistent"})
+    assert done.stderr.splitlines() == [
+        "cluster batch: sbatch --test-only: sbatch is not on PATH: there is no SLURM client on this machine"
+    ]
+    assert (done.returncode, done.stdout) == (2, "")
+    assert project.files() == before
+
+
+def test_a_secret_is_not_in_the_dry_run_only_its_name(project: Project) -> None:
+    (project.path / "hello.yaml").write_text(HELLO + "secrets: {HF_TOKEN: {env: MY_TOKEN}}\n")
+    done = project.xgen("submit", "hello.yaml", "--cluster", "batch", "--dry-run", env={"MY_TOKEN": "hf_xyzzy_42"})
+    assert done.returncode == 0
+    assert "hf_xyzzy_42" not in done.stdout + done.stderr
+    assert '\n. "$RUN/.secrets"\n' in done.stdout
+    assert ",HF_TOKEN" in next(
+        line for line in done.stdout.splitlines() if "--export=" in line and "SBATCH" not in line
+    )
+
+
+def test_plan_prints_one_json_document(project: Project) -> None:
+    done = project.xgen("plan", "train.yaml", "--cluster", "local", "--json", "--set", "resources.partition=abrupt")
+    document = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (document["name"], document["cluster"]) == ("train", "local")
+    assert document["plan"]["num_steps"] == 79
+    assert document["warnings"] == [
+        "the partition preempts without grace: only periodic checkpoints protect the run, "
+        "about 2m55s of training each time"
+    ]
+
+
+def test_no_runs_is_not_an_error(project: Project) -> None:
+    done = project.xgen("status", "--cluster", "local")
+    assert (done.returncode, done.stdout) == (0, f"no runs in {project.runs}; write xgen submit SPEC\n")
+    assert json.loads(project.xgen("status", "--cluster", "local", "--json").stdout) == []
+
+
+def test_a_reader_that_goes_away_is_no_error(project: Project) -> None:
+    text = f"cd {project.path} && {sys.executable} -m xgen.cli.main schema | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")

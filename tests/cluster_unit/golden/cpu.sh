@@ -1,0 +1,47 @@
+#!/bin/bash
+#SBATCH --job-name=small-abc234
+#SBATCH --partition=gpu
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=1
+#SBATCH --time=0-00:05:00
+#SBATCH --signal=USR2@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=/shared/runs/small-abc234/attempts/slurm-%j.log
+#SBATCH --chdir=/shared/runs/small-abc234
+#SBATCH --export=HOME,USER,LOGNAME,LANG,PATH
+trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
+# small-abc234, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.
+
+RUN=/shared/runs/small-abc234
+RUN_NAME=small-abc234
+DISCOVERY_FILE=/shared/runs/.discovery/small-abc234.json
+NUM_TASKS=1
+TIME_LIMIT=300
+LEAD=120
+MAX_FAILURES=1
+TERMINATED=${TERMINATED-}
+FAILURES=0
+umask 002
+export LC_ALL=C
+
+# … the text of xgen/cluster/host.sh …
+
+begin_attempt
+export PYTHONUNBUFFERED=1
+export LINES='one
+two'
+export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
+export PYTHONPATH=/shared/runs/small-abc234/code
+export SRUN_CPUS_PER_TASK=1  # srun does not inherit it
+record_environment
+choose_rendezvous
+launch srun \
+  --export=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,LINES \
+  --kill-on-bad-exit=1 \
+  --label \
+  --unbuffered \
+  --chdir=/shared/runs/small-abc234/code \
+  '/path with spaces/python' -m xgen.cli.task /shared/runs/small-abc234
+decide

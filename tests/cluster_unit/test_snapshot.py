@@ -1,0 +1,147 @@
+"""What is submitted is what runs: the snapshot of a real git checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cluster_unit.conftest import Bench, exit_code, tell
+from xgen.cluster.snapshot import inspect_code, take_snapshot
+from xgen.runs import RunDir
+from xgen.spec import SpecError
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = os.environ | identity | {"GIT_CONFIG_GLOBAL": "/dev/null"}
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkout"
+    (folder / "pkg").mkdir(parents=True)
+    (folder / ".gitignore").write_text("ignored*\n")
+    (folder / "pkg/a.py").write_text("A = 1\n")
+    (folder / "pkg/b.py").write_text("B = 1\n")
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "first")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    made = RunDir(tmp_path / "runs/demo-abc234")
+    made.create()
+    return made
+
+
+def tree(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file() and ".git/" not in str(path))
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
+
+
+def test_a_clean_checkout_is_pinned_to_its_commit(checkout: Path, run: RunDir) -> None:
+    code = inspect_code(checkout)
+    assert (code.changed, len(code.files)) == ((), 3)
+    take_snapshot(code, run)
+    assert tree(run.code_dir) == tree(checkout)
+    assert (run.path / "code.commit").read_text() == git(checkout, "rev-parse", "HEAD") + "\n"
+    assert (run.path / "code.diff").read_text() == ""
+    assert str(code) == f"{git(checkout, 'rev-parse', 'HEAD')[:7]}, 3 files, {code.num_bytes}B"
+
+
+def test_changes_are_copied_and_kept_as_a_diff_that_applies(checkout: Path, run: RunDir, tmp_path: Path) -> None:
+    (checkout / "pkg/a.py").write_text("A = 2\n")
+    (checkout / "pkg/b.py").unlink()
+    (checkout / "new file ü.py").write_text("N = 1\n")
+    (checkout / "ignored.bin").write_text("large")
+    code = inspect_code(checkout)
+    assert sorted(code.changed) == ["new file ü.py", "pkg/a.py", "pkg/b.py"]
+    take_snapshot(code, run)
+    assert tree(run.code_dir) == {".gitignore": "ignored*\n", "pkg/a.py": "A = 2\n", "new file ü.py": "N = 1\n"}
+    again = tmp_path / "again"
+    git(tmp_path, "clone", "-q", str(checkout), str(again))
+    git(again, "checkout", "-q", (run.path / "code.commit").read_text().strip())
+    git(again, "apply", str(run.path / "code.diff"))
+    assert tree(again) == {".gitignore": "ignored*\n", "pkg/a.py": "A = 2\n"}
+
+
+def test_staged_changes_are_in_the_diff(checkout: Path, run: RunDir) -> None:
+    (checkout / "pkg/a.py").write_text("A = 3\n")
+    (checkout / "staged.py").write_text("S = 1\n")
+    git(checkout, "add", "-A")
+    take_snapshot(inspect_code(checkout), run)
+    diff = (run.path / "code.diff").read_text()
+    assert "+A = 3" in diff
+    assert "+S = 1" in diff
+
+
+def test_links_stay_links_and_modes_stay_modes(checkout: Path, run: RunDir) -> None:
+    (checkout / "link.py").symlink_to("pkg/a.py")
+    (checkout / "tool.sh").write_text("#!/bin/sh\n")
+    (checkout / "tool.sh").chmod(0o755)
+    take_snapshot(inspect_code(checkout), run)
+    assert (run.code_dir / "link.py").readlink() == Path("pkg/a.py")
+    assert (run.code_dir / "tool.sh").stat().st_mode & 0o777 == 0o755
+
+
+def test_before_the_first_commit_there_is_a_snapshot_but_no_commit(tmp_path: Path, run: RunDir) -> None:
+    folder = tmp_path / "fresh"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    (folder / "a.py").write_text("A = 1\n")
+    code = inspect_code(folder)
+    assert (code.commit, code.files) == ("", ("a.py",))
+    assert str(code) == "no commit + 1 changed files, 1 files, 6B"
+    take_snapshot(code, run)
+    assert tree(run.code_dir) == {"a.py": "A = 1\n"}
+
+
+def test_outside_a_checkout_nothing_is_pinned_and_that_is_said(tmp_path: Path, run: RunDir) -> None:
+    code = inspect_code(tmp_path)
+    assert code.files == ()
+    assert str(code) == f"{tmp_path} is no git checkout: the installed xgen runs, nothing is pinned"
+    take_snapshot(code, run)
+    assert tree(run.code_dir) == {}
+    assert not (run.path / "code.commit").exists()
+
+
+def test_a_checkout_that_is_too_large_names_its_largest_file(checkout: Path) -> None:
+    with (checkout / "weights.bin").open("wb") as file:
+        file.truncate(300 * 2**20)
+    with pytest.raises(SpecError) as caught:
+        inspect_code(checkout)
+    assert str(caught.value) == (
+        f"{checkout}: the code snapshot would hold 300MB, the most is 256MB; "
+        "add large files to .gitignore, the largest is weights.bin (300MB)"
+    )
+
+
+def test_a_checkout_that_is_edited_later_does_not_change_the_run(bench: Bench) -> None:
+    """The job waits for a file; in the meantime a person edits what it will read and import."""
+    (bench.path / "work.py").write_text("VALUE = 'submitted'\n")
+    (bench.path / ".gitignore").write_text("runs/\n")
+    git(bench.path, "init", "-q")
+    git(bench.path, "add", "-A")
+    git(bench.path, "commit", "-qm", "first")
+    program = (
+        "import os, pathlib, time\n"
+        "run = pathlib.Path(os.environ['XGEN_RUN_DIR'])\n"
+        "while not (run / 'go').exists(): time.sleep(0.02)\n"
+        "import work\n"
+        "(run / 'seen').write_text(work.VALUE + ' ' + open('work.py').read())\n"
+    )
+    run = bench.submit([sys.executable, "-c", program], resources={"gpus_per_node": 1})
+    (bench.path / "work.py").write_text("VALUE = 'edited'\n")
+    (run.path / "go").touch()
+    assert exit_code(run) == 0, tell(run)
+    assert (run.path / "seen").read_text() == "submitted VALUE = 'submitted'\n"
