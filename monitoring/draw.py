@@ -21,7 +21,7 @@ mpl.use("Agg")
 from matplotlib.figure import Figure
 from picture import theme
 from picture.dashboard import Dashboard, Panel, load
-from picture.paint import PAINTERS, Box, Canvas, frame, no_data
+from picture.paint import PAINTERS, Box, Canvas, no_data
 from picture.prometheus import Prometheus, QueryError, Series, Window
 
 _DASHBOARD = Path(__file__).parent / "dashboards" / "run.json"
@@ -65,7 +65,6 @@ def draw(dashboard: Dashboard, prometheus: Prometheus, window: Window) -> tuple[
         if any(data):
             PAINTERS[panel.type](canvas, panel, box, [target for target in data if target])
         else:
-            frame(canvas, panel, box)
             no_data(canvas, panel, box, panel.field_config.defaults.no_value)
     return figure, faults
 

@@ -36,12 +36,16 @@ parse_options() {
 
 pid() { cat "$PIDFILE" 2>/dev/null; }
 
-# Alive, not a zombie, and the very process that `up` started: a number may have been given to another since.
-alive() {
+# Some process has the number, and is no zombie: where pid 1 does not reap, a dead one stays for ever.
+lives() {
   local state
-  [ -n "$(pid)" ] || return 1
   state=$(sed 's/.*) //' "/proc/$(pid)/stat" 2>/dev/null | cut -c1)
-  [ -n "$state" ] && [ "$state" != Z ] || return 1
+  [ -n "$state" ] && [ "$state" != Z ]
+}
+
+# The very process that `up` started: the number may have been given to another since.
+alive() {
+  lives || return 1
   tr '\0' '\n' <"/proc/$(pid)/cmdline" | grep -qxF -- "--storage.tsdb.path=$STATE/data"
 }
 
@@ -56,6 +60,17 @@ ready() {
   read -r -t 2 reply <&3 || true
   exec 3>&-
   [[ $reply == *' 200 '* ]]
+}
+
+# Until it is ready, for at most 30 s; false at once when it has died.
+wait_ready() {
+  local tenths
+  for ((tenths = 300; tenths > 0; tenths--)); do
+    ready && return
+    lives || return 1 # not `alive`: between fork and exec it has another command line
+    sleep 0.1
+  done
+  return 1
 }
 
 # One `up` or `down` at a time for a state folder; Prometheus must not inherit the lock (9>&-).

@@ -57,7 +57,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevPromethe
     tool("prometheus")
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
     run_root, state = folder / "runs", folder / "state"
-    options = ["--state", state, "--run-root", run_root, "--port", str(port), "--interval", "1s"]
+    options: list[str | Path] = ["--state", state, "--run-root", run_root, "--port", str(port), "--interval", "1s"]
     done = run(MONITORING / "dev" / "up", *options)
     assert done.returncode == 0, done.stderr
     try:

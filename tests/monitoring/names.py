@@ -22,7 +22,7 @@ def metrics_in(expr: str) -> set[str]:
     def visit(node: object) -> bool:
         if isinstance(node, promql.VectorSelector):
             by_label = [m.value for m in node.matchers.matchers if m.name == "__name__"]
-            found.update(name for text in by_label or [node.name] for name in text.split("|"))
+            found.update(name for text in by_label or [node.name or ""] for name in text.split("|"))
         return True
 
     promql.walk(promql.parse(without_variables(expr)), visit)

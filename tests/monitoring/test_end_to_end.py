@@ -36,7 +36,7 @@ class Watched:
 
     def draw(self, out: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
         window = ["--start", str(self.start), "--end", str(self.end)]
-        where = ["--prometheus", self.prometheus.url, "--run", self.run.name, "--out", out]
+        where: list[str | Path] = ["--prometheus", self.prometheus.url, "--run", self.run.name, "--out", out]
         return run(sys.executable, MONITORING / "draw.py", *where, *window, *options)
 
 
@@ -129,7 +129,7 @@ def test_the_ledger_of_the_run_agrees_with_what_was_played(watched: Watched) -> 
 
 def test_up_is_repeatable_and_survives_a_killed_prometheus(prometheus: DevPrometheus) -> None:
     port = prometheus.url.rsplit(":", 1)[1]
-    up = [MONITORING / "dev" / "up", "--state", prometheus.state, "--run-root", prometheus.run_root]
+    up: list[str | Path] = [MONITORING / "dev" / "up", "--state", prometheus.state, "--run-root", prometheus.run_root]
     up += ["--port", port, "--interval", "1s"]
     pid = (prometheus.state / "pid").read_text()
     assert run(*up).returncode == 0

@@ -28,7 +28,7 @@ STORIES: dict[str, dict[str, str]] = {
     "checkpoint": _RUNS | _STEPS | _SAVES,
     "stalled": _RUNS | _STALLS | _TRAINS,
     "not answering": _STEPS | _TRAINS | {"up{%s}": "1x100 0x100"},
-    "loss not finite": _RUNS | _STEPS | _TRAINS | {"xgen_train_loss{%s}": "2x100 NaNx100"},
+    "loss not finite": _RUNS | _STEPS | _TRAINS | {"xgen_train_loss{%s}": "2x100" + 100 * " NaN"},
     "not running": {"up{%s}": "1x100 stale", 'xgen_train_time_seconds_total{phase="train",%s}': "0+15x100 stale"},
 }
 

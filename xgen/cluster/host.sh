@@ -105,6 +105,7 @@ begin_attempt() {
   ATTEMPT_DIR=$(attempt_dir "$ATTEMPT")
   exec >>"$ATTEMPT_DIR/out.log" 2>>"$ATTEMPT_DIR/err.log"
   cp -- "$0" "$ATTEMPT_DIR/sbatch.sh"
+  mkdir -p "${DISCOVERY_FILE%/*}" # before the container starts: it is one of its mounts
   event started ",\"nodes\":\"$SLURM_JOB_NODELIST\""
   if [ -e "$RUN/cancelled" ]; then
     write_outcome "$ATTEMPT" cancelled "the run was cancelled"

@@ -91,7 +91,7 @@ def _body(job: Job, profile: Profile, run: RunDir) -> list[str]:
     environment = {"PYTHONUNBUFFERED": "1", **profile.env, **job.env}
     code = run.code_dir
     launch = RUNTIMES[profile.container.runtime].launch(
-        image_path(job, profile), all_mounts(job, profile, str(run.path)), str(code)
+        image_path(job, profile), all_mounts(job, profile, run), str(code)
     )
     names = dict.fromkeys((*_FROM_CLIENT, "LC_ALL", *_FOR_TASKS, *environment, *job.secrets))
     srun = [

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from xgen.runs import RunDir
 from xgen.spec import Job, Mount, Profile
 
 
@@ -56,9 +57,10 @@ class Charliecloud:
 RUNTIMES: dict[str, Runtime] = {"none": NoContainer(), "charliecloud": Charliecloud()}
 
 
-def all_mounts(job: Job, profile: Profile, run_dir: str) -> list[Mount]:
-    """The run directory, what the work reads, what the cluster needs, then the spec's own."""
-    needed = [Mount(source=run_dir)]
+def all_mounts(job: Job, profile: Profile, run: RunDir) -> list[Mount]:
+    """What every job needs (its run directory, the folder in which it announces itself to Prometheus, what it
+    reads), then what the cluster needs, then the spec's own; the last word on a target counts."""
+    needed = [Mount(source=str(run.path)), Mount(source=str(run.discovery_file.parent))]
     store = getattr(getattr(job, "data", None), "store", None)
     if store is not None:
         needed.append(Mount(source=store))

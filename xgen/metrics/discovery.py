@@ -33,7 +33,7 @@ def write_target(file: Path, *, address: str, port: int, run: str, attempt: int,
             file.parent.chmod(stat.S_IMODE(file.parent.parent.stat().st_mode))
         write_atomic(file, json.dumps([target]) + "\n")
     except OSError as error:
-        print(f"xgen: {file}: {error.strerror}: Prometheus will not find this run", file=sys.stderr, flush=True)
+        _warn(f"{file}: {error.strerror}: Prometheus will not find this run")
 
 
 def remove_target(file: Path) -> None:
@@ -41,13 +41,18 @@ def remove_target(file: Path) -> None:
     try:
         file.unlink(missing_ok=True)
     except OSError as error:
-        print(f"xgen: {file}: {error.strerror}: Prometheus will report a dead run", file=sys.stderr, flush=True)
+        _warn(f"{file}: {error.strerror}: Prometheus will report a dead run")
 
 
 def _host_port(address: str, port: int) -> str:
     """Where Prometheus connects to: this node's name for an exporter that listens on all of its addresses."""
     host = socket.gethostname() if address in _ANY_ADDRESS else address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"xgen: {text}\n")  # one write, one line of srun's labelled log
+    sys.stderr.flush()
 
 
 def _surroundings() -> dict[str, str]:

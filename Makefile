@@ -1,0 +1,32 @@
+# What a person types. `make setup` is what the others depend on; it does nothing when nothing changed.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean
+
+help:
+	@echo "make setup   .venv, system packages (root on Debian), the dev image, the tiny token store"
+	@echo "make demo    the main path on real SLURM: train, be preempted, resume, compare, draw the dashboard"
+	@echo "make test    all tests"
+	@echo "make lint    ruff, mypy, shellcheck"
+	@echo "make clean   stop the dev SLURM and Prometheus, remove .cache and runs"
+
+setup:
+	@slurm/setup
+
+demo: setup
+	@.venv/bin/python jobs/tiny/demo.py
+
+test: setup
+	@.venv/bin/python -m pytest
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	shellcheck -x slurm/setup slurm/install-packages slurm/dev/up slurm/dev/down slurm/dev/status docker/build-dev-image
+	shellcheck -x monitoring/dev/up monitoring/dev/down
+	shellcheck -s bash xgen/cluster/host.sh
+
+clean:
+	-@[ ! -d /var/lib/xgen-dev-slurm ] || slurm/dev/down
+	-@monitoring/dev/down
+	rm -rf .cache runs

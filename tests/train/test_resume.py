@@ -1,0 +1,162 @@
+"""Stop, resume, and what a broken checkpoint does to them; two ranks with FSDP2 over gloo."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.train.conftest import STEPS, Training
+
+
+def assert_same(one: Training, other: Training) -> None:
+    from xgen.train.compare import compare_checkpoints
+
+    assert one.losses() == other.losses()
+    folders = (t.run.checkpoints_dir / f"step-{STEPS}" for t in (one, other))
+    count, differing = compare_checkpoints(*folders)
+    assert count > 50
+    assert differing == []
+
+
+def test_signal_to_one_rank_stops_all_at_one_step_and_the_resumed_run_is_the_same(
+    training: Training, undisturbed: Training
+) -> None:
+    stopped = training.go(during=training.signal_at(3, rank=1))
+    assert {o.status for o in stopped} == {"stopped"}
+    assert stopped[0].step == stopped[1].step
+    assert stopped[0].step in (3, 4, 5)
+    assert training.event("checkpoint_durable").step is not None  # type: ignore[union-attr]
+    assert {o.status for o in training.go()} == {"finished"}
+    assert training.event("restore_end", 2).step == stopped[0].step  # type: ignore[union-attr]
+    assert_same(training, undisturbed)
+
+
+def test_sigterm_is_a_stop_too_and_a_second_signal_during_the_save_changes_nothing(
+    training: Training, undisturbed: Training
+) -> None:
+    def twice(pids: list[int]) -> None:
+        training.wait_for_step(3)
+        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGTERM):
+            for pid in pids:
+                os.kill(pid, number)
+            time.sleep(0.01)
+
+    assert {o.status for o in training.go(during=twice)} == {"stopped"}
+    assert {o.status for o in training.go()} == {"finished"}
+    assert_same(training, undisturbed)
+
+
+def test_signal_before_the_first_step_stops_without_training(training: Training) -> None:
+    outcomes = training.go(in_rank=lambda _rank: os.kill(os.getpid(), signal.SIGUSR2))
+    assert {(o.status, o.step) for o in outcomes} == {("stopped", 0)}
+    assert training.run.checkpoint_steps() == []
+
+
+def _shard(folder: Path) -> Path:
+    return next(folder.glob("__1_*.distcp"))
+
+
+def _truncate(folder: Path) -> str:
+    os.truncate(_shard(folder), 1000)
+    return "truncated: 1000 of"
+
+
+def _remove(folder: Path) -> str:
+    _shard(folder).unlink()
+    return "No such file"
+
+
+def _flip(folder: Path) -> str:
+    content = bytearray(_shard(folder).read_bytes())
+    content[len(content) // 2] ^= 1
+    _shard(folder).write_bytes(content)
+    return "checksum"
+
+
+def _flip_metadata(folder: Path) -> str:
+    content = bytearray((folder / ".metadata").read_bytes())
+    content[-5] ^= 1
+    (folder / ".metadata").write_bytes(content)
+    return ".metadata: its checksum"
+
+
+def _tear_manifest(folder: Path) -> str:
+    os.truncate(folder / "manifest.json", 100)
+    return "manifest.json: cannot be read"
+
+
+@pytest.mark.parametrize("damage", [_truncate, _remove, _flip, _flip_metadata, _tear_manifest])
+def test_broken_checkpoint_is_named_and_the_one_before_it_is_taken(
+    training: Training, undisturbed: Training, damage: Callable[[Path], str]
+) -> None:
+    shutil.copytree(undisturbed.run.checkpoints_dir, training.run.checkpoints_dir, dirs_exist_ok=True)
+    expected = damage(training.run.checkpoints_dir / f"step-{STEPS}")
+    assert {o.status for o in training.go()} == {"finished"}
+    rejected = training.event("checkpoint_rejected")
+    assert rejected is not None
+    assert rejected.step == STEPS
+    assert expected in str(rejected.reason)
+    assert training.event("restore_end").step == STEPS - 2  # type: ignore[union-attr]
+    from xgen.train.compare import compare_checkpoints
+
+    folders = (t.run.checkpoints_dir / f"step-{STEPS}" for t in (training, undisturbed))
+    assert compare_checkpoints(*folders)[1] == []
+
+
+def test_no_checkpoint_that_verifies_is_refused_and_stays_refused(training: Training, undisturbed: Training) -> None:
+    shutil.copytree(undisturbed.run.checkpoints_dir, training.run.checkpoints_dir, dirs_exist_ok=True)
+    for step in training.run.checkpoint_steps():
+        _flip(training.run.checkpoints_dir / f"step-{step}")
+    for _attempt in range(2):  # the second finds them set aside, and must not start over in silence
+        outcomes = training.go()
+        assert {o.status for o in outcomes} == {"refused"}
+        assert "no checkpoint of nano-aaaaaa verifies" in outcomes[0].reason
+
+
+def test_save_killed_half_way_leaves_nothing_that_counts(training: Training, undisturbed: Training) -> None:
+    half = training.run.checkpoints_dir / ".step-4.1.tmp"
+    shutil.copytree(undisturbed.run.checkpoints_dir / f"step-{STEPS}", half)
+    assert {o.status for o in training.go()} == {"finished"}
+    assert not half.exists()
+    assert training.event("restore_end").step == 0  # type: ignore[union-attr]
+    assert training.losses() == undisturbed.losses()
+
+
+def test_disk_that_is_full_costs_checkpoints_but_not_the_training(training: Training) -> None:
+    def no_room(_rank: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    outcomes = training.go(in_rank=no_room)
+    assert len(training.losses()) == STEPS
+    assert training.event("checkpoint_failed").step == 2  # type: ignore[union-attr]
+    assert training.event("checkpoint_durable") is None
+    # The last save is what the run was for: without it, it has not finished.
+    assert {o.status for o in outcomes} == {"crashed"}
+    assert list(training.run.checkpoints_dir.iterdir()) == []
+
+
+def test_only_the_newest_checkpoints_are_kept(undisturbed: Training) -> None:
+    assert undisturbed.run.checkpoint_steps() == [STEPS - 4, STEPS - 2, STEPS]
+
+
+def test_store_that_changed_under_a_run_is_refused(training: Training, undisturbed: Training, tmp_path: Path) -> None:
+    from tests.conftest import ROOT
+
+    shutil.copytree(undisturbed.run.checkpoints_dir, training.run.checkpoints_dir, dirs_exist_ok=True)
+    store = tmp_path / "store"
+    shutil.copytree(ROOT / ".cache/tiny-store", store)
+    meta = (store / "meta.json").read_text()
+    digest = meta.split('"sha256":"')[1][:64] if '"sha256":"' in meta else meta.split('"sha256": "')[1][:64]
+    (store / "meta.json").write_text(meta.replace(digest, "0" * 64))
+    spec = training.run.spec_file.read_text().replace(str(ROOT / ".cache/tiny-store"), str(store))
+    training.run.spec_file.write_text(spec)
+    outcomes = training.go()
+    assert {o.status for o in outcomes} == {"refused"}
+    assert "is not the one that step-8 was trained on" in outcomes[0].reason
