@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Rectangle
@@ -20,6 +19,7 @@ from picture.prometheus import Series, Window
 from picture.units import Scale, scale_for, value_text
 
 Marks = list[tuple[float, str]]
+_TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
 _LABELLED_ROWS = 8  # panels of at least this height name their marks
 
 
@@ -94,6 +94,7 @@ def stat(canvas: Canvas, panel: Panel, box: Box, data: list[list[Series]]) -> No
     ax = canvas.axes(box, 8, 8, 8, 36)
     ax.axis("off")
     shown = ax.text(0.5, 0.5, text, size=30, weight="bold", color=color, ha="center", va="center")
+    shown.set_size(min(30, 30 * (0.9 if not suffix else 0.6) * ax.bbox.width / shown.get_window_extent().width))
     if suffix:
         width = shown.get_window_extent().width / ax.bbox.width
         unit = ax.text(0.5, 0.5, suffix, size=16, color=color, ha="left", va="center")
@@ -254,9 +255,11 @@ def _style_time(canvas: Canvas, ax: Axes) -> None:
     ax.set_xlim(_date(window.start), _date(window.end))
     length = window.end - window.start
     form = "%H:%M:%S" if length < 1800 else "%H:%M" if length < 2 * 86400 else "%d %b"
-    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=max(4, int(ax.bbox.width / 95)))  # type: ignore[no-untyped-call]
-    ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(DateFormatter(form, tz=UTC))  # type: ignore[no-untyped-call]
+    pixel = length / ax.bbox.width
+    every = next((tick for tick in _TICKS if tick >= 100 * pixel), _TICKS[-1])
+    first = math.ceil((window.start + 30 * pixel) / every) * every
+    ticks = np.arange(first, window.end - 30 * pixel, every)
+    ax.set_xticks([_date(t) for t in ticks], [f"{datetime.fromtimestamp(t, UTC):{form}}" for t in ticks])
     ax.grid(axis="x", color=theme.GRID, lw=0.8)
     ax.tick_params(colors=theme.FAINT, labelsize=theme.TICK, length=0, pad=5)
     ax.set_axisbelow(True)

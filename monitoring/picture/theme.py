@@ -18,7 +18,6 @@ _NAMED = {
     "blue": "#5794F2",
     "purple": "#B877D9",
     "light-blue": "#8AB8FF",
-    "super-light-blue": "#C0D8FF",
     "text": TEXT,
 }
 PALETTE = tuple(_NAMED[name] for name in ("green", "yellow", "blue", "orange", "red", "purple"))

@@ -5,6 +5,7 @@ What runs in a rank is the task's own code (`xgen.cli.task._work`); only srun an
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -47,6 +48,9 @@ def _warm() -> None:
     import torch
 
     torch.set_num_threads(1)
+    # xgen.model comes first: it settles the device. The last two are what torch imports on first use.
+    for name in ("xgen.model", "xgen.train.config", "xgen.metrics", "torch._dynamo", "torch._inductor.compile_fx"):
+        importlib.import_module(name)
 
 
 class Training:

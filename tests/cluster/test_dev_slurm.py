@@ -1,0 +1,89 @@
+"""The dev SLURM itself: quick to come up, hard to kill, gone without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("_dev_slurm")]
+STATE = Path("/var/lib/xgen-dev-slurm")
+DAEMONS = ["munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd-n3"]
+
+
+def dev(command: str, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ROOT / "slurm/dev" / command, *arguments], capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def works() -> bool:
+    done = subprocess.run(
+        ["srun", "--quiet", "--partition=gpu", "--nodes=4", "--gpus-per-node=1", "--time=1", "hostname"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return sorted(done.stdout.split()) == ["n1", "n2", "n3", "n4"]
+
+
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_up_mends_a_daemon_that_was_killed(daemon: str) -> None:
+    os.kill(int((STATE / "run" / f"{daemon}.pid").read_text()), signal.SIGKILL)
+    time.sleep(0.2)
+    status = dev("status", "--json")
+    assert status.returncode == 1
+    assert json.loads(status.stdout)[daemon] == "down"
+    up = dev("up")
+    assert up.returncode == 0, up.stderr
+    assert dev("status").returncode == 0
+    assert works()
+
+
+def test_down_leaves_nothing_and_up_takes_less_than_15_seconds() -> None:
+    down = dev("down")
+    assert down.returncode == 0, down.stderr
+    assert not STATE.exists()
+    assert not list(Path("/etc/slurm").glob("slurm*.conf"))
+    assert "xgen-dev-slurm" not in Path("/etc/hosts").read_text()
+    assert not list(Path("/sys/fs/cgroup").glob("*/slurm_n*"))
+    alive = subprocess.run(
+        ["pgrep", "-r", "S,R,D", "slurm|munged|mariadbd"], capture_output=True, text=True, check=False
+    )
+    assert alive.stdout == ""
+    assert dev("status").returncode == 1
+    assert dev("down").returncode == 0
+    began = time.monotonic()
+    up = dev("up")
+    assert up.returncode == 0, up.stderr
+    assert time.monotonic() - began < 15
+    assert works()
+
+
+def test_two_ups_at_once_and_one_more_change_nothing() -> None:
+    running = [subprocess.Popen([ROOT / "slurm/dev/up"], stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=60) for process in running] == [0, 0]
+    assert works()
+
+
+def test_gpus_that_were_not_granted_do_not_open() -> None:
+    probe = f"for i in 0 1 2 3 4 5 6 7; do head -c 1 {STATE}/fakegpu$i 2>&1; done; true"
+    done = subprocess.run(
+        ["srun", "--quiet", "--partition=gpu", "--gpus-per-node=2", "--time=1", "sh", "-c", probe],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    # No driver stands behind them: a granted one says so, the others may not even be opened.
+    assert done.stdout.count("No such device") == 2
+    assert done.stdout.count("Operation not permitted") == 6
+
+
+def test_unknown_option_is_one_line_that_says_what_to_write() -> None:
+    done = dev("up", "--grease", "5")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "slurm/dev/up [--grace SECONDS]" in done.stderr

@@ -1,0 +1,88 @@
+"""Real training on the real SLURM, in the container: preempted in mid-run, and killed, it ends as if nothing was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.conftest import Cluster, has_event, outcome, task_pids, wait_for_event, wait_until
+from tests.conftest import ROOT
+from xgen.runs import RunDir, read_events, replay
+
+pytestmark = pytest.mark.cluster
+SPEC = ROOT / "jobs/tiny/pretrain.yaml"
+# Two ranks on two nodes, a fifth of the demo's length: what counts here is the path, not the model.
+SMALL = (
+    "resources.gpus_per_node=1",
+    "stages.0.parallelism.fsdp=2",
+    "stages.0.tokens=24k",
+    "stages.0.lr.warmup=4",
+    "checkpoint.every=5",
+)
+
+
+@pytest.fixture
+def container_cluster(cluster: Cluster, tmp_path: Path) -> Cluster:
+    """The dev profile's own runtime: charliecloud."""
+    profile = yaml.safe_load(cluster.profile.read_text())
+    profile["container"]["runtime"] = "charliecloud"
+    file = tmp_path / "container.yaml"
+    file.write_text(yaml.safe_dump(profile))
+    return replace(cluster, profile=file)
+
+
+def losses(run: RunDir) -> dict[int, str]:
+    lines = (run.metrics_dir / "steps.jsonl").read_text().splitlines()
+    return {record["step"]: record["loss_hex"] for record in map(json.loads, lines)}
+
+
+def wait_for_step(run: RunDir, step: int, timeout: float = 150) -> None:
+    def reached() -> bool:
+        file = run.metrics_dir / "steps.jsonl"
+        return file.exists() and len(file.read_text().splitlines()) >= step
+
+    wait_until(reached, timeout, f"step {step} of {run.name}")
+
+
+def test_preempted_and_then_killed_training_equals_the_undisturbed_one(container_cluster: Cluster) -> None:
+    cluster = container_cluster
+    undisturbed = cluster.submit(SPEC, *SMALL, "resources.partition=gpu")
+    wait_for_event(undisturbed, "finished", timeout=180)
+
+    run = cluster.submit(SPEC, *SMALL)
+    wait_for_step(run, 7)
+    assert not (ROOT / ".cache/images/xgen-cpu/usr/bin/scontrol").exists()
+    cluster.preempt()
+    wait_for_event(run, "requeued", timeout=60)
+    saved = outcome(run, 1).durable_step
+    assert outcome(run, 1).status == "stopped"
+    assert saved >= 7
+
+    wait_for_event(run, "first_step", attempt=2, timeout=150)
+    assert has_event(run, "restore_end", 2).step == saved  # type: ignore[union-attr]
+    wait_for_step(run, saved + 3)
+    os.kill(task_pids(run)[1], signal.SIGKILL)
+    wait_for_event(run, "finished", timeout=180)
+    assert outcome(run, 2).status == "crashed"
+
+    assert losses(run) == losses(undisturbed)
+    from xgen.train.compare import compare_checkpoints
+
+    final = f"step-{max(losses(run))}"
+    count, differing = compare_checkpoints(run.checkpoints_dir / final, undisturbed.checkpoints_dir / final)
+    assert count > 100
+    assert differing == []
+
+    ledger = replay(read_events(run))
+    assert ledger.restarts["preempted"] == 1
+    assert ledger.restarts["crashed"] == 1
+    events = read_events(run)
+    wall = events[-1].time - events[0].time
+    assert sum(ledger.totals(events[-1].time).values()) == pytest.approx(wall, rel=0.01)
+    assert not run.discovery_file.exists()
