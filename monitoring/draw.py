@@ -21,7 +21,7 @@ mpl.use("Agg")
 from matplotlib.figure import Figure
 from picture import theme
 from picture.dashboard import Dashboard, Panel, load
-from picture.paint import PAINTERS, Box, Canvas, no_data
+from picture.paint import PAINTERS, Box, Canvas, no_data, time_form
 from picture.prometheus import Prometheus, QueryError, Series, Window
 
 _DASHBOARD = Path(__file__).parent / "dashboards" / "run.json"
@@ -88,6 +88,7 @@ def _header(canvas: Canvas, dashboard: Dashboard) -> None:
     first, last = (datetime.fromtimestamp(t, UTC) for t in (canvas.window.start, canvas.window.end))
     same_day = first.date() == last.date()
     span = f"{first:%d %b %Y  %H:%M:%S}  to  {last:{'%H:%M:%S' if same_day else '%d %b  %H:%M:%S'}} UTC"
+    span += f"   |   axes: {time_form(canvas.window.end - canvas.window.start)} since the start"
     canvas.text(_WIDTH - 16, middle, span, size=11, va="center", ha="right", color=theme.FAINT)
 
 

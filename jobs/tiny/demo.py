@@ -201,7 +201,9 @@ def draw(run: RunDir) -> None:
     out = ROOT / ".cache" / "demo" / "dashboard.png"
     out.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "monitoring/draw.py", "--prometheus", PROMETHEUS, "--run", run.name]
-    times = ["--start", str(events[0].time), "--end", str(events[-1].time)]
+    # As it was seen while the run was there: at the end of a run its series end too.
+    last = [event.time for event in events if event.event == "progress"][-1]
+    times = ["--start", str(events[0].time), "--end", str(last)]
     done = subprocess.run(
         [*command, *times, "--out", str(out)], check=False, capture_output=True, text=True, timeout=120
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +18,7 @@ from picture.prometheus import Series, Window
 from picture.units import Scale, scale_for, value_text
 
 Marks = list[tuple[float, str]]
-_TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
+_TICKS = (1, 2, 5, 10, 20, 30, 40, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
 _LABELLED_ROWS = 8  # panels of at least this height name their marks
 
 
@@ -94,7 +93,7 @@ def stat(canvas: Canvas, panel: Panel, box: Box, data: list[list[Series]]) -> No
     ax = canvas.axes(box, 8, 8, 8, 36)
     ax.axis("off")
     shown = ax.text(0.5, 0.5, text, size=30, weight="bold", color=color, ha="center", va="center")
-    shown.set_size(min(30, 30 * (0.9 if not suffix else 0.6) * ax.bbox.width / shown.get_window_extent().width))
+    shown.set_fontsize(min(30, 30 * (0.9 if not suffix else 0.6) * ax.bbox.width / shown.get_window_extent().width))
     if suffix:
         width = shown.get_window_extent().width / ax.bbox.width
         unit = ax.text(0.5, 0.5, suffix, size=16, color=color, ha="left", va="center")
@@ -250,16 +249,26 @@ def _fit_labels(ax: Axes, left: float) -> None:
     ax.set_position((place.x0 + shift, place.y0, place.width - shift, place.height))
 
 
+def time_form(length: float) -> str:
+    """How the time axes of a window of this many seconds count from its start."""
+    return "min:s" if length < 3600 else "h:min" if length < 2 * 86400 else "days"
+
+
+def _since(seconds: float, form: str) -> str:
+    if form == "days":
+        return f"{seconds / 86400:g}"
+    major, minor = divmod(round(seconds / (60 if form == "h:min" else 1)), 60)
+    return f"{major}:{minor:02}"
+
+
 def _style_time(canvas: Canvas, ax: Axes) -> None:
     window = canvas.window
     ax.set_xlim(_date(window.start), _date(window.end))
     length = window.end - window.start
-    form = "%H:%M:%S" if length < 1800 else "%H:%M" if length < 2 * 86400 else "%d %b"
     pixel = length / ax.bbox.width
-    every = next((tick for tick in _TICKS if tick >= 100 * pixel), _TICKS[-1])
-    first = math.ceil((window.start + 30 * pixel) / every) * every
-    ticks = np.arange(first, window.end - 30 * pixel, every)
-    ax.set_xticks([_date(t) for t in ticks], [f"{datetime.fromtimestamp(t, UTC):{form}}" for t in ticks])
+    every = next((tick for tick in _TICKS if tick >= 64 * pixel), _TICKS[-1])
+    ticks = np.arange(0, length - 14 * pixel, every)
+    ax.set_xticks([_date(window.start + t) for t in ticks], [_since(t, time_form(length)) for t in ticks])
     ax.grid(axis="x", color=theme.GRID, lw=0.8)
     ax.tick_params(colors=theme.FAINT, labelsize=theme.TICK, length=0, pad=5)
     ax.set_axisbelow(True)
@@ -268,12 +277,17 @@ def _style_time(canvas: Canvas, ax: Axes) -> None:
 
 
 def _paint_marks(canvas: Canvas, ax: Axes, labelled: bool) -> None:
+    """A line at each mark; its name too, where there is room for it."""
     color = theme.color("orange")
+    written = -np.inf  # pixel up to which names are written
     for time, text in canvas.marks:
         ax.axvline(_date(time), color=color, lw=1, ls=(0, (4, 3)), alpha=0.9)
-        if labelled:
-            place = (_date(time), 1.015)
-            ax.text(*place, text, transform=ax.get_xaxis_transform(), size=theme.TICK, color=color, ha="left")
+        pixel = ax.transData.transform((_date(time), 0))[0]
+        if labelled and pixel > written:
+            at_edge = pixel > ax.bbox.x1 - 70
+            place, side = (_date(time), 1.015), "right" if at_edge else "left"
+            ax.text(*place, text, transform=ax.get_xaxis_transform(), size=theme.TICK, color=color, ha=side)
+            written = pixel + 70
 
 
 def _legend_list(canvas: Canvas, box: Box, drawn: list[Series], colors: list[str]) -> None:

@@ -91,7 +91,7 @@ def test_a_secret_is_not_in_the_dry_run_only_its_name(project: Project) -> None:
     done = project.xgen("submit", "hello.yaml", "--cluster", "batch", "--dry-run", env={"MY_TOKEN": "hf_xyzzy_42"})
     assert done.returncode == 0
     assert "hf_xyzzy_42" not in done.stdout + done.stderr
-    assert '\n. "$RUN/.secrets"\n' in done.stdout
+    assert '\n  . "$XGEN_RUN_DIR/.secrets"\n' in done.stdout
     assert ",HF_TOKEN" in next(
         line for line in done.stdout.splitlines() if "--export=" in line and "SBATCH" not in line
     )
@@ -105,7 +105,7 @@ def test_plan_prints_one_json_document(project: Project) -> None:
     assert document["plan"]["num_steps"] == 79
     assert document["warnings"] == [
         "the partition preempts without grace: only periodic checkpoints protect the run, "
-        "about 2m55s of training each time"
+        "about 28s of training each time"
     ]
 
 

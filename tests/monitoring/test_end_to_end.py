@@ -99,7 +99,9 @@ def test_every_panel_has_data_and_is_drawn(watched: Watched, tmp_path: Path) -> 
 
 
 def test_a_panel_without_data_or_with_an_error_is_named(watched: Watched, tmp_path: Path) -> None:
-    text = (MONITORING / "dashboards" / "run.json").read_text()
+    dashboard = json.loads((MONITORING / "dashboards" / "run.json").read_text())
+    dashboard["panels"] = [p for p in dashboard["panels"] if p["title"] in ("Restarts", "Loss", "Gradient norm")]
+    text = json.dumps(dashboard)
     broken = text.replace("max(xgen_train_loss{", "max(xgen_train_lost{").replace(
         "max(xgen_train_grad_norm{", "max(max(xgen_train_grad_norm{"
     )

@@ -54,7 +54,6 @@ def test_a_checkpoint_is_weights_and_two_moments_and_every_node_writes_its_share
     assert numbers.lost_seconds == pytest.approx(5 * numbers.step_seconds)
 
 
-@pytest.mark.xfail(reason="lost_seconds takes checkpoint.every though the stage is shorter", strict=True)
 def test_a_kill_never_loses_more_than_the_run() -> None:
     numbers = plan(job(checkpoint={"every": 100_000}), PROFILE)
     assert numbers.lost_seconds <= numbers.train_seconds

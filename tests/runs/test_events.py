@@ -63,7 +63,6 @@ def test_a_torn_last_line_costs_only_itself(run: RunDir, torn: str) -> None:
     assert [e.time for e in read_events(run)] == [1, 2]
 
 
-@pytest.mark.xfail(reason="EventWriter appends to the torn line, and both are lost", strict=True)
 def test_a_line_written_after_a_torn_one_is_read(run: RunDir) -> None:
     """A rank died in the middle of a line; the next attempt's rank 0 appends to the same file."""
     file = run.events_dir / "rank0.jsonl"

@@ -5,7 +5,8 @@
 
 now() { date +%s.%6N; }
 
-json_text() { printf '%s' "$1" | tr '\n\t' '  ' | sed 's/[\\"]/\\&/g'; }
+# Text as it stands in JSON; control characters become spaces.
+json_text() { printf '%s' "$1" | tr '\000-\037\177' ' ' | sed 's/[\\"]/\\&/g'; }
 
 # event NAME [MEMBERS]: append one event, durable before anything that may kill this script. MEMBERS is JSON that
 # begins with a comma.
@@ -106,6 +107,8 @@ begin_attempt() {
   exec >>"$ATTEMPT_DIR/out.log" 2>>"$ATTEMPT_DIR/err.log"
   cp -- "$0" "$ATTEMPT_DIR/sbatch.sh"
   mkdir -p "${DISCOVERY_FILE%/*}" # before the container starts: it is one of its mounts
+  # A host that died within a line of the events must not take the next line with it.
+  [ -z "$(tail -c 1 "$RUN/events/host.jsonl" 2>/dev/null)" ] || echo >>"$RUN/events/host.jsonl"
   event started ",\"nodes\":\"$SLURM_JOB_NODELIST\""
   if [ -e "$RUN/cancelled" ]; then
     write_outcome "$ATTEMPT" cancelled "the run was cancelled"
@@ -115,7 +118,8 @@ begin_attempt() {
   settle_predecessor
 }
 
-# Names and values of the environment, for reproduction; what looks like a secret is left out.
+# record_environment FILE: names and values of the environment of the tasks, for reproduction; what looks like a secret
+# is left out.
 record_environment() {
   local name
   for name in $(compgen -e | sort); do
@@ -123,7 +127,7 @@ record_environment() {
       *TOKEN* | *SECRET* | *PASSW* | *API_KEY* | *APIKEY* | *CREDENTIAL* | *PRIVATE_KEY*) printf '%s=***\n' "$name" ;;
       *) printf '%s=%q\n' "$name" "${!name}" ;;
     esac
-  done >"$ATTEMPT_DIR/env"
+  done >"$1"
 }
 
 # The first node of the job leads, at the address by which SLURM itself reaches it: names may mean nothing in the
@@ -142,11 +146,12 @@ choose_rendezvous() {
   export MASTER_ADDR MASTER_PORT
 }
 
-# launch COMMAND...: run the tasks and wait. In the background, because bash runs a trap only between commands: the
-# TERM is on record before the KILL that may follow it.
+# Run the tasks (`run_tasks` is rendered for each job) and wait. In a subshell, so that no variable of the job reaches
+# the decision, and in the background, because bash runs a trap only between commands: the TERM is on record before the
+# KILL that may follow.
 launch() {
   local told=
-  "$@" </dev/null 9>&- &
+  run_tasks </dev/null 9>&- &
   while :; do
     wait $!
     TASKS_EXIT=$?
@@ -175,7 +180,9 @@ first() {
 }
 
 # reason FILE: the reason in an outcome, which may hold any text but is never followed by another reason.
-reason() { sed -nE 's/.*"reason":"(.*)","?(step|durable_step|time)":.*/\1/p' "$1"; }
+reason() {
+  sed -nE 's/.*"reason":"(.*)","?(step|durable_step|time)":.*/\1/p' "$1" | sed -E 's/\\(["\\])/\1/g'
+}
 
 # Killed by the stop signal before its handler was armed: srun names the signal, and no rank left an outcome.
 died_unarmed() {
@@ -188,9 +195,9 @@ job_record() { timeout 20 scontrol show job -o "$SLURM_JOB_ID" 2>/dev/null; }
 # Cancelled by a person: by `xgen cancel`, or by scancel. SLURM shows a dying job as COMPLETING only, but one that it
 # will start again has had its restarts counted already (seen in 22.05).
 was_cancelled() {
-  [ -e "$RUN/cancelled" ] && return
+  [ -e "$RUN/cancelled" ] && return 0
   case $1 in
-    *JobState=CANCELLED*) return ;;
+    *JobState=CANCELLED*) return 0 ;;
     *JobState=COMPLETING*" Restarts=${SLURM_RESTART_COUNT:-0} "*PreemptTime=None*) ;;
     *) return 1 ;;
   esac

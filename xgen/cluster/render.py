@@ -105,17 +105,26 @@ def _body(job: Job, profile: Profile, run: RunDir) -> list[str]:
         *map(shlex.quote, profile.srun_args),
     ]
     python = [shlex.quote(interpreter(profile)), "-m", "xgen.cli.task", shlex.quote(str(run.path))]
+    secrets = (
+        ["  # shellcheck source=/dev/null", f"  . {shlex.quote(str(run.path / '.secrets'))}"] if job.secrets else []
+    )
     return [
+        "# shellcheck disable=SC2016 # values are literal: a $ in them is a $",
+        "run_tasks() {",
+        '  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"',
+        '  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"',
+        f"  export PYTHONPATH={shlex.quote(str(code))}",
+        f"  export SRUN_CPUS_PER_TASK={job.resources.cpus_per_task}  # srun does not inherit it",
+        *(f"  export {name}={shlex.quote(value)}" for name, value in environment.items()),
+        *secrets,
+        '  record_environment "$XGEN_ENV_FILE"',
+        "  exec " + " \\\n    ".join([*srun, *launch.prefix, " ".join(python)]),
+        "}",
+        "",
         "begin_attempt",
-        *(f"export {name}={shlex.quote(value)}" for name, value in environment.items()),
-        'export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"',
-        f"export PYTHONPATH={shlex.quote(str(code))}",
-        f"export SRUN_CPUS_PER_TASK={job.resources.cpus_per_task}  # srun does not inherit it",
-        *(["# shellcheck source=/dev/null", '. "$RUN/.secrets"'] if job.secrets else []),
         *launch.setup,
-        "record_environment",
         "choose_rendezvous",
-        "launch " + " \\\n  ".join([*srun, *launch.prefix, " ".join(python)]),
+        "launch",
         "decide",
     ]
 

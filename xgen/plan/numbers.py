@@ -62,7 +62,7 @@ def plan(job: Pretrain | Command, profile: Profile) -> Plan:
         save_seconds=save_seconds,
         stop_seconds=step_seconds + save_seconds + STOP_MARGIN,
         stop_budget=budget,
-        lost_seconds=job.checkpoint.every * step_seconds / 2,
+        lost_seconds=min(job.checkpoint.every, stage.num_steps) * step_seconds / 2,
     )
 
 

@@ -80,6 +80,7 @@ class EventWriter:
         self._run, self._writer, self._attempt, self._job_id = run, writer, attempt, job_id
         self._path = run.events_dir / f"{writer}.jsonl"
         self._listeners: list[EventListener] = []
+        self._mended = False
 
     def subscribe(self, listener: EventListener) -> None:
         """Feed every event written from now on to `listener` too (the live exporter's ledger)."""
@@ -121,9 +122,9 @@ class EventWriter:
             data_wait=data_wait,
             checkpoint=checkpoint,
         )
-        fd = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o664)
+        fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o664)
         try:
-            os.write(fd, record.to_line().encode())
+            os.write(fd, self._after_torn_line(fd) + record.to_line().encode())
             if durable:
                 os.fsync(fd)
         finally:
@@ -131,6 +132,14 @@ class EventWriter:
         for listener in self._listeners:
             listener.add(record)
         return record
+
+    def _after_torn_line(self, fd: int) -> bytes:
+        """A newline where a writer of this name died within a line: what follows must not be lost with it."""
+        if self._mended:
+            return b""
+        self._mended = True
+        size = os.fstat(fd).st_size
+        return b"" if size == 0 or os.pread(fd, 1, size - 1) == b"\n" else b"\n"
 
 
 def read_events(run: RunDir) -> list[Event]:

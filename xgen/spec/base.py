@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Strict(BaseModel):
     """Immutable; an unknown key is an error (`xgen.spec.load` adds the nearest known one)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # start-up: build what is used
+    # defer_build: start-up builds what is used only
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, allow_inf_nan=False)
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a number; write one")
+    return value
+
+
+# YAML's `yes` is true, and pydantic takes true for 1.
+Count = Annotated[int, BeforeValidator(_no_truth)]
+Number = Annotated[float, BeforeValidator(_no_truth)]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

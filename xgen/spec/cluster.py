@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from xgen.spec.base import Strict
+from xgen.spec.base import Number, Strict
 from xgen.spec.job import Mount
 from xgen.spec.units import Bytes, Duration, Rate
 
@@ -27,7 +27,7 @@ class Gpus(Strict):
     type: str | None = None
     memory: Bytes | None = None
     flops: Rate = Field(default=989e12, description="dense bf16 FLOP/s of one GPU at its peak")
-    mfu: float = Field(default=0.35, gt=0, le=1, description="the share of it that training reaches")
+    mfu: Number = Field(default=0.35, gt=0, le=1, description="the share of it that training reaches")
 
 
 class ContainerSetup(Strict):

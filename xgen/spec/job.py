@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from xgen.spec.base import Strict
+from xgen.spec.base import Count, Number, Strict
 from xgen.spec.models import ModelSpec
 from xgen.spec.units import Bytes, Duration, Length, Steps, Tokens
 
@@ -22,11 +22,18 @@ class Resources(Strict):
     """What the job asks SLURM for. One task runs per GPU."""
 
     partition: str | None = Field(default=None, description="default: the profile's default partition")
-    nodes: int = Field(default=1, ge=1)
-    gpus_per_node: int = Field(default=1, ge=1, description="also the tasks per node")
-    cpus_per_task: int = Field(default=1, ge=1)
+    nodes: Count = Field(default=1, ge=1)
+    gpus_per_node: Count = Field(default=1, ge=1, description="also the tasks per node")
+    cpus_per_task: Count = Field(default=1, ge=1)
     memory: Bytes | None = Field(default=None, description="per node; default: the partition's own")
     time: Duration = Field(description="time limit of one attempt, not of the run")
+
+    @field_validator("time")
+    @classmethod
+    def _some_time(cls, value: int) -> int:
+        if value < 1:
+            raise ValueError("0s is no time at all; write e.g. 10m")
+        return value
 
     @property
     def world_size(self) -> int:
@@ -58,7 +65,7 @@ class Container(Strict):
 class Restart(Strict):
     """When a run is tried again after a failure. Preemption and time limits are no failures."""
 
-    max_failures: int = Field(
+    max_failures: Count = Field(
         default=3, ge=1, description="stop after this many failures in a row without a new durable checkpoint"
     )
 
@@ -129,17 +136,17 @@ class Data(Strict):
 class LearningRate(Strict):
     """Warm-up from 0 to `peak`, then the shape; `to` is reached at the stage's last step."""
 
-    peak: float = Field(gt=0)
+    peak: Number = Field(gt=0)
     warmup: Steps = 0
     shape: Literal["stable", "linear", "cosine"] = "stable"
-    to: float = Field(default=0.0, ge=0)
+    to: Number = Field(default=0.0, ge=0)
 
 
 class Parallelism(Strict):
     """`fsdp` ranks hold one copy of the model in shards, `replicate` such groups split the batch."""
 
-    fsdp: int = Field(default=0, ge=0, description="0: all ranks that `replicate` leaves")
-    replicate: int = Field(default=1, ge=1)
+    fsdp: Count = Field(default=0, ge=0, description="0: all ranks that `replicate` leaves")
+    replicate: Count = Field(default=1, ge=1)
 
 
 class Stage(Strict):
@@ -149,8 +156,8 @@ class Stage(Strict):
     tokens: Tokens
     seq_len: Length
     global_batch: Length = Field(description="tokens per optimizer step, over all ranks")
-    micro_batch: int = Field(default=1, ge=1, description="sequences per rank in one forward pass")
-    rope_theta: float = Field(default=1e4, gt=0)
+    micro_batch: Count = Field(default=1, ge=1, description="sequences per rank in one forward pass")
+    rope_theta: Number = Field(default=1e4, gt=0)
     lr: LearningRate
     parallelism: Parallelism = Field(default_factory=Parallelism)
 
@@ -165,7 +172,7 @@ class Stage(Strict):
 
 class Checkpoint(Strict):
     every: Steps = Field(default=500, description="optimizer steps between periodic checkpoints")
-    keep: int = Field(default=2, ge=2, description="complete checkpoints that are kept")
+    keep: Count = Field(default=2, ge=2, description="complete checkpoints that are kept")
 
     @field_validator("every")
     @classmethod
@@ -183,7 +190,7 @@ class Pretrain(Job):
     data: Data
     stages: list[Stage] = Field(min_length=1)
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
-    seed: int = Field(default=0, ge=0)
+    seed: Count = Field(default=0, ge=0)
     deterministic: bool = Field(default=False, description="bit-exact on GPUs too, at the cost of speed")
 
     @model_validator(mode="after")

@@ -112,7 +112,7 @@ def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
 
 def dump(model: BaseModel) -> str:
     """The resolved form as YAML, which `load_job` or `load_profile` reads back to an equal model."""
-    return yaml.safe_dump(model.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(model.model_dump(mode="json", exclude_none=True), sort_keys=False)
 
 
 def project_root(folder: Path) -> Path:

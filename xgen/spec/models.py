@@ -6,20 +6,20 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from xgen.spec.base import Strict, nearest
+from xgen.spec.base import Count, Number, Strict, nearest
 
 
 class ModelSpec(Strict):
     """Sizes of a decoder. `ffn_dim` is the width of the SwiGLU hidden layer."""
 
     name: str
-    dim: int = Field(gt=0)
-    num_layers: int = Field(gt=0)
-    num_heads: int = Field(gt=0)
-    num_kv_heads: int = Field(gt=0)
-    ffn_dim: int = Field(gt=0)
-    vocab_size: int = Field(gt=0)
-    norm_eps: float = Field(default=1e-5, gt=0)
+    dim: Count = Field(gt=0)
+    num_layers: Count = Field(gt=0)
+    num_heads: Count = Field(gt=0)
+    num_kv_heads: Count = Field(gt=0)
+    ffn_dim: Count = Field(gt=0)
+    vocab_size: Count = Field(gt=0)
+    norm_eps: Number = Field(default=1e-5, gt=0)
 
     @model_validator(mode="before")
     @classmethod

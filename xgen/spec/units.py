@@ -6,6 +6,7 @@ is 4*2^20), as the field writes sequence lengths. Memory is binary, as SLURM rea
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ def _scaled(value: Any, word: str, scales: dict[str, int], example: str) -> int:
     if match is None or scale is None:
         raise ValueError(f"{value!r} is not a number of {word}s; write it like {example}")
     number = float(match[1]) * scale
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is more than anybody counts; write it like {example}")
     if number != int(number):
         raise ValueError(f"{value!r} is not a whole number of {word}s; write it like {example}")
     return int(number)

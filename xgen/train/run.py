@@ -26,9 +26,6 @@ def run_pretrain(context: TaskContext, job: Pretrain) -> TrainResult:
         return _train(context, job, exporter)
     finally:
         if exporter:
-            from xgen.metrics import remove_target
-
-            remove_target(context.run.discovery_file)
             exporter.close()
 
 
@@ -50,6 +47,10 @@ def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) ->
     try:
         result = trainer.fit()
     finally:
+        if exporter:
+            from xgen.metrics import remove_target
+
+            remove_target(context.run.discovery_file)  # first of all: Prometheus takes seconds to notice
         trainer.close()
     dist.destroy_process_group()
     return result

@@ -31,33 +31,42 @@ export LC_ALL=C
 
 # … the text of xgen/cluster/host.sh …
 
+# shellcheck disable=SC2016 # values are literal: a $ in them is a $
+run_tasks() {
+  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
+  export PYTHONPATH=/shared/runs/small-abc234/code
+  export SRUN_CPUS_PER_TASK=12  # srun does not inherit it
+  export PYTHONUNBUFFERED=1
+  export NCCL_SOCKET_IFNAME=eth0
+  export GREETING='it'"'"'s $5, all in'
+  # shellcheck source=/dev/null
+  . /shared/runs/small-abc234/.secrets
+  record_environment "$XGEN_ENV_FILE"
+  exec srun \
+    --export=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,GREETING,HF_TOKEN \
+    --kill-on-bad-exit=1 \
+    --label \
+    --unbuffered \
+    --gpu-bind=none \
+    --mpi=none \
+    ch-run \
+    --bind=/shared/runs/small-abc234:/shared/runs/small-abc234 \
+    --bind=/shared/runs/.discovery:/shared/runs/.discovery \
+    --bind=/shared/stores/web:/shared/stores/web \
+    --bind=/etc/slurm:/etc/slurm \
+    --bind=/scratch/me:/scratch \
+    --cd=/shared/runs/small-abc234/code \
+    /shared/images/trainer \
+    -- \
+    python3 -m xgen.cli.task /shared/runs/small-abc234
+}
+
 begin_attempt
-export PYTHONUNBUFFERED=1
-export NCCL_SOCKET_IFNAME=eth0
-export GREETING='it'"'"'s $5, all in'
-export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
-export PYTHONPATH=/shared/runs/small-abc234/code
-export SRUN_CPUS_PER_TASK=12  # srun does not inherit it
-# shellcheck source=/dev/null
-. "$RUN/.secrets"
 export USER="${USER:-$(id -un)}"  # ch-run stops without it
 [ -d /shared/images/trainer/bin ] || refuse 'the image /shared/images/trainer is not on this node'
-record_environment
+# ch-run mounts the image read-only, so it cannot make the mount points itself
+mkdir -p /shared/images/trainer/shared/runs/small-abc234 /shared/images/trainer/shared/runs/.discovery /shared/images/trainer/shared/stores/web /shared/images/trainer/etc/slurm /shared/images/trainer/scratch || refuse 'the image /shared/images/trainer lacks mount points'
 choose_rendezvous
-launch srun \
-  --export=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,GREETING,HF_TOKEN \
-  --kill-on-bad-exit=1 \
-  --label \
-  --unbuffered \
-  --gpu-bind=none \
-  --mpi=none \
-  ch-run \
-  --bind=/shared/runs/small-abc234:/shared/runs/small-abc234 \
-  --bind=/shared/stores/web:/shared/stores/web \
-  --bind=/etc/slurm:/etc/slurm \
-  --bind=/scratch/me:/scratch \
-  --cd=/shared/runs/small-abc234/code \
-  /shared/images/trainer \
-  -- \
-  python3 -m xgen.cli.task /shared/runs/small-abc234
+launch
 decide

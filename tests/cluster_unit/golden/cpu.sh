@@ -28,20 +28,26 @@ export LC_ALL=C
 
 # … the text of xgen/cluster/host.sh …
 
-begin_attempt
-export PYTHONUNBUFFERED=1
-export LINES='one
+# shellcheck disable=SC2016 # values are literal: a $ in them is a $
+run_tasks() {
+  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
+  export PYTHONPATH=/shared/runs/small-abc234/code
+  export SRUN_CPUS_PER_TASK=1  # srun does not inherit it
+  export PYTHONUNBUFFERED=1
+  export LINES='one
 two'
-export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
-export PYTHONPATH=/shared/runs/small-abc234/code
-export SRUN_CPUS_PER_TASK=1  # srun does not inherit it
-record_environment
+  record_environment "$XGEN_ENV_FILE"
+  exec srun \
+    --export=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,LINES \
+    --kill-on-bad-exit=1 \
+    --label \
+    --unbuffered \
+    --chdir=/shared/runs/small-abc234/code \
+    '/path with spaces/python' -m xgen.cli.task /shared/runs/small-abc234
+}
+
+begin_attempt
 choose_rendezvous
-launch srun \
-  --export=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,LINES \
-  --kill-on-bad-exit=1 \
-  --label \
-  --unbuffered \
-  --chdir=/shared/runs/small-abc234/code \
-  '/path with spaces/python' -m xgen.cli.task /shared/runs/small-abc234
+launch
 decide

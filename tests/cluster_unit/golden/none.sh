@@ -29,20 +29,26 @@ export LC_ALL=C
 
 # … the text of xgen/cluster/host.sh …
 
+# shellcheck disable=SC2016 # values are literal: a $ in them is a $
+run_tasks() {
+  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
+  export PYTHONPATH=/shared/runs/small-abc234/code
+  export SRUN_CPUS_PER_TASK=1  # srun does not inherit it
+  export PYTHONUNBUFFERED=1
+  export NCCL_SOCKET_IFNAME=ib0
+  record_environment "$XGEN_ENV_FILE"
+  exec srun \
+    --export=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME \
+    --kill-on-bad-exit=1 \
+    --label \
+    --unbuffered \
+    --gpu-bind=none \
+    --chdir=/shared/runs/small-abc234/code \
+    /opt/xgen/bin/python -m xgen.cli.task /shared/runs/small-abc234
+}
+
 begin_attempt
-export PYTHONUNBUFFERED=1
-export NCCL_SOCKET_IFNAME=ib0
-export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
-export PYTHONPATH=/shared/runs/small-abc234/code
-export SRUN_CPUS_PER_TASK=1  # srun does not inherit it
-record_environment
 choose_rendezvous
-launch srun \
-  --export=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME \
-  --kill-on-bad-exit=1 \
-  --label \
-  --unbuffered \
-  --gpu-bind=none \
-  --chdir=/shared/runs/small-abc234/code \
-  /opt/xgen/bin/python -m xgen.cli.task /shared/runs/small-abc234
+launch
 decide
