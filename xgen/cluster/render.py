@@ -105,9 +105,7 @@ def _body(job: Job, profile: Profile, run: RunDir) -> list[str]:
         *map(shlex.quote, profile.srun_args),
     ]
     python = [shlex.quote(interpreter(profile)), "-m", "xgen.cli.task", shlex.quote(str(run.path))]
-    secrets = (
-        ["  # shellcheck source=/dev/null", f"  . {shlex.quote(str(run.path / '.secrets'))}"] if job.secrets else []
-    )
+    secrets = ["  # shellcheck source=/dev/null", '  . "$XGEN_RUN_DIR/.secrets"'] if job.secrets else []
     return [
         "# shellcheck disable=SC2016 # values are literal: a $ in them is a $",
         "run_tasks() {",

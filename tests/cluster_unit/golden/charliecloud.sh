@@ -41,7 +41,7 @@ run_tasks() {
   export NCCL_SOCKET_IFNAME=eth0
   export GREETING='it'"'"'s $5, all in'
   # shellcheck source=/dev/null
-  . /shared/runs/small-abc234/.secrets
+  . "$XGEN_RUN_DIR/.secrets"
   record_environment "$XGEN_ENV_FILE"
   exec srun \
     --export=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,GREETING,HF_TOKEN \
