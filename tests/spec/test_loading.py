@@ -211,9 +211,11 @@ def test_the_resolved_spec_reads_back_equal(spec: Path, tmp_path: Path) -> None:
 
 
 @given(
-    lead=st.integers(0, 10**6), memory=st.integers(1, 2**50), value=st.text(st.characters(exclude_categories=["Cs"]))
+    lead=st.integers(0, 10**6),
+    memory=st.integers(1, 2**50),
+    value=st.text(st.characters(exclude_categories=["Cs"])),
 )
-@settings(max_examples=50)
+@settings(max_examples=30, deadline=None)
 def test_any_values_survive_the_run_directory(
     lead: int, memory: int, value: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -225,6 +227,14 @@ def test_any_values_survive_the_run_directory(
     (folder / "spec.yaml").write_text(dump(job), encoding="utf-8")
     assert load_resolved(folder / "spec.yaml") == job
     assert job.env["VALUE"] == value
+
+
+def test_a_line_break_that_only_yaml_knows_survives_too(tmp_path: Path) -> None:
+    write(tmp_path, job=HELLO + 'env: {VALUE: "a\\x85b"}\n')
+    job = load_job(tmp_path / "job.yaml").job
+    assert job.env["VALUE"] == "a\x85b"
+    (tmp_path / "spec.yaml").write_text(dump(job), encoding="utf-8")
+    assert load_resolved(tmp_path / "spec.yaml") == job
 
 
 def test_profiles_of_the_person_come_before_those_of_the_project(

@@ -18,6 +18,7 @@ from xgen.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from xgen.cluster.snapshot import Code
     from xgen.cluster.submit import Prepared
 
 
@@ -50,7 +51,7 @@ def command(
         print(prepared.script, end="")
         return
     estimate = check_with_scheduler(prepared)
-    job_id = submit(prepared)
+    job_id, code = submit(prepared)
 
     from xgen.plan import warnings
 
@@ -62,18 +63,18 @@ def command(
                 "job_id": job_id,
                 "path": prepared.run.path,
                 "cluster": name,
-                "commit": prepared.code.commit,
-                "changed": prepared.code.changed,
+                "commit": code.commit,
+                "changed": code.changed,
                 "warnings": notes,
             }
         )
         return
-    _report(prepared, job_id, estimate)
+    _report(prepared, code, job_id, estimate)
     for note in notes:
         print(f"  warning   {note}", file=sys.stderr)
 
 
-def _report(prepared: Prepared, job_id: str, estimate: str) -> None:
+def _report(prepared: Prepared, code: Code, job_id: str, estimate: str) -> None:
     job, profile = prepared.job, prepared.profile
     where = job.resources.partition or profile.default_partition
     starts = (
@@ -83,7 +84,7 @@ def _report(prepared: Prepared, job_id: str, estimate: str) -> None:
     )
     image = job.container.image if profile.container.runtime != "none" else None
     print(f"{prepared.run.name}  {job.resources.nodes} nodes x {job.resources.gpus_per_node} tasks in {where}")
-    print(f"  code      {prepared.code}")
+    print(f"  code      {code}")
     print(f"  image     {f'{image} ({profile.container.runtime})' if image else 'none: the files of the nodes'}")
     print(f"  job       {job_id}{starts}")
     print(f"watch it:   xgen status {prepared.run.name}      xgen logs -f {prepared.run.name}")

@@ -24,14 +24,14 @@ class Prepared:
     profile: Profile
     run: RunDir
     script: str
-    code: Code
+    root: Path  # of the project whose code is pinned
 
 
 def prepare(loaded: LoadedJob, cluster: str, profile: Profile, run_id: str | None = None) -> Prepared:
     """Name the run and render its script. The same `run_id` gives the same run, so it cannot be submitted twice."""
     job = loaded.job.model_copy(update={"cluster": cluster})
     run = RunDir(Path(profile.run_root) / f"{job.name}-{run_id or new_run_id()}")
-    return Prepared(job, cluster, profile, run, render(job, profile, run), inspect_code(loaded.root))
+    return Prepared(job, cluster, profile, run, render(job, profile, run), loaded.root)
 
 
 def check_with_scheduler(prepared: Prepared) -> str:
@@ -44,14 +44,16 @@ def check_with_scheduler(prepared: Prepared) -> str:
         raise SpecError(Problem(f"cluster {prepared.cluster}", "sbatch --test-only", str(error))) from None
 
 
-def submit(prepared: Prepared) -> str:
-    """Create the run directory and submit. Returns the job id; on any failure nothing is left behind.
+def submit(prepared: Prepared) -> tuple[str, Code]:
+    """Create the run directory and submit. Returns the job id and the code that was pinned; on any failure nothing is
+    left behind.
 
     Raises SpecError when a secret is missing or the run exists, SchedulerError when the scheduler refuses.
     """
     secrets = _secret_lines(prepared.job)
+    code = inspect_code(prepared.root)
     run = prepared.run
-    _create(prepared, secrets)
+    _create(prepared, code, secrets)
     client = EventWriter(run, "client", 0, "")
     try:
         client.write("submitted", reason=f"cluster {prepared.cluster}", durable=True)
@@ -60,7 +62,7 @@ def submit(prepared: Prepared) -> str:
         shutil.rmtree(run.path, ignore_errors=True)
         raise
     EventWriter(run, "client", 0, job_id).write("queued", durable=True)
-    return job_id
+    return job_id, code
 
 
 def launch(run: RunDir, job: Job, profile: Profile, script: str) -> str:
@@ -72,7 +74,7 @@ def launch(run: RunDir, job: Job, profile: Profile, script: str) -> str:
     return str(slurm.submit_script(script, folder, job.resources.world_size).job_id)
 
 
-def _create(prepared: Prepared, secrets: str) -> None:
+def _create(prepared: Prepared, code: Code, secrets: str) -> None:
     """Build the run directory beside its place and rename it: it is complete or it is not there."""
     final = prepared.run.path
     building = RunDir(final.with_name(f".{final.name}.{os.getpid()}.tmp"))
@@ -81,7 +83,7 @@ def _create(prepared: Prepared, secrets: str) -> None:
         building.create()
         write_atomic(building.spec_file, dump(prepared.job))
         write_atomic(building.profile_file, dump(prepared.profile))
-        take_snapshot(prepared.code, building)
+        take_snapshot(code, building)
         if secrets:
             write_atomic(building.path / ".secrets", secrets, mode=0o600)
         try:

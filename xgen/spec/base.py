@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -29,6 +28,8 @@ Number = Annotated[float, BeforeValidator(_no_truth)]
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`write X`, or `write one of …` when nothing is near."""
+    import difflib  # only where a mistake was made
+
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return f"write {close[0]}" if close else f"write one of {', '.join(words)}"
