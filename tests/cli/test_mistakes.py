@@ -42,7 +42,7 @@ MISTAKES = [
     wrong(
         "typo in a nested key",
         TRAIN.replace("global_batch", "global_bach"),
-        "wrong.yaml: stages[0].global_batch: is missing",
+        "wrong.yaml: stages[0].global_batch: is missing; add it",
         "wrong.yaml: stages[0].global_bach: unknown key; write global_batch",
     ),
     wrong(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from xgen.spec.base import Number, Strict
-from xgen.spec.job import Mount
+from xgen.spec.job import Mount, check_env_names
 from xgen.spec.units import Bytes, Duration, Rate
 
 
@@ -58,6 +58,11 @@ class Profile(Strict):
     start_time: Duration = Field(default=60, description="from the start of an attempt to its first step, for plans")
     metrics: Metrics = Field(default_factory=Metrics)
     srun_args: list[str] = Field(default_factory=list, description="more arguments for srun, e.g. --mpi=none")
+
+    @field_validator("env")
+    @classmethod
+    def _env_names(cls, value: dict[str, str]) -> dict[str, str]:
+        return check_env_names(value)
 
     @model_validator(mode="after")
     def _one_default(self) -> Profile:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,7 +14,10 @@ from xgen.spec.base import Count, Number, Strict
 from xgen.spec.models import ModelSpec
 from xgen.spec.units import Bytes, Duration, Length, Steps, Tokens
 
-PROTECTED_ENV = re.compile(r"^(SLURM_.*|SBATCH_.*|SRUN_.*|MASTER_ADDR|MASTER_PORT|RANK|LOCAL_RANK|WORLD_SIZE|XGEN_.*)$")
+PROTECTED_ENV = re.compile(
+    r"^(SLURM_.*|SBATCH_.*|SRUN_.*|XGEN_.*|MASTER_ADDR|MASTER_PORT|RANK|LOCAL_RANK|WORLD_SIZE"
+    r"|PATH|PYTHONPATH|LD_PRELOAD|BASH_ENV|ENV|IFS)$"
+)
 SECRET_ENV = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL|PRIVATE_KEY", re.IGNORECASE)
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
@@ -76,6 +80,19 @@ class Secret(Strict):
     env: str = Field(description="name of the variable in the environment of `xgen submit`")
 
 
+EnvT = TypeVar("EnvT", bound=Mapping[str, object])
+
+
+def check_env_names(value: EnvT) -> EnvT:
+    """Raises ValueError for what is no variable's name, and for one that SLURM or xgen sets."""
+    for name in value:
+        if not _ENV_NAME.match(name):
+            raise ValueError(f"{name!r} is no name of a variable; write letters, digits and '_'")
+        if PROTECTED_ENV.match(name):
+            raise ValueError(f"{name} is set by SLURM and xgen for each attempt; remove it")
+    return value
+
+
 class Job(Strict):
     """The envelope around every kind of work."""
 
@@ -110,17 +127,14 @@ class Job(Strict):
     @field_validator("env", "secrets")
     @classmethod
     def _env_names(cls, value: dict[str, object]) -> dict[str, object]:
-        for name in value:
-            if not _ENV_NAME.match(name):
-                raise ValueError(f"{name!r} is no name of a variable; write letters, digits and '_'")
-            if PROTECTED_ENV.match(name):
-                raise ValueError(f"{name} is set by SLURM and xgen for each attempt; remove it")
-        return value
+        return check_env_names(value)
 
     @field_validator("env")
     @classmethod
     def _env_has_no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
-        for name in value:
+        for name, text in value.items():
+            if "\0" in text:
+                raise ValueError(f"{name} holds a NUL, which no environment can; remove it")
             if SECRET_ENV.search(name):
                 raise ValueError(
                     f"{name} looks like a secret, and env is printed and stored; "

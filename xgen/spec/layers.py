@@ -99,8 +99,8 @@ def apply_override(raw: dict[str, Any], origins: dict[Key, str], override: str) 
         raise SpecError(Problem("--set", override, "is not KEY=VALUE; write e.g. --set resources.nodes=4"))
     try:
         value = yaml.load(value_text, Loader=_Loader)
-    except yaml.YAMLError:
-        value = value_text
+    except (yaml.YAMLError, UnicodeError):
+        raise SpecError(Problem("--set", text, f"{value_text!r} is not YAML; put quotes around it")) from None
     if key == ("extends",):
         raise SpecError(Problem("--set", text, "is read before --set; write it into the file"))
     holder: Any = raw

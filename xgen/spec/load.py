@@ -25,6 +25,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _PLAIN_WORDS = {
     "int_parsing": "is not a whole number",
     "int_type": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "finite_number": "is not a finite number",
+    "too_short": "is empty; write at least one entry",
     "float_parsing": "is not a number",
     "bool_parsing": "is not true or false",
     "string_type": "is not text; put quotes around it",
@@ -88,7 +91,7 @@ def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
     checkout that xgen runs from. Raises SpecError that lists what there is.
     """
     said_by = "--cluster" if name else "$XGEN_CLUSTER"
-    wanted = name or os.environ.get("XGEN_CLUSTER")
+    wanted = name or os.environ.get("XGEN_CLUSTER") or None
     folders = list(
         dict.fromkeys(
             [
@@ -150,7 +153,7 @@ def _validate(model: type[ModelT], raw: dict[str, Any], file: str, origins: Mapp
             if detail["type"] == "extra_forbidden":
                 message = f"unknown key; {nearest(str(key[-1]), _fields_at(model, key[:-1]))}"
             elif detail["type"] == "missing":
-                message = "is missing"
+                message = "is missing; add it"
             else:
                 message = _plain(detail["type"], detail["input"], detail["msg"], detail.get("ctx", {}))
             problems.append(Problem(origin_of(origins, key, file), show_key(key), message))
@@ -164,7 +167,8 @@ def _plain(kind: str, value: Any, message: str, context: Mapping[str, Any]) -> s
         return f"{value!r} {_PLAIN_WORDS[kind]}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-        return f"{value!r} is not known; {nearest(str(value), choices)}" if choices else f"{value!r}: {message}"
+        known = nearest(str(value), choices) if choices else f"write {context.get('expected')}"
+        return f"{value!r} is not known; {known}"
     bound = next((f"{word} {context[k]}" for k, word in _BOUNDS.items() if k in context), None)
     return f"{value!r} is out of range; write a value {bound}" if bound else f"{value!r}: {message}"
 
