@@ -33,13 +33,18 @@ take_lock() {
 
 pid_of() { cat "$STATE/run/$1.pid" 2>/dev/null || true; }
 
-# Alive, and the program it should be. Where pid 1 does not reap, a zombie is dead too.
+# Where pid 1 does not reap, a zombie stays for ever: it is dead.
+lives() {
+  local state
+  state=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -c1)
+  [ -n "$state" ] && [ "$state" != Z ]
+}
+
+# Alive, and the program that it should be.
 alive() {
-  local pid state
+  local pid
   pid=$(pid_of "$1")
-  [ -n "$pid" ] && [ -r "/proc/$pid/stat" ] || return 1
-  state=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -c1)
-  [ -n "$state" ] && [ "$state" != Z ] && grep -q "^${1%%-*}" "/proc/$pid/comm"
+  [ -n "$pid" ] && lives "$pid" && grep -q "^${1%%-*}" "/proc/$pid/comm"
 }
 
 # wait_for SECONDS WHAT COMMAND...
