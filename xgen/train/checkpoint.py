@@ -135,8 +135,9 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         if events:
             tokens = self._trainer.tokens_trained
             events.write("checkpoint_durable", step=step, seconds=round(seconds, 3), tokens=tokens, durable=True)
-            self._trainer.telemetry.on_checkpoint(step, seconds, time.time())
             self._prune()
+        if self._trainer.exporter:
+            self._trainer.exporter.on_checkpoint(step, seconds, time.time())
 
     def _own_files(self, folder: Path) -> list[Path]:
         rank = self._context.rank

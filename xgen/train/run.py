@@ -37,11 +37,10 @@ def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) ->
     import xgen.model  # noqa: F401 - before anything imports torchtitan: it settles the device
     from xgen.data.errors import StoreError
     from xgen.train.config import trainer_config
-    from xgen.train.quiet import NoTelemetry
     from xgen.train.trainer import PretrainTrainer
 
     try:
-        trainer = PretrainTrainer(trainer_config(job, context.run), context, job, exporter or NoTelemetry())
+        trainer = PretrainTrainer(trainer_config(job, context.run), context, job, exporter)
     except StoreError as error:
         raise Refused(str(error)) from None
     try:

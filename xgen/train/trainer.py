@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import IO, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import torch.distributed as dist
 from torchtitan.components.metrics import MetricsProcessor
@@ -19,27 +19,11 @@ from xgen.spec import Pretrain
 from xgen.train.agreement import StopAgreement
 from xgen.train.checkpoint import VerifiedCheckpoints
 
+if TYPE_CHECKING:
+    from xgen.metrics import RunExporter
+
 _PROGRESS_EVERY = 5.0  # seconds between progress events: what the ledger can be wrong by after a kill
 _CPU_TIMEOUT = timedelta(minutes=10)  # a rank that is gone is noticed after this at the latest
-
-
-class Telemetry(Protocol):
-    """Who watches a run: `xgen.metrics.RunExporter` on rank 0."""
-
-    def on_step(
-        self,
-        step: int,
-        loss: float,
-        grad_norm: float,
-        lr: float,
-        tokens: int,
-        step_seconds: float,
-        data_wait_seconds: float,
-    ) -> None: ...
-
-    def on_checkpoint(self, step: int, seconds: float, time: float) -> None: ...
-
-    def resumed(self, step: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +82,8 @@ class StepRecorder(MetricsProcessor):
             "seconds": round(seconds, 4),
         }
         self._file.write(json.dumps(record) + "\n")
-        self._trainer.telemetry.on_step(step, global_avg_loss, grad_norm, rate, tokens, seconds, data_wait)
+        if self._trainer.exporter:
+            self._trainer.exporter.on_step(step, global_avg_loss, grad_norm, rate, tokens, seconds, data_wait)
         if now - self._last_printed > 1.0 or step == self._trainer.config.training.steps:
             self._last_printed = now
             print(f"step {step} loss {global_avg_loss:.4f} grad_norm {grad_norm:.3f} {seconds:.2f} s", flush=True)
@@ -120,8 +105,8 @@ class PretrainTrainer(Trainer):
     checkpointer: VerifiedCheckpoints
     metrics_processor: StepRecorder
 
-    def __init__(self, config: Config, context: TaskContext, job: Pretrain, telemetry: Telemetry) -> None:
-        self.context, self.job, self.telemetry = context, job, telemetry
+    def __init__(self, config: Config, context: TaskContext, job: Pretrain, exporter: RunExporter | None) -> None:
+        self.context, self.job, self.exporter = context, job, exporter  # an exporter on rank 0 only
         super().__init__(config)
         self.metrics_processor.connect(self)
         group = dist.new_group(backend="gloo", timeout=_CPU_TIMEOUT)
@@ -150,7 +135,8 @@ class PretrainTrainer(Trainer):
         if events:
             name = f"step-{self.step}" if self.step else None
             events.write("restore_end", step=self.step, checkpoint=name)
-            self.telemetry.resumed(self.step)
+        if self.exporter:
+            self.exporter.resumed(self.step)
 
     def _train(self) -> TrainResult:
         total, restored = self.config.training.steps, self.step
