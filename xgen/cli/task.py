@@ -139,4 +139,7 @@ def _wait(child: subprocess.Popen[bytes], stop: StopFlag) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is said and on disk; taking torch down in order would cost seconds of the grace
