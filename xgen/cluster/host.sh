@@ -45,11 +45,11 @@ write_outcome() {
     [ "$durable" -le "${before:--1}" ] && failures=$(field "$previous" failures)
   fi
   case $2 in crashed | lost) failures=$((${failures:-0} + 1)) ;; esac
+  OUTCOME=$2 REASON=$3 FAILURES=${failures:-0} # the decision must not depend on room on the disk
   printf '{"status":"%s","reason":"%s","durable_step":%d,"failures":%d,"time":%s}\n' \
-    "$2" "$(json_text "$3")" "$durable" "${failures:-0}" "$(now)" >"$dir/.outcome.json.tmp"
-  sync "$dir/.outcome.json.tmp"
-  mv "$dir/.outcome.json.tmp" "$dir/outcome.json"
-  FAILURES=${failures:-0}
+    "$2" "$(json_text "$3")" "$durable" "$FAILURES" "$(now)" >"$dir/.outcome.json.tmp" &&
+    sync "$dir/.outcome.json.tmp" &&
+    mv "$dir/.outcome.json.tmp" "$dir/outcome.json"
 }
 
 # True when this attempt was told to stop, by whomever heard it: the ranks, or this script.
@@ -247,12 +247,12 @@ decide() {
     write_outcome "$ATTEMPT" crashed "$((NUM_TASKS - finished - $(count stopped))) of $NUM_TASKS ranks ended without an outcome (srun: ${TASKS_EXIT-not started})"
   fi
 
-  if [ "$(field "$ATTEMPT_DIR/outcome.json" status)" = stopped ]; then
+  if [ "$OUTCOME" = stopped ]; then
     requeue "$(stop_reason "$record")"
     exit 75
   fi
-  echo "xgen: $(reason "$ATTEMPT_DIR/outcome.json")" >&2
-  [ "$FAILURES" -lt "$MAX_FAILURES" ] || give_up "$(reason "$ATTEMPT_DIR/outcome.json")"
+  echo "xgen: $REASON" >&2
+  [ "$FAILURES" -lt "$MAX_FAILURES" ] || give_up "$REASON"
   requeue crashed
   exit 1
 }
