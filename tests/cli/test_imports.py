@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -118,4 +119,5 @@ def test_no_runs_is_not_an_error(project: Project) -> None:
 def test_a_reader_that_goes_away_is_no_error(project: Project) -> None:
     text = f"cd {project.path} && {sys.executable} -m xgen.cli.main schema | head -n 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=60, cwd=ROOT)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "{\n", "")
+    assert (done.stdout, done.stderr) == ("{\n", "")
+    assert done.returncode in (0, 128 + signal.SIGPIPE)  # 0 where the reader was slow and the pipe took it all

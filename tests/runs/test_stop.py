@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -25,10 +25,16 @@ def _handlers_as_they_were() -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
+def send(number: signal.Signals) -> None:
+    """To this thread: one of another test, which blocks nothing, would take it and end the process."""
+    signal.pthread_kill(threading.get_ident(), number)
+    time.sleep(0)  # the handler runs between two instructions of this thread
+
+
 @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
 def test_a_signal_sent_while_blocked_arrives_when_armed(number: signal.Signals) -> None:
     flag = StopFlag()
-    os.kill(os.getpid(), number)
+    send(number)
     assert not flag
     assert flag.signal == ""
     before = time.time()
@@ -41,10 +47,10 @@ def test_a_signal_sent_while_blocked_arrives_when_armed(number: signal.Signals) 
 def test_a_second_signal_keeps_the_first() -> None:
     flag = StopFlag()
     flag.arm()
-    os.kill(os.getpid(), signal.SIGUSR2)
+    send(signal.SIGUSR2)
     first = flag.time
-    os.kill(os.getpid(), signal.SIGTERM)
-    os.kill(os.getpid(), signal.SIGUSR2)
+    send(signal.SIGTERM)
+    send(signal.SIGUSR2)
     assert (flag.signal, flag.time) == ("SIGUSR2", first)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 # pydantic would look for plugins in the metadata of every installed package: 40 ms at each start, for none.
@@ -28,10 +29,9 @@ for module in (submit, plan, status, logs, cancel, resume, schema):
 
 def main() -> None:
     """Entry point: a user's mistake is one line each and exit code 2, never a traceback."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `xgen logs RUN | head` ends as quietly as any other program
     try:
         app()
-    except BrokenPipeError:
-        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - sorted by `fail`, which raises what it does not know
