@@ -25,7 +25,6 @@ class Gpus(Strict):
 
     request: Literal["gpus-per-node", "gres", "none"] = "gpus-per-node"
     type: str | None = None
-    memory: Bytes | None = None
     flops: Rate = Field(default=989e12, description="dense bf16 FLOP/s of one GPU at its peak")
     mfu: Number = Field(default=0.35, gt=0, le=1, description="the share of it that training reaches")
 
@@ -41,7 +40,6 @@ class ContainerSetup(Strict):
 
 class Metrics(Strict):
     address: str = Field(default="127.0.0.1", description="address that rank 0's exporter binds")
-    prometheus: str | None = Field(default=None, description="URL of the Prometheus that scrapes the runs")
 
 
 class Profile(Strict):
@@ -55,7 +53,6 @@ class Profile(Strict):
     env: dict[str, str] = Field(default_factory=dict, description="network and library settings of every job")
     kill_wait: Duration = Field(default=30, description="KillWait: from SIGTERM to SIGKILL at the time limit")
     write_bandwidth: Bytes = Field(default=2**30, description="bytes/s that one node writes to run_root")
-    start_time: Duration = Field(default=60, description="from the start of an attempt to its first step, for plans")
     metrics: Metrics = Field(default_factory=Metrics)
     srun_args: list[str] = Field(default_factory=list, description="more arguments for srun, e.g. --mpi=none")
 
