@@ -45,10 +45,9 @@ def main() -> int:
         output = (getattr(error, "stderr", None) or "").strip()
         print(f"\nthe demo failed: {error}\n{output}", file=sys.stderr)
         return 1
-    print(
-        f"\ndone in {time.monotonic() - began:.0f} s. The dev SLURM stays up: xgen status --cluster {cluster}, ", end=""
-    )
-    print("slurm/dev/down ends it, monitoring/dev/down ends Prometheus.")
+    print(f"\ndone in {time.monotonic() - began:.0f} s. Look around: xgen status --cluster {cluster}")
+    if cluster == "dev":
+        print("The dev SLURM stays up until slurm/dev/down, Prometheus until monitoring/dev/down.")
     return 0
 
 
