@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,16 @@ class Training:
         assert all(file.exists() for file in files), self._log()
         return [RankOutcome.model_validate_json(file.read_text()) for file in files]
 
+    def change(self, *path_and_value: object) -> None:
+        """Set a key of the run's spec: its path, then the value."""
+        spec = yaml.safe_load(self.run.spec_file.read_text())
+        *path, last, value = path_and_value
+        place = spec
+        for key in path:
+            place = place[key]
+        place[last] = value
+        self.run.spec_file.write_text(yaml.safe_dump(spec))
+
     def _fork(self, rank: int, port: int, in_rank: Callable[[int], None] | None) -> int:
         pid = os.fork()
         if pid:
@@ -102,6 +113,7 @@ class Training:
             log = os.open(self.run.attempt_dir(self.attempt) / f"log.{rank}", os.O_CREAT | os.O_WRONLY)
             os.dup2(log, 1)
             os.dup2(log, 2)
+            sys.stdout, sys.stderr = (os.fdopen(fd, "w", buffering=1, closefd=False) for fd in (1, 2))  # not pytest's
             stop = StopFlag()
             stop.arm()
             if in_rank:

@@ -92,7 +92,12 @@ def _tear_manifest(folder: Path) -> str:
     return "manifest.json: cannot be read"
 
 
-@pytest.mark.parametrize("damage", [_truncate, _remove, _flip, _flip_metadata, _tear_manifest])
+def _lose_manifest(folder: Path) -> str:
+    (folder / "manifest.json").unlink()
+    return "manifest.json: No such file"
+
+
+@pytest.mark.parametrize("damage", [_truncate, _remove, _flip, _flip_metadata, _tear_manifest, _lose_manifest])
 def test_broken_checkpoint_is_named_and_the_one_before_it_is_taken(
     training: Training, undisturbed: Training, damage: Callable[[Path], str]
 ) -> None:
@@ -142,8 +147,63 @@ def test_disk_that_is_full_costs_checkpoints_but_not_the_training(training: Trai
     assert list(training.run.checkpoints_dir.iterdir()) == []
 
 
+def test_fault_on_one_rank_between_exchanges_costs_one_checkpoint_and_hangs_nobody(
+    training: Training, undisturbed: Training
+) -> None:
+    # A file where rank 0 wants to make its folder: rank 0 fails before any rank has written.
+    in_the_way = training.run.checkpoints_dir / ".step-2.1.tmp"
+    in_the_way.write_text("")
+    assert {o.status for o in training.go(timeout=40)} == {"finished"}
+    assert str(in_the_way.name) in str(training.event("checkpoint_failed").reason)  # type: ignore[union-attr]
+    in_the_way.unlink()
+    assert_same(training, undisturbed)
+
+
+def test_disk_that_is_full_for_a_while_costs_records_and_checkpoints_only(training: Training) -> None:
+    """No rank can write a byte to any file for some steps: no shard, no event, no line of steps.jsonl."""
+    num_steps = 60
+    training.change("stages", 0, "tokens", num_steps * 256)
+
+    def fill_and_free(pids: list[int]) -> None:
+        training.wait_for_step(5)
+        limits = [resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY)) for pid in pids]
+        time.sleep(0.5)
+        for pid, before in zip(pids, limits, strict=True):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+    def into_a_pipe(_rank: int) -> None:  # as under srun; not into a file on the full disk
+        for fd in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
+
+    outcomes = training.go(during=fill_and_free, in_rank=into_a_pipe)
+    assert {(o.status, o.step) for o in outcomes} == {("finished", num_steps)}
+    recorded = set(training.losses())
+    assert recorded >= {1, 2, 3, 4, num_steps}
+    assert len(recorded) < num_steps, "the disk was never full"
+    assert training.run.checkpoint_steps() == [num_steps - 4, num_steps - 2, num_steps]
+
+
 def test_only_the_newest_checkpoints_are_kept(undisturbed: Training) -> None:
     assert undisturbed.run.checkpoint_steps() == [STEPS - 4, STEPS - 2, STEPS]
+
+
+def test_checkpoint_of_more_ranks_is_refused(training: Training, undisturbed: Training) -> None:
+    shutil.copytree(undisturbed.run.checkpoints_dir, training.run.checkpoints_dir, dirs_exist_ok=True)
+    training.world_size = 1
+    outcomes = training.go()
+    assert [o.status for o in outcomes] == ["refused"]
+    assert f"step-{STEPS} was saved by 2 ranks, this attempt has 1" in outcomes[0].reason
+    assert training.event("checkpoint_rejected") is None
+
+
+def test_replicas_of_shards_train_on_the_same_samples(training: Training, undisturbed: Training) -> None:
+    """HSDP: two replicas of two shards. Sums in another order differ in the last bits only."""
+    training.world_size = 4
+    training.change("resources", "gpus_per_node", 4)
+    training.change("stages", 0, "parallelism", {"fsdp": 2, "replicate": 2})
+    assert {o.status for o in training.go()} == {"finished"}
+    expected = {step: float.fromhex(loss) for step, loss in undisturbed.losses().items()}
+    assert {step: float.fromhex(loss) for step, loss in training.losses().items()} == pytest.approx(expected, abs=1e-4)
 
 
 def test_store_that_changed_under_a_run_is_refused(training: Training, undisturbed: Training, tmp_path: Path) -> None:

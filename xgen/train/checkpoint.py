@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -36,6 +37,9 @@ from xgen.train.rng import load_rng, save_rng
 
 if TYPE_CHECKING:
     from xgen.train.trainer import PretrainTrainer
+
+
+Answer = TypeVar("Answer")
 
 
 class VerifiedCheckpoints(BaseCheckpointManager):
@@ -100,44 +104,46 @@ class VerifiedCheckpoints(BaseCheckpointManager):
 
     @torch.no_grad()
     def _write(self, step: int) -> None:
+        """All ranks take part in every exchange, whatever fails on one of them: none may be left waiting."""
         began = time.perf_counter()
-        events, group = self._context.events, self._trainer.cpu_group
-        if events:
-            events.write("checkpoint_begin", step=step)
+        tell, group = self._trainer.tell, self._trainer.cpu_group
+        tell("checkpoint_begin", step=step)
         building = self._folder / f".step-{step}.{self._context.attempt}.tmp"
-        entries: list[FileEntry] = []
-        error = ""
-        try:
-            if self._context.rank == 0:
-                shutil.rmtree(building, ignore_errors=True)
-                building.mkdir()
-            self._agree_that_all_is_well("")
-            # Not `process_group=group`: shards of GPU tensors are planned over the default group.
-            save(self._states, checkpoint_id=building)
-            save_rng(building / f"rng.{self._context.rank}.pt")
-            entries = [describe(path) for path in self._own_files(building)]
-        except (OSError, CheckpointException, RuntimeError) as failure:
-            error = f"rank {self._context.rank}: {_root_cause(failure)}"
-        gathered: list[tuple[str, list[FileEntry]]] = [("", [])] * self._context.world_size
-        dist.all_gather_object(gathered, (error, entries), group=group)
-        error = next((said for said, _ in gathered if said), "")
-        if self._context.rank == 0 and not error:
-            error = self._publish(building, step, [entry for _, part in gathered for entry in part])
-        error = self._agree_that_all_is_well(error)
+        error = self._from_rank_0(lambda: _make_empty(building))
+        if not error:
+            gathered: list[tuple[str, list[FileEntry]]] = [("", [])] * self._context.world_size
+            dist.all_gather_object(gathered, self._write_own(building), group=group)
+            error = next((said for said, _ in gathered if said), "")
+        if not error:
+            entries = [entry for _, part in gathered for entry in part]
+            error = self._from_rank_0(lambda: self._publish(building, step, entries))
         if error:
             if self._context.rank == 0:
                 shutil.rmtree(building, ignore_errors=True)
-            if events:
-                events.write("checkpoint_failed", step=step, reason=error)
+            tell("checkpoint_failed", step=step, reason=error)
             raise OSError(error)
         self.durable_step = step
         seconds = time.perf_counter() - began
-        if events:
-            tokens = self._trainer.tokens_trained
-            events.write("checkpoint_durable", step=step, seconds=round(seconds, 3), tokens=tokens, durable=True)
-            self._prune()
+        tell(
+            "checkpoint_durable",
+            step=step,
+            seconds=round(seconds, 3),
+            tokens=self._trainer.tokens_trained,
+            durable=True,
+        )
+        self._prune()
         if self._trainer.exporter:
             self._trainer.exporter.on_checkpoint(step, seconds, time.time())
+
+    def _write_own(self, building: Path) -> tuple[str, list[FileEntry]]:
+        """This rank's files, on disk and checksummed; or what went wrong, and nothing."""
+        try:
+            # Not `process_group=`: shards of GPU tensors are planned over the default group.
+            save(self._states, checkpoint_id=building)
+            save_rng(building / f"rng.{self._context.rank}.pt")
+            return "", [describe(path) for path in self._own_files(building)]
+        except (OSError, CheckpointException, RuntimeError) as failure:
+            return f"rank {self._context.rank}: {_root_cause(failure)}", []
 
     def _own_files(self, folder: Path) -> list[Path]:
         rank = self._context.rank
@@ -165,16 +171,25 @@ class VerifiedCheckpoints(BaseCheckpointManager):
             return f"rank 0: {error}"
         return ""
 
-    def _agree_that_all_is_well(self, error: str) -> str:
-        """Rank 0's word for all ranks."""
-        said = [error]
+    def _from_rank_0(self, ask: Callable[[], Answer]) -> Answer:
+        """What rank 0 answers, on all ranks; the others do not even ask."""
+        said: list[Any] = [ask() if self._context.rank == 0 else None]
         dist.broadcast_object_list(said, src=0, group=self._trainer.cpu_group)
-        return said[0]
+        answer: Answer = said[0]
+        return answer
 
     def _prune(self) -> None:
         """Rank 0, after a checkpoint is durable: the newest `keep` stay. Broken ones are not among them."""
+        if self._context.rank != 0:
+            return
         for step in self._context.run.checkpoint_steps()[: -self._keep]:
-            shutil.rmtree(self._folder / f"step-{step}", ignore_errors=True)
+            # Renamed first: a folder that is deleted half way must not look like a checkpoint.
+            leaving = self._folder / f".step-{step}.old.tmp"
+            try:
+                (self._folder / f"step-{step}").rename(leaving)
+            except OSError as error:
+                logger.error("cannot delete checkpoint step-%d: %s", step, error)
+            shutil.rmtree(leaving, ignore_errors=True)
 
     @torch.no_grad()
     def _load(self, step: int = -1) -> bool:
@@ -185,50 +200,63 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         del step
         context = self._context
         if context.rank == 0:
-            for leftover in self._folder.glob(".step-*.tmp"):  # of attempts that died while they saved
+            for leftover in self._folder.glob(".step-*.tmp"):  # of attempts that died while they saved or deleted
                 shutil.rmtree(leftover, ignore_errors=True)
-        steps = [context.run.checkpoint_steps() if context.rank == 0 else []]
-        dist.broadcast_object_list(steps, src=0, group=self._trainer.cpu_group)
-        for candidate in reversed(steps[0]):
+        for candidate in self._from_rank_0(self._candidates):
             fault = self._find_fault(self._folder / f"step-{candidate}")
             if not fault:
                 self._restore(candidate)
                 return True
             self._reject(candidate, fault)
-        rejected = [sorted(p.name for p in self._folder.glob("step-*.rejected-*")) if context.rank == 0 else []]
-        dist.broadcast_object_list(rejected, src=0, group=self._trainer.cpu_group)
-        if rejected[0]:
+        if rejected := self._from_rank_0(self._set_aside):
             raise Refused(
-                f"no checkpoint of {context.run.name} verifies, see {', '.join(rejected[0])} in {self._folder}; "
+                f"no checkpoint of {context.run.name} verifies, see {', '.join(rejected)} in {self._folder}; "
                 "delete them to start from step 0"
             )
         return False
 
+    def _candidates(self) -> list[int]:
+        """Steps with a folder, newest first. One without a manifest has lost it: the folder got its name last."""
+        names = (folder.name.partition("-")[2] for folder in self._folder.glob("step-*"))
+        return sorted((int(step) for step in names if step.isdecimal()), reverse=True)
+
+    def _set_aside(self) -> list[str]:
+        return sorted(folder.name for folder in self._folder.glob("step-*.rejected-*"))
+
     def _find_fault(self, folder: Path) -> str:
-        """The first fault of a checkpoint, '' for none. The ranks share the files among them."""
+        """The first fault of a checkpoint, '' for none. The ranks share the files among them.
+
+        Raises Refused, on all ranks, when the checkpoint may be sound but is not for this attempt.
+        """
         context = self._context
-        found = ""
+        fault = refusal = ""
         try:
             manifest = Manifest.read(folder)
-            for number, entry in enumerate(manifest.files):
-                if number % context.world_size == context.rank:
+            refusal = self._why_refuse(manifest, folder.name)
+            if not refusal:
+                for entry in manifest.files[context.rank :: context.world_size]:
                     verify(folder, entry)
-            if manifest.store != self._loader.store.meta.fingerprint:
-                raise Refused(
-                    f"the token store {self._loader.store.path} is not the one that {folder.name} was trained on; "
-                    "restore it, or start a new run"
-                )
-            missing = {f"rng.{r}.pt" for r in range(context.world_size)} - {e.name for e in manifest.files}
-            if missing:
-                raise Refused(
-                    f"{folder.name} was saved by {manifest.world_size} ranks, this attempt has {context.world_size}; "
-                    "write the same resources"
-                )
-        except Fault as fault:
-            found = str(fault)
-        gathered = [""] * context.world_size
-        dist.all_gather_object(gathered, found, group=self._trainer.cpu_group)
-        return next((said for said in gathered if said), "")
+        except Fault as found:
+            fault = str(found)
+        gathered = [("", "")] * context.world_size
+        dist.all_gather_object(gathered, (refusal, fault), group=self._trainer.cpu_group)
+        if refusal := next((said for said, _ in gathered if said), ""):
+            raise Refused(refusal)
+        return next((said for _, said in gathered if said), "")
+
+    def _why_refuse(self, manifest: Manifest, name: str) -> str:
+        store, world_size = self._loader.store, self._context.world_size
+        if manifest.store != store.meta.fingerprint:
+            return (
+                f"the token store {store.path} is not the one that {name} was trained on; "
+                "restore it, or start a new run"
+            )
+        if manifest.world_size != world_size:
+            return (
+                f"{name} was saved by {manifest.world_size} ranks, this attempt has {world_size}; "
+                "write the same resources"
+            )
+        return ""
 
     def _reject(self, step: int, fault: str) -> None:
         """Set a broken checkpoint aside, so that the step can be saved again, and say so."""
@@ -238,8 +266,7 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         aside = folder.with_name(f"{folder.name}.rejected-{self._context.attempt}")
         folder.rename(aside)
         logger.error("checkpoint %s is broken: %s; taking the one before it", folder.name, fault)
-        assert self._context.events
-        self._context.events.write("checkpoint_rejected", step=step, reason=fault, checkpoint=aside.name)
+        self._trainer.tell("checkpoint_rejected", step=step, reason=fault, checkpoint=aside.name)
 
     def _restore(self, step: int) -> None:
         folder = self._folder / f"step-{step}"
@@ -255,6 +282,16 @@ class VerifiedCheckpoints(BaseCheckpointManager):
 
     def _close(self) -> None:
         pass
+
+
+def _make_empty(folder: Path) -> str:
+    """A new, empty folder. Returns what went wrong, or ''."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    except OSError as error:
+        return f"rank 0: {error}"
+    return ""
 
 
 def _root_cause(error: BaseException) -> str:

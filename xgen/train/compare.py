@@ -1,4 +1,4 @@
-"""Whether two checkpoints are equal in every entry: tensors bit by bit, everything else by value."""
+"""Whether two checkpoints are equal in every entry, random states included: tensors bit by bit, the rest by value."""
 
 from __future__ import annotations
 
@@ -25,13 +25,19 @@ def _read(folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "whole.pt"
         dcp_to_torch_save(folder, file)
-        return dict(_flat(torch.load(file, weights_only=False), ""))
+        whole = dict(_flat(torch.load(file, weights_only=False), ""))
+    for rng in sorted(folder.glob("rng.*.pt")):
+        whole |= _flat(torch.load(rng, weights_only=True), f"/{rng.name}")
+    return whole
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(inner, f"{name}/{key}")
+    elif isinstance(value, tuple):
+        for number, inner in enumerate(value):
+            yield from _flat(inner, f"{name}/{number}")
     else:
         yield name, value
 

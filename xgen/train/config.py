@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
@@ -23,7 +24,10 @@ def trainer_config(job: Pretrain, run: RunDir) -> PretrainTrainer.Config:
     return PretrainTrainer.Config(
         model_spec=titan_model(job.model, stage.seq_len, stage.rope_theta),
         dump_folder=str(run.path),
-        loss=ChunkedLossWrapper.Config(loss_fn=CrossEntropyLoss.Config(global_vocab_size=job.model.vocab_size)),
+        loss=ChunkedLossWrapper.Config(
+            num_chunks=math.gcd(8, stage.seq_len),  # torchtitan's 8, where they can be equal parts: it demands that
+            loss_fn=CrossEntropyLoss.Config(global_vocab_size=job.model.vocab_size),
+        ),
         tokenizer=NoTokenizer.Config(),
         dataloader=StoreLoader.Config(store=job.data.store, seed=job.seed, sequences_per_step=stage.sequences_per_step),
         optimizer=default_adamw(lr=stage.lr.peak),

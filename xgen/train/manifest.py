@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -62,25 +62,31 @@ class Fault(Exception):  # noqa: N818 - a finding about a file
 
 def describe(path: Path) -> FileEntry:
     """Size and checksum of a file, after its content is on disk."""
-    digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
         os.fsync(file.fileno())
-        return FileEntry(name=path.name, size=file.tell(), blake2b=digest.hexdigest())
+        checksum = _checksum(file)
+        return FileEntry(name=path.name, size=file.tell(), blake2b=checksum)
 
 
 def verify(folder: Path, entry: FileEntry) -> None:
     """Raises Fault when the file is not what the manifest says."""
-    path = folder / entry.name
     try:
-        size = path.stat().st_size
-        if size != entry.size:
-            raise Fault(entry.name, f"truncated: {size} of {entry.size} bytes" if size < entry.size else "too long")
-        if describe(path).blake2b != entry.blake2b:
-            raise Fault(entry.name, "its checksum is not the manifest's")
+        with (folder / entry.name).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != entry.size:
+                what = "truncated" if size < entry.size else "too long"
+                raise Fault(entry.name, f"{what}: {size} of {entry.size} bytes")
+            if _checksum(file) != entry.blake2b:
+                raise Fault(entry.name, "its checksum is not the manifest's")
     except OSError as error:
         raise Fault(entry.name, error.strerror or str(error)) from None
+
+
+def _checksum(file: BinaryIO) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

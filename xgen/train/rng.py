@@ -9,6 +9,12 @@ import numpy as np
 import torch
 
 
+def seed_rng(seed: int) -> None:
+    """Python's and NumPy's generators, from the run's seed: torchtitan seeds torch only."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 def save_rng(path: Path) -> None:
     """Write the state of Python, NumPy, torch and the rank's GPU."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)

@@ -37,8 +37,10 @@ def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) ->
     import xgen.model  # noqa: F401 - before anything imports torchtitan: it settles the device
     from xgen.data.errors import StoreError
     from xgen.train.config import trainer_config
+    from xgen.train.rng import seed_rng
     from xgen.train.trainer import PretrainTrainer
 
+    seed_rng(job.seed)
     try:
         trainer = PretrainTrainer(trainer_config(job, context.run), context, job, exporter)
     except StoreError as error:

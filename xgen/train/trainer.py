@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch.distributed as dist
 from torchtitan.components.metrics import MetricsProcessor
 from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer
 
-from xgen.runs import TaskContext
+from xgen.runs import EventName, TaskContext
 from xgen.spec import Pretrain
 from xgen.train.agreement import StopAgreement
 from xgen.train.checkpoint import VerifiedCheckpoints
+from xgen.train.steps import StepFile, StepRecord
 
 if TYPE_CHECKING:
     from xgen.metrics import RunExporter
@@ -47,10 +47,7 @@ class StepRecorder(MetricsProcessor):
         self.time_last_log = time.perf_counter()
         self._last_printed = 0.0
         self.data_wait = 0.0  # seconds of this attempt
-        self._file: IO[str] | None = None
-        if trainer.context.rank == 0:
-            # One line a step; after a resume steps may repeat, and the last one counts.
-            self._file = (trainer.context.run.metrics_dir / "steps.jsonl").open("a", buffering=1)
+        self._file = StepFile(trainer.context.run.metrics_dir / "steps.jsonl") if trainer.context.rank == 0 else None
 
     def log(
         self,
@@ -72,16 +69,9 @@ class StepRecorder(MetricsProcessor):
             return
         rate = next(value for key, value in (extra_metrics or {}).items() if key.startswith("lr/"))
         tokens = self._trainer.tokens_trained
-        record = {
-            "step": step,
-            "loss": global_avg_loss,
-            "loss_hex": global_avg_loss.hex(),  # for comparing runs bit by bit
-            "grad_norm": grad_norm,
-            "lr": rate,
-            "tokens": tokens,
-            "seconds": round(seconds, 4),
-        }
-        self._file.write(json.dumps(record) + "\n")
+        self._file.append(
+            StepRecord(step, global_avg_loss, global_avg_loss.hex(), grad_norm, rate, tokens, round(seconds, 4))
+        )
         if self._trainer.exporter:
             self._trainer.exporter.on_step(step, global_avg_loss, grad_norm, rate, tokens, seconds, data_wait)
         if now - self._last_printed > 1.0 or step == self._trainer.config.training.steps:
@@ -90,9 +80,9 @@ class StepRecorder(MetricsProcessor):
 
     def close(self) -> None:
         super().close()
-        if getattr(self, "_file", None) is not None:
-            assert self._file
-            self._file.close()
+        file: StepFile | None = getattr(self, "_file", None)  # a trainer that fails early never connects
+        if file:
+            file.close()
 
 
 class PretrainTrainer(Trainer):
@@ -119,6 +109,15 @@ class PretrainTrainer(Trainer):
         """Over all ranks, since step 0."""
         return int(self.step) * self.job.stage.global_batch
 
+    def tell(self, event: EventName, **fields: Any) -> None:
+        """Write an event on rank 0. A full disk must not end the training, nor rank 0 alone leave a collective."""
+        if self.context.events is None:
+            return
+        try:
+            self.context.events.write(event, **fields)
+        except OSError as error:
+            print(f"cannot write the event {event}: {error}", file=sys.stderr, flush=True)
+
     def fit(self) -> TrainResult:
         """Restore, train until the last step or until any rank is told to stop, save, meet at a barrier."""
         self._restore()
@@ -128,13 +127,9 @@ class PretrainTrainer(Trainer):
         return result
 
     def _restore(self) -> None:
-        events = self.context.events
-        if events:
-            events.write("restore_begin")
+        self.tell("restore_begin")
         self.checkpointer.load()
-        if events:
-            name = f"step-{self.step}" if self.step else None
-            events.write("restore_end", step=self.step, checkpoint=name)
+        self.tell("restore_end", step=self.step, checkpoint=f"step-{self.step}" if self.step else None)
         if self.exporter:
             self.exporter.resumed(self.step)
 
@@ -160,18 +155,15 @@ class PretrainTrainer(Trainer):
         return TrainResult("finished", self.step)
 
     def _event_after_first_step(self) -> None:
-        if self.context.events:
-            self.context.events.write("first_step", step=self.step)
+        self.tell("first_step", step=self.step)
         # From here on a collective that hangs is a fault: start-up and compilation are over.
         timeout = timedelta(seconds=self.config.comm.train_timeout_seconds)
         dist_utils.set_pg_timeouts(timeout=timeout, parallel_dims=self.parallel_dims)
 
     def _stop(self, signal: str) -> TrainResult:
-        events = self.context.events
-        if events:
-            events.write("signal", signal=signal, step=self.step)
-            self._report_progress()
-            events.write("stopping", step=self.step)
+        self.tell("signal", signal=signal, step=self.step)
+        self._report_progress()
+        self.tell("stopping", step=self.step)
         if self.step:
             self.checkpointer.save_now(self.step)
         return TrainResult("stopped", self.step, signal)
@@ -182,9 +174,5 @@ class PretrainTrainer(Trainer):
 
     def _report_progress(self) -> None:
         self._last_progress = time.monotonic()
-        if self.context.events:
-            wait = round(self.metrics_processor.data_wait, 3)
-            try:
-                self.context.events.write("progress", step=self.step, tokens=self.tokens_trained, data_wait=wait)
-            except OSError as error:  # a full disk must not end the training
-                print(f"cannot write a progress event: {error}", file=sys.stderr, flush=True)
+        wait = round(self.metrics_processor.data_wait, 3)
+        self.tell("progress", step=self.step, tokens=self.tokens_trained, data_wait=wait)

@@ -1,0 +1,59 @@
+"""steps.jsonl holds whole lines only, whatever happened to the disk or to the attempt before."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from xgen.train.steps import StepFile, StepRecord
+
+
+def record(step: int) -> StepRecord:
+    return StepRecord(step, 2.5, (2.5).hex(), 1.0, 1e-3, step * 256, 0.25)
+
+
+def steps(path: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_loss_is_recorded_to_the_last_bit(tmp_path: Path) -> None:
+    loss = 0.1 + 0.2
+    file = StepFile(tmp_path / "steps.jsonl")
+    file.append(StepRecord(1, loss, loss.hex(), 1.0, 1e-3, 256, 0.25))
+    file.close()
+    line = json.loads((tmp_path / "steps.jsonl").read_text())
+    assert float.fromhex(line["loss_hex"]) == line["loss"] == loss
+
+
+@pytest.mark.parametrize("torn", ['{"step": 2, "lo', "x" * 5000])
+def test_line_torn_by_a_dead_node_is_cut_and_the_next_attempt_appends(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "steps.jsonl"
+    first = StepFile(path)
+    first.append(record(1))
+    first.close()
+    whole = path.read_text()
+    path.write_text(whole + torn)
+    second = StepFile(path)
+    second.append(record(2))
+    second.close()
+    assert steps(path) == [1, 2]
+
+
+def test_line_that_does_not_fit_leaves_no_part_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "steps.jsonl"
+    file = StepFile(path)
+    file.append(record(1))
+    with monkeypatch.context() as full:
+        write = os.write
+        full.setattr(os, "write", lambda fd, line: write(fd, line[:20]))  # what a disk does that has 20 bytes left
+        file.append(record(2))
+        file.append(record(3))
+    file.append(record(4))
+    file.close()
+    assert steps(path) == [1, 4]
+    assert capfd.readouterr().err.count("training goes on") == 1
