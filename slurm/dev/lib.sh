@@ -5,6 +5,7 @@ STATE=/var/lib/xgen-dev-slurm
 # The configuration files, linked into /etc/slurm so that plain sbatch and squeue find them.
 CONFIGS=(slurm.conf gres.conf cgroup.conf slurmdbd.conf)
 NODES=(n1 n2 n3 n4)
+CONTROLLER=ctl # the name of the machine on which slurmctld and slurmdbd believe to be
 DAEMONS=(munged mariadbd slurmdbd slurmctld slurmd-n1 slurmd-n2 slurmd-n3 slurmd-n4)
 HOSTS_MARK='# xgen-dev-slurm'
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -25,10 +26,15 @@ needs_root_and_slurm() {
   [ "${#missing[@]}" -eq 0 ] || die 3 "${missing[*]} not installed; write: make setup"
 }
 
-# One `up` or `down` at a time; the daemons must not inherit the lock (9>&-).
+# One `up` or `down` at a time; the daemons must not inherit the lock (9>&-). `down` removes the file: whoever waited
+# for the old one takes the new one.
+LOCK=/run/lock/xgen-dev-slurm.lock
 take_lock() {
-  exec 9>/run/lock/xgen-dev-slurm.lock
-  flock -w 60 9 || die 1 "another up or down has been running for a minute"
+  while true; do
+    exec 9>"$LOCK"
+    flock -w 60 9 || die 1 "another up or down has been running for a minute"
+    [ ! /proc/self/fd/9 -ef "$LOCK" ] || return 0
+  done
 }
 
 pid_of() { cat "$STATE/run/$1.pid" 2>/dev/null || true; }
@@ -54,6 +60,37 @@ wait_for() {
   until "$@" >/dev/null 2>&1; do
     [ "$SECONDS" -lt "$deadline" ] || die 1 "gave up waiting for $what; logs are in $STATE/log"
     sleep 0.1
+  done
+}
+
+# The line of ours in /etc/hosts. Written in place, for the file may be a mount.
+forget_names() {
+  local others
+  grep -q "$HOSTS_MARK" /etc/hosts || return 0
+  others=$(grep -v "$HOSTS_MARK" /etc/hosts || true)
+  printf '%s\n' "$others" >/etc/hosts
+}
+
+# stop NAME...: ask all at once, wait for each, then insist. By number: a daemon removes its pid file before it ends.
+stop() {
+  local name
+  local -A pids=()
+  for name in "$@"; do
+    ! alive "$name" || pids[$name]=$(pid_of "$name")
+  done
+  [ "${#pids[@]}" -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
+  for name in "${!pids[@]}"; do
+    for _ in $(seq 150); do
+      lives "${pids[$name]}" || break
+      sleep 0.1
+    done
+    if lives "${pids[$name]}"; then
+      say "$name does not stop: killed"
+      kill -9 "${pids[$name]}"
+    fi
+  done
+  for name in "$@"; do
+    rm -f "$STATE/run/$name.pid"
   done
 }
 

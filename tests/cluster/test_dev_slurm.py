@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.conftest import sbatch, scontrol, wait_until
 from tests.conftest import ROOT
+from xgen.spec import load_profile
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("_dev_slurm")]
 STATE = Path("/var/lib/xgen-dev-slurm")
@@ -73,6 +75,56 @@ def test_down_leaves_nothing_and_up_takes_less_than_15_seconds() -> None:
     assert works()
 
 
+def test_up_does_not_depend_on_what_the_hostname_of_the_machine_means() -> None:
+    assert dev("down").returncode == 0
+    up = subprocess.run(
+        ["unshare", "--uts", "sh", "-c", 'hostname no-such-name; exec "$0"', ROOT / "slurm/dev/up"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert up.returncode == 0, up.stderr
+    assert works()
+
+
+def test_down_ends_jobs_whose_controller_was_killed() -> None:
+    sbatch("--partition=preempt", "--nodes=2", "--wrap", "srun sleep 97")
+    wait_until(lambda: len(sleepers()) == 2, 30, "two tasks")
+    tasks = sleepers()
+    os.kill(int((STATE / "run/slurmctld.pid").read_text()), signal.SIGKILL)
+    assert dev("down").returncode == 0
+    assert [pid for pid in tasks if lives(pid)] == []
+    assert not list(Path("/sys/fs/cgroup").glob("*/slurm_n*"))
+    assert dev("up").returncode == 0
+
+
+def sleepers() -> list[int]:
+    """Process ids of the tasks of the job above."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            program, *arguments = file.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if program.endswith(b"sleep") and arguments == [b"97", b""]:
+            found.append(int(file.parent.name))
+    return found
+
+
+def test_up_puts_right_what_was_set_by_hand() -> None:
+    scontrol("update", "partitionname=preempt", "GraceTime=0")
+    up = dev("up", "--grace", "7", "--kill-wait", "3")
+    assert "settings applied: grace 7s, KillWait 3s" in up.stdout
+    assert "GraceTime=7 " in scontrol("show", "partition", "preempt")
+    assert "settings applied" in dev("up").stdout
+    assert "settings applied" not in dev("up").stdout
+
+
+def test_the_profile_promises_what_the_cluster_does() -> None:
+    profile = load_profile(ROOT / "slurm/clusters/dev.yaml")
+    assert dev("up").returncode == 0
+    assert f"GraceTime={profile.partitions['preempt'].grace:.0f} " in scontrol("show", "partition", "preempt")
+    assert f"= {profile.kill_wait:.0f} sec" in scontrol("show", "config").partition("KillWait")[2].partition("\n")[0]
+
+
 def test_two_ups_at_once_and_one_more_change_nothing() -> None:
     running = [subprocess.Popen([ROOT / "slurm/dev/up"], stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(timeout=60) for process in running] == [0, 0]
@@ -90,8 +142,9 @@ def test_gpus_that_were_not_granted_do_not_open() -> None:
     assert done.stdout.count("Operation not permitted") == 6
 
 
-def test_unknown_option_is_one_line_that_says_what_to_write() -> None:
-    done = dev("up", "--grease", "5")
+@pytest.mark.parametrize("arguments", [["--grease", "5"], ["--grace", "5s"], ["--grace"]])
+def test_unknown_option_is_one_line_that_says_what_to_write(arguments: list[str]) -> None:
+    done = dev("up", *arguments)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "slurm/dev/up [--grace SECONDS]" in done.stderr
