@@ -7,6 +7,7 @@ CONFIGS=(slurm.conf gres.conf cgroup.conf slurmdbd.conf)
 NODES=(n1 n2 n3 n4)
 CONTROLLER=ctl # the name of the machine on which slurmctld and slurmdbd believe to be
 DAEMONS=(munged mariadbd slurmdbd slurmctld slurmd-n1 slurmd-n2 slurmd-n3 slurmd-n4)
+DOCKERD=/usr/sbin/dockerd # not one of them: it runs where `up --docker` was asked for
 HOSTS_MARK='# xgen-dev-slurm'
 export PATH="$PATH:/usr/sbin:/sbin"
 
@@ -61,6 +62,14 @@ wait_for() {
     [ "$SECONDS" -lt "$deadline" ] || die 1 "gave up waiting for $what; logs are in $STATE/log"
     sleep 0.1
   done
+}
+
+# dockerd's own child, which outlives a dockerd that was killed.
+end_containerd() {
+  local pid
+  pid=$(cat "$STATE/docker-run/containerd/containerd.pid" 2>/dev/null) || return 0
+  ! grep -qs containerd "/proc/$pid/comm" || kill -9 "$pid"
+  rm -f "$STATE/docker-run/containerd/containerd.pid"
 }
 
 # The line of ours in /etc/hosts. Written in place, for the file may be a mount.

@@ -276,6 +276,6 @@ def batch_pid(run: RunDir) -> int:
 
 def pid_of_slurmd(node: str) -> str:
     found = subprocess.run(
-        ["pgrep", "-f", f"slurmd -N {node}$"], capture_output=True, text=True, timeout=10, check=True
+        ["pgrep", "-f", f"slurmd .*-N {node}$"], capture_output=True, text=True, timeout=10, check=True
     )
     return found.stdout.split()[0]

@@ -56,8 +56,9 @@ def test_up_mends_a_daemon_that_was_killed(daemon: str) -> None:
 
 
 def test_down_leaves_nothing_and_up_takes_less_than_15_seconds() -> None:
+    assert dev("up", "--docker").returncode == 0
     pids = {file.stem: int(file.read_text()) for file in (STATE / "run").glob("*.pid")}
-    assert len(pids) == 8
+    assert len(pids) == 9
     assert all(lives(pid) for pid in pids.values())
     down = dev("down")
     assert down.returncode == 0, down.stderr
@@ -66,6 +67,7 @@ def test_down_leaves_nothing_and_up_takes_less_than_15_seconds() -> None:
     assert "xgen-dev-slurm" not in Path("/etc/hosts").read_text()
     assert not list(Path("/sys/fs/cgroup").glob("*/slurm_n*"))
     assert [name for name, pid in pids.items() if lives(pid)] == []
+    assert str(STATE) not in Path("/proc/mounts").read_text()
     assert dev("status").returncode == 1
     assert dev("down").returncode == 0
     began = time.monotonic()
@@ -132,7 +134,7 @@ def test_two_ups_at_once_and_one_more_change_nothing() -> None:
 
 
 def test_gpus_that_were_not_granted_do_not_open() -> None:
-    probe = f"for i in 0 1 2 3 4 5 6 7; do head -c 1 {STATE}/fakegpu$i 2>&1; done; true"
+    probe = f"for i in 0 1 2 3 4 5 6 7; do head -c 1 {STATE}/dev/fakegpu$i 2>&1; done; true"
     done = subprocess.run(
         ["srun", "--quiet", "--partition=gpu", "--gpus-per-node=2", "--time=1", "sh", "-c", probe],
         capture_output=True, text=True, timeout=60, check=True,
