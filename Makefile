@@ -23,7 +23,7 @@ lint: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	MYPYPATH=monitoring .venv/bin/mypy --strict monitoring/draw.py monitoring/picture
-	shellcheck -x slurm/setup slurm/install-packages slurm/dev/up slurm/dev/down slurm/dev/status docker/build-dev-image
+	shellcheck -x slurm/setup slurm/install-packages slurm/dev/up slurm/dev/down slurm/dev/status docker/build-dev-image docker/debian-base docker/lock
 	shellcheck -x monitoring/dev/up monitoring/dev/down monitoring/dev/status
 	shellcheck -s bash xgen/cluster/host.sh
 
