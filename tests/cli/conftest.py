@@ -52,8 +52,8 @@ class Project:
     def runs(self) -> Path:
         return self.path / "runs"
 
-    def xgen(self, *arguments: str, env: dict[str, str] | None = None) -> CompletedProcess[str]:
-        return xgen(*arguments, cwd=self.path, env=env)
+    def xgen(self, *arguments: str, env: dict[str, str] | None = None, timeout: float = 120) -> CompletedProcess[str]:
+        return xgen(*arguments, cwd=self.path, env=env, timeout=timeout)
 
     def known_clusters(self) -> str:
         """As messages list them: those of this project and of the checkout."""

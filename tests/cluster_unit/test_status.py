@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,7 @@ SILENT = QueueView(None, "squeue did not answer within 60 s")
         (["submitted", "queued"], SILENT, "unknown", "squeue did not answer within 60 s"),
         (["started", "exited", "cancelled", "queued"], queue("PENDING", "Resources"), "pending", "Resources"),
         (["started", "exited", "failed", "queued", "started"], queue("RUNNING"), "running", ""),
+        (["started", "exited", "cancelled"], queue("COMPLETING"), "cancelled", ""),
     ],
 )
 def test_state_of_a_run(run: RunDir, told: list[EventName], view: QueueView, state: str, reason: str) -> None:
@@ -86,6 +89,106 @@ def test_cancelled_before_it_started(run: RunDir) -> None:
     assert run_status(run, queue(None)).state == "cancelled"
 
 
+@pytest.mark.parametrize(
+    ("view", "state", "reason"),
+    [
+        (queue("RUNNING"), "running", "is being cancelled"),
+        (queue("COMPLETING"), "running", "is being cancelled"),
+        (queue("PENDING", "BeginTime"), "pending", "BeginTime"),
+        (queue(None), "cancelled", ""),
+        (SILENT, "cancelled", ""),
+    ],
+)
+def test_what_a_person_cancels_is_cancelled_once_its_job_is_gone(
+    run: RunDir, view: QueueView, state: str, reason: str
+) -> None:
+    tell(run, "started")
+    run.cancelled_file.touch()
+    EventWriter(run, "client", 1, "7").write("cancelled")
+    tell(run, "exited")  # it goes on for as long as it saves
+    tell(run, "requeued", reason="preempted")  # or had decided already
+    status = run_status(run, view)
+    assert (status.state, status.reason) == (state, reason)
+
+
+def test_the_marker_tells_of_a_local_run_too(run: RunDir) -> None:
+    tell(run, "started")
+    (run.path / "local").mkdir()
+    run.cancelled_file.touch()
+    assert run_status(run, QueueView(None)).state == "cancelled"
+
+
+def decided(run: RunDir, text: str) -> None:
+    """The script was killed after it had written this outcome, and before the event."""
+    run.attempt_dir(1).mkdir()
+    (run.attempt_dir(1) / "outcome.json").write_text(text)
+
+
+@pytest.mark.parametrize("is_local", [False, True])
+def test_an_outcome_without_its_event_is_the_state(run: RunDir, is_local: bool) -> None:
+    if is_local:
+        (run.path / "local").mkdir()
+    tell(run, "started", "exited")
+    run.cancelled_file.touch()  # too late: it has finished
+    decided(run, '{"status":"finished","time":1}')
+    assert run_status(run, queue(None)).state == "finished"
+
+
+def test_a_refusal_without_its_event_is_a_failure_until_it_is_resumed(run: RunDir) -> None:
+    tell(run, "started", "exited")
+    decided(run, f'{{"status":"refused","reason":"no such store","time":{time.time()}}}')
+    status = run_status(run, queue(None))
+    assert (status.state, status.reason) == ("failed", "no such store")
+    EventWriter(run, "client", 1, "8").write("queued", reason="resumed")
+    assert run_status(run, queue("RUNNING")).state == "running"
+
+
+def test_somebody_else_s_run_that_is_not_in_the_queue_is_unknown(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The site may hide their jobs, and a second one would run beside the first."""
+    tell(run, "started")
+    owner = pwd.getpwuid(os.getuid()).pw_name
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    assert run_status(run, queue("RUNNING")).state == "running"
+    status = run_status(run, queue(None))
+    assert (status.state, status.reason) == ("unknown", f"it belongs to {owner}, who alone can cancel or resume it")
+
+
+def test_the_queue_is_asked_for_the_owners_of_all_runs_at_once(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "squeue").write_text(
+        f'#!/bin/sh\necho "$1" >>"{tmp_path}/asked"; echo "42|{NAME}|RUNNING|None|gpu|n1|N/A|0|"\n'
+    )
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    owner, me = os.getuid(), pwd.getpwnam("nobody").pw_uid
+    monkeypatch.setattr(os, "getuid", lambda: me)
+    view = ask_queue([run, run])
+    assert view.jobs is not None
+    assert view.jobs[NAME].job_id == "42"
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 1
+    assert set(asked[0].removeprefix("--user=").split(",")) == {str(owner), str(me)}
+
+
+def test_a_local_run_of_another_machine_is_unknown(run: RunDir) -> None:
+    tell(run, "started")
+    (run.path / "local").mkdir()
+    (run.path / "local/host").write_text("node7\n")
+    status = run_status(run, QueueView(None))
+    assert status.state == "unknown"
+    assert status.reason.startswith("node7 runs it; write this there, or rm ")
+    tell(run, "failed", reason="no such store")
+    assert run_status(run, QueueView(None)).state == "failed"
+
+
+@pytest.mark.parametrize("name", ["attempts/0001/outcome.json", "events/rank0.jsonl"])
+def test_a_run_that_cannot_be_read_says_so(run: RunDir, name: str) -> None:
+    (run.path / name).mkdir(parents=True)  # for root too
+    status = run_status(run, queue("RUNNING"))
+    assert (status.name, status.state, status.reason) == (NAME, "unreadable", "Is a directory")
+
+
 def test_a_local_run_without_its_supervisor_is_lost(run: RunDir) -> None:
     tell(run, "started")
     (run.path / "local").mkdir()
@@ -111,7 +214,7 @@ def test_steps_restarts_and_job_come_from_the_events(run: RunDir) -> None:
 
 def test_without_slurm_the_queue_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    view = ask_queue()
+    view = ask_queue([])
     assert (view.jobs, view.error) == (None, "squeue is not on PATH: there is no SLURM client on this machine")
 
 
@@ -120,4 +223,4 @@ def test_a_scheduler_that_fails_is_no_empty_queue(tmp_path: Path, monkeypatch: p
     (tmp_path / "squeue").chmod(0o755)
     assert subprocess.run([tmp_path / "squeue"], capture_output=True).returncode == 1
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert ask_queue() == QueueView(None, "slurm_load_jobs error: Unable to contact slurm")
+    assert ask_queue([]) == QueueView(None, "slurm_load_jobs error: Unable to contact slurm")

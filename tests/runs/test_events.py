@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from xgen.runs import Event, EventWriter, RunDir, read_events
+from xgen.runs import Event, EventReader, EventWriter, RunDir, read_events, replay
 
 
 @pytest.fixture
@@ -70,6 +71,65 @@ def test_a_line_written_after_a_torn_one_is_read(run: RunDir) -> None:
     EventWriter(run, "rank0", 2, "7").write("first_step", step=1)
     EventWriter(run, "rank0", 2, "7").write("progress", step=2)
     assert [e.event for e in read_events(run)] == ["started", "first_step", "progress"]
+
+
+def test_an_event_cut_short_by_a_full_disk_is_an_error_and_costs_only_itself(run: RunDir) -> None:
+    writer = EventWriter(run, "rank0", 1, "7")
+    writer.write("first_step", step=1)
+    size = (run.events_dir / "rank0.jsonl").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))  # the kernel writes 20 bytes of the next
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            writer.write("progress", step=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    writer.write("progress", step=3)
+    assert [e.step for e in read_events(run)] == [1, 3]
+
+
+def test_a_reason_may_hold_any_line_separator(run: RunDir) -> None:
+    reason = "one\u2028two\u2029three\x85four\x0cfive"
+    EventWriter(run, "rank0", 1, "7").write("failed", reason=reason)
+    assert [e.reason for e in read_events(run)] == [reason]
+
+
+def test_a_reader_gives_each_event_once_and_a_line_when_it_is_whole(run: RunDir) -> None:
+    reader, host = EventReader(run), run.events_dir / "host.jsonl"
+    assert reader.new() == []
+    host.write_text(line(1, "started", "host"))
+    assert [e.event for e in reader.new()] == ["started"]
+    exited = line(3, "exited", "host")
+    with host.open("a") as file:
+        file.write(exited[:30])
+        file.flush()
+        assert reader.new() == []
+        file.write(exited[30:])
+    (run.events_dir / "rank0.jsonl").write_text(line(2, "progress", step=1))
+    assert [e.event for e in reader.new()] == ["progress", "exited"]
+    assert reader.new() == []
+
+
+def test_a_second_between_two_nodes_clocks_does_not_end_the_next_attempt(run: RunDir) -> None:
+    (run.events_dir / "host.jsonl").write_text(
+        line(10, "started", "host")
+        + line(20, "exited", "host")
+        + line(20.1, "requeued", "host", reason="preempted")
+        + line(19, "started", "host", attempt=2)
+        + line(30, "exited", "host", attempt=2)
+    )
+    (run.events_dir / "rank0.jsonl").write_text(
+        line(11, "first_step", step=1) + line(19.5, "first_step", step=2, attempt=2)
+    )
+    ledger = replay(read_events(run))
+    assert ledger.restarts["preempted"] == 1
+    assert [(a.number, a.end, a.ended) for a in ledger.attempts] == [(1, "preempted", 20), (2, "", 30)]
+    assert (ledger.totals(30)["train"], ledger.totals(30)["queued"]) == (pytest.approx(9 + 9.9), pytest.approx(0.1))
+
+
+@pytest.mark.parametrize("time", ["NaN", "1e400", "-1e400"])
+def test_an_event_at_no_time_is_passed_over(time: str) -> None:
+    assert Event.from_line(line(0, "started").replace('"time": 0', f'"time": {time}')) is None
 
 
 def test_names_and_keys_of_a_newer_version_are_passed_over(run: RunDir) -> None:

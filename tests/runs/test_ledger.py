@@ -195,6 +195,24 @@ def test_a_cancelled_run_stops_the_clock_and_resuming_starts_it_again() -> None:
     assert replay(again).totals(1206)["queued"] == 10 + 5
 
 
+def test_a_cancelled_run_has_ended_though_its_attempt_goes_on_to_save() -> None:
+    """`xgen cancel` says it at once: no attempt may be left to say it."""
+    story = [
+        *first_attempt(),
+        event(1091, "cancelled"),
+        event(1092, "stopping", step=20),
+        event(1092, "checkpoint_begin", step=20),
+        event(1096, "checkpoint_durable", step=20),
+        event(1097, "exited", exit_code=0),
+        event(1097, "requeued", reason="preempted"),
+    ]
+    ledger = replay(story)
+    assert (ledger.phase, ledger.durable_step, sum(ledger.totals(9999).values())) == (None, 20, 91)
+    again = [*story, event(1200, "queued", 1), event(1205, "started", 2)]
+    assert replay(again).phase == "start"
+    assert replay(again).totals(1206)["queued"] == 10 + 5
+
+
 def test_an_empty_ledger_says_nothing_and_divides_by_nothing() -> None:
     ledger = Ledger()
     assert set(ledger.totals(5).values()) == {0.0}

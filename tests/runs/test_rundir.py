@@ -53,6 +53,7 @@ def test_attempts_are_numbered_whatever_else_lies_there(tmp_path: Path) -> None:
     assert run.last_attempt() == 0
     run.create()
     (run.attempts_dir / "slurm-77.log").touch()
+    (run.attempts_dir / "\u00b2").mkdir()  # a digit to isdigit(), none to int()
     assert run.last_attempt() == 0
     for number in (1, 2, 10):
         run.attempt_dir(number).mkdir()
@@ -97,7 +98,8 @@ def test_no_outcome_and_a_torn_one_are_both_none(tmp_path: Path) -> None:
     run.attempt_dir(1).mkdir()
     assert read_attempt_outcome(run, 1) is None
     file = run.attempt_dir(1) / "outcome.json"
-    file.write_text('{"status":"stop')
-    assert read_attempt_outcome(run, 1) is None
+    for torn in (b'{"status":"stop', b'{"status":"stopped","time":1,"reason":"\xff"}', b"\0\0\0\0"):
+        file.write_bytes(torn)
+        assert read_attempt_outcome(run, 1) is None
     file.write_text('{"status":"stopped","reason":"","durable_step":7,"failures":0,"time":1.5,"newer":1}\n')
     assert read_attempt_outcome(run, 1) == AttemptOutcome(status="stopped", durable_step=7, time=1.5)

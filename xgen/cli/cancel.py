@@ -10,25 +10,30 @@ def command(run: RunArgument, cluster: ClusterOption = None, as_json: JsonOption
     import signal
 
     from xgen.cluster import local, slurm
-    from xgen.cluster.status import QueueView, ask_queue, run_status
+    from xgen.cluster.status import QueueView, ask_queue, not_ours, run_status
     from xgen.runs import EventWriter, write_atomic
 
     found = find_run(run, cluster)
-    is_local = (found.path / "local").is_dir()
-    view = QueueView({}) if is_local else ask_queue()
+    if said := not_ours(found):
+        usage(f"{found.name}: {said}")
+    is_local = local.is_local(found)
+    view = QueueView({}) if is_local else ask_queue([found])
     if view.jobs is None:
         raise slurm.SchedulerError(view.error)
     status = run_status(found, view)
     if status.state in ("finished", "failed", "cancelled"):
         usage(f"{found.name} is {status.state} already")
+    if status.state == "unreadable":
+        usage(f"{found.name} cannot be read: {status.reason}")
     # The marker first: whatever happens next, no attempt of this run goes on.
     write_atomic(found.cancelled_file, "")
     if is_local:
         local.send(found, signal.SIGTERM)
     elif found.name in view.jobs:
         slurm.cancel(status.job_id)
-    if status.state != "running":  # a running attempt writes the event itself, when it has ended
-        EventWriter(found, "client", status.attempt, status.job_id).write("cancelled", durable=True)
+    # Always: an attempt that has just decided to be requeued will not, and nothing comes after it.
+    EventWriter(found, "client", status.attempt, status.job_id).write("cancelled", durable=True)
+    if status.state != "running":  # a running attempt may still open them, and removes them when it ends
         (found.path / ".secrets").unlink(missing_ok=True)
     if as_json:
         print_json({"run": found.name, "job_id": status.job_id, "was": status.state})

@@ -10,6 +10,9 @@ import typer
 
 from xgen.cli.common import ClusterOption, RunArgument, find_run, usage
 
+# Seconds between two calls of squeue: it says when a run is lost; of any other end the run's own files tell.
+_ASK_EVERY = 30.0
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -51,19 +54,27 @@ def _copy(path: Path, offset: int) -> int:
 
 
 def _follow(run: RunDir, name: str, number: int) -> None:
-    from xgen.runs import read_events, replay
+    from xgen.cluster.local import is_local
+    from xgen.cluster.status import QueueView, ask_queue, last_decision, run_state
+    from xgen.runs import EventReader
 
-    offset = 0
+    offset, reader, last, asked, view = 0, EventReader(run), None, -_ASK_EVERY, QueueView(None)
     while True:
-        # Read the state first: what was printed before the end is then still to be copied.
-        ended = replay(read_events(run)).phase is None
+        # The queue first: what is gone from it has said how it ended. And the state before the log: what was printed
+        # before the end is then still to be copied.
+        if not is_local(run) and time.monotonic() > asked + _ASK_EVERY:
+            view, asked = ask_queue([run]), time.monotonic()
+        last = last_decision(reader.new(), last)
+        state, reason = run_state(run, last, view)
         newest = run.last_attempt()
         if number:
             offset = _copy(run.attempt_dir(number) / name, offset)
         if newest > number:
             number, offset = number + 1, 0
             print(f"--- attempt {number}", flush=True)
-        elif ended:
+        elif state in ("finished", "failed", "cancelled", "lost"):
+            if state == "lost":
+                print(f"{run.name} is lost: {reason}", file=sys.stderr)
             return
         else:
             time.sleep(0.5)

@@ -28,18 +28,23 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Show all runs in one table, or one run: its state, its timeline, and where the time went."""
+    from xgen.cluster.local import is_local
     from xgen.cluster.status import QueueView, ask_queue, run_status
     from xgen.runs import list_runs
 
+    def ask(runs: list[RunDir]) -> QueueView:
+        of_slurm = [run for run in runs if not is_local(run)]
+        return ask_queue(of_slurm) if of_slurm else QueueView(None)
+
     if run is not None:
         found = find_run(run, cluster)
-        _one(found, ask_queue() if not (found.path / "local").is_dir() else QueueView(None), as_json)
+        _one(found, ask([found]), as_json)
         return
     if last < 1:
         usage(f"--last: {last} shows nothing; write 1 or more")
     root = run_root(cluster)
     runs = list_runs(root)[-last:]
-    view = ask_queue() if any(not (r.path / "local").is_dir() for r in runs) else QueueView(None)
+    view = ask(runs)
     rows = [run_status(r, view) for r in runs]
     if as_json:
         print_json(rows)
@@ -72,8 +77,11 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
     from xgen.cluster.status import run_status
     from xgen.runs import read_events, replay
 
-    status = run_status(run, view)
-    events = read_events(run)
+    try:
+        events = read_events(run)
+    except OSError:  # the state says so
+        events = []
+    status = run_status(run, view, events)
     ledger = replay(events)
     now = time.time()
     if as_json:
@@ -89,6 +97,8 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
         )
         return
     print(f"{status.name}  {status.state}{f' ({status.reason})' if status.reason else ''}")
+    if status.state == "unreadable":
+        return
     print(f"  step {status.step}, saved {status.durable_step}, job {status.job_id}, attempt {status.attempt}")
     for line in timeline(events):
         print(f"  {line}")

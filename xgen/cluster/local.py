@@ -8,16 +8,21 @@ requeues itself. `python -m xgen.cluster.local RUN_DIR` is the supervisor.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from xgen.runs import RunDir, write_atomic
+from xgen.cluster.local_srun import die_with_parent
+from xgen.cluster.secrets import KEY_VARIABLE
+from xgen.cluster.slurm import SchedulerError
+from xgen.runs import EXIT_STOPPED, STOP_SIGNALS, RunDir, write_atomic
 from xgen.spec import Job, Profile, load_profile, load_resolved
 
 _SCONTROL = """#!/bin/sh
@@ -25,42 +30,76 @@ _SCONTROL = """#!/bin/sh
 case "$1 $2" in
   "show hostnames") echo localhost ;;
   "show node") echo NodeAddr=127.0.0.1 ;;
-  "show job") cat "{folder}/state" ;;
-  "requeue Incomplete") grep -q JobState=CANCELLED "{folder}/state" || : >"{folder}/requeue" ;;
+  "show job") cat {state} ;;
+  "requeue Incomplete") grep -q JobState=CANCELLED {state} || : >{requeue} ;;
   *) echo "scontrol: not known to the local executor: $*" >&2; exit 1 ;;
 esac
 """
 
 
-def start(run: RunDir, script: str) -> str:
-    """Start the supervisor of a run, detached. Returns its process id, which is the job id."""
+def start(run: RunDir, script: str, environment: Mapping[str, str]) -> str:
+    """Start the supervisor of a run, detached, with more in its environment. Returns its process id, the job id.
+
+    Raises SchedulerError when the run has one that does not end.
+    """
     folder = run.path / "local"
+    _await_end(lambda: is_alive(run), 10)  # one that has decided is about to end
+    if is_alive(run):
+        raise SchedulerError(f"{run.name} is still run by process {_pid(run)}; write xgen cancel {run.name}")
+    if (before := _pid(run)) is not None:
+        _kill_job(run, str(before))  # what outlived a supervisor that was killed
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     write_atomic(folder / "script.sh", script)
+    write_atomic(folder / "host", os.uname().nodename + "\n")
     with (folder / "supervisor.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "xgen.cluster.local", str(run.path)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd=run.path,
-        )
+        # Blocked until its handlers are armed: a signal that comes while it imports is kept, not deadly.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "xgen.cluster.local", str(run.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=run.path,
+                env={**os.environ, **environment},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     write_atomic(folder / "pid", f"{process.pid}\n")
     return str(process.pid)
+
+
+def is_local(run: RunDir) -> bool:
+    """Whether this executor runs it, and not SLURM. Of a run that cannot be read SLURM need not be asked."""
+    try:
+        return (run.path / "local").is_dir()
+    except OSError:
+        return True
+
+
+def other_host(run: RunDir) -> str | None:
+    """Name of the machine that the run's supervisor is on, when it is not this one: from here it cannot be seen."""
+    try:
+        host = (run.path / "local" / "host").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    return host if host != os.uname().nodename else None
 
 
 def is_alive(run: RunDir) -> bool:
     """Whether the run's supervisor runs on this machine. A process id that was given to another is not it."""
     pid = _pid(run)
-    if pid is None:
+    if pid is None or other_host(run) is not None:
         return False
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
+        # Not by its text: a run has as many paths as there are links to it.
+        path = words[words.index(b"xgen.cluster.local") + 1]
+        return Path(os.fsdecode(path)).samefile(run.path)
+    except (OSError, ValueError, IndexError):
         return False
-    return b"xgen.cluster.local" in words and os.fsencode(run.path) in words
 
 
 def send(run: RunDir, number: signal.Signals) -> bool:
@@ -79,6 +118,39 @@ def _pid(run: RunDir) -> int | None:
         return None
 
 
+def _kill_job(run: RunDir, job_id: str) -> None:
+    """SIGKILL for whatever a job left: no process outlives its job in SLURM either. Its environment tells it by."""
+
+    def left() -> list[int]:
+        return [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _is_of(p, run, job_id)]
+
+    def kill() -> bool:
+        pids = left()
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(pids)
+
+    _await_end(kill, 5)  # again and again: a process may start another while this looks around
+
+
+def _is_of(process: Path, run: RunDir, job_id: str) -> bool:
+    try:
+        pairs = (pair.partition(b"=") for pair in (process / "environ").read_bytes().split(b"\0"))
+        environment = {name: value for name, _, value in pairs}
+        if environment.get(b"SLURM_JOB_ID") != job_id.encode():
+            return False
+        return Path(os.fsdecode(environment[b"XGEN_RUN_DIR"])).samefile(run.path)
+    except (OSError, KeyError):
+        return False
+
+
+def _await_end(goes_on: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while goes_on() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 class Supervisor:
     """Runs the script until it no longer requeues itself."""
 
@@ -90,15 +162,21 @@ class Supervisor:
     def main(self) -> int:
         signal.signal(signal.SIGTERM, self._on_cancel)
         signal.signal(signal.SIGUSR2, self._on_preempt)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self._write_shims()
-        code, restarts = 0, 0
-        while True:
+        code, restarts = EXIT_STOPPED, 0
+        while not self._cancelled:
             self._preempted = False
             (self._folder / "requeue").unlink(missing_ok=True)
             code = self._attempt(restarts)
-            if self._cancelled or not (self._folder / "requeue").exists():
-                return code
+            _kill_job(self._run, str(os.getpid()))
+            if not (self._folder / "requeue").exists():
+                break
             restarts += 1
+        if self._cancelled:  # maybe where no script was there to settle it
+            self._run.cancelled_file.touch()
+            (self._run.path / ".secrets").unlink(missing_ok=True)
+        return code
 
     def _on_cancel(self, _number: int, _frame: FrameType | None) -> None:
         self._cancelled = True
@@ -109,18 +187,23 @@ class Supervisor:
     def _write_shims(self) -> None:
         bin_dir = self._folder / "bin"
         bin_dir.mkdir(exist_ok=True)
-        srun = f'#!/bin/sh\nexec {sys.executable} -m xgen.cluster.local_srun "{self._folder}" "$@"\n'
-        for name, text in (("scontrol", _SCONTROL.format(folder=self._folder)), ("srun", srun)):
+        words = (sys.executable, "-m", "xgen.cluster.local_srun", str(self._folder))
+        srun = f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'
+        places = {name: shlex.quote(str(self._folder / name)) for name in ("state", "requeue")}
+        for name, text in (("scontrol", _SCONTROL.format(**places)), ("srun", srun)):
             write_atomic(bin_dir / name, text)
             (bin_dir / name).chmod(0o755)
 
     def _set_state(self, state: str) -> None:
         preempt_time = "1" if self._preempted else "None"
-        write_atomic(self._folder / "state", f"JobId={os.getpid()} JobState={state} PreemptTime={preempt_time}\n")
+        record = f"JobId={os.getpid()} JobState={state} PreemptTime={preempt_time}\n"
+        with suppress(OSError):  # a full disk: the script then knows less, but it decides
+            write_atomic(self._folder / "state", record)
 
     def _environment(self, restarts: int) -> dict[str, str]:
         resources = self._job.resources
-        environment = {name: os.environ[name] for name in ("HOME", "USER", "LOGNAME", "LANG") if name in os.environ}
+        kept = ("HOME", "USER", "LOGNAME", "LANG", KEY_VARIABLE)
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment |= {
             "PATH": f"{self._folder / 'bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}",
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),  # until the script sets the snapshot's
@@ -143,6 +226,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             cwd=self._run.path,
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - there is no thread
         )
         limit = self._job.resources.time
         began = time.monotonic()
@@ -150,7 +234,11 @@ class Supervisor:
         warned = terminated = False
         while True:
             with suppress(subprocess.TimeoutExpired):
-                return script.wait(timeout=0.1)
+                code = script.wait(timeout=0.1)
+                _await_end(lambda: self._signal_srun(0), 1)  # it ends the tasks; only then by force
+                with suppress(ProcessLookupError):
+                    os.killpg(script.pid, signal.SIGKILL)
+                return code
             now = time.monotonic()
             if self._cancelled and not terminated:
                 self._set_state("CANCELLED")
@@ -165,15 +253,14 @@ class Supervisor:
                 self._signal_srun(signal.SIGTERM)
                 script.send_signal(signal.SIGTERM)
             if now >= deadline + self._profile.kill_wait:
-                self._signal_srun(signal.SIGKILL)
-                script.kill()
+                script.kill()  # the tasks end with it
 
     def _grace(self) -> int:
         name = self._job.resources.partition or self._profile.default_partition
         return self._profile.partitions[name].grace
 
-    def _signal_srun(self, number: signal.Signals) -> bool:
-        """To the tasks' parent, which passes it on; its death is theirs. False before it runs."""
+    def _signal_srun(self, number: int) -> bool:
+        """To the tasks' parent, which passes it on; 0 only asks. False when it does not run."""
         try:
             os.kill(int((self._folder / "srun.pid").read_text()), number)
         except (OSError, ValueError):

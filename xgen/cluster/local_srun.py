@@ -1,16 +1,20 @@
 """`srun` of the local executor: starts the tasks, passes signals on, labels their output.
 
-Understands the arguments that `render.py` writes, and the environment that SLURM gives a step.
+Understands the arguments that `render.py` writes, and the environment that SLURM gives a step. As a step of SLURM does,
+it leaves no process of a task behind, and ends with the batch script.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +22,7 @@ from types import FrameType
 from typing import BinaryIO
 
 _PR_SET_PDEATHSIG = 1
+_DRAIN = 5.0  # seconds for the last output, should a process that left its task's group hold the pipes
 
 
 @dataclass
@@ -25,6 +30,7 @@ class Arguments:
     command: list[str] = field(default_factory=list)
     export: list[str] = field(default_factory=list)
     chdir: str | None = None
+    num_tasks: int | None = None  # default: the job's
 
 
 def parse(arguments: list[str]) -> Arguments:
@@ -39,11 +45,22 @@ def parse(arguments: list[str]) -> Arguments:
             parsed.export = value.split(",")
         elif name == "--chdir":
             parsed.chdir = value
+        elif name == "--ntasks":  # of a step with one task per node, which are all this machine
+            parsed.num_tasks = 1
     return parsed
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent() -> Callable[[], None]:
+    """For `preexec_fn`: the child is killed when this process ends. Call it, and start the child, in the main thread:
+    the kernel means the thread that forked. An exec of a setuid program ends the bond."""
+    parent, prctl = os.getpid(), ctypes.CDLL(None).prctl
+
+    def bind() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before the bond was made
+            os._exit(1)
+
+    return bind
 
 
 class Step:
@@ -60,27 +77,45 @@ class Step:
 
     def run(self) -> int:
         """Start all tasks, wait for all, return the highest exit code, 128+N for signal N as srun does."""
-        total, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ["SLURM_NNODES"])
+        total = self._arguments.num_tasks or int(os.environ["SLURM_NTASKS"])
+        nodes = min(total, int(os.environ["SLURM_NNODES"]))
         for rank in range(total):
             self._start(rank, total // nodes)
         for rank, task in enumerate(self._tasks):  # after the last fork: threads and forks do not mix
             self._print(rank, task)
+        threading.Thread(target=self._end_with_the_script, daemon=True).start()
         codes = [0] * total
         waiting = set(range(total))
         while waiting:
             # wait() would stop at the first task; a dead one must end the others at once.
-            pid, status = os.wait()
-            rank = next(r for r in waiting if self._tasks[r].pid == pid)
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            assert ended is not None
+            rank = next(r for r in waiting if self._tasks[r].pid == ended.si_pid)
             waiting.discard(rank)
-            code = self._tasks[rank].returncode = os.waitstatus_to_exitcode(status)
+            # What the task leaves behind goes with it. Not reaped yet, so that its group's number is still its own.
+            self._signal(rank, signal.SIGKILL)
+            code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+            self._tasks[rank].returncode = code
+            os.waitpid(ended.si_pid, 0)
             codes[rank] = code if code >= 0 else 128 - code
             if code:
                 self._report(rank, code)
                 for other in waiting:
                     self._signal(other, signal.SIGKILL)
+        drained = time.monotonic() + _DRAIN
         for printer in self._printers:
-            printer.join(timeout=10)
+            printer.join(timeout=max(0.0, drained - time.monotonic()))
         return max(codes)
+
+    def _end_with_the_script(self) -> None:
+        """The batch script leads the session. It may be killed, and so may whatever stands between it and us."""
+        script = select.poll()
+        with suppress(ProcessLookupError):
+            script.register(os.pidfd_open(os.getsid(0)), select.POLLIN)
+            script.poll()
+        for rank in range(len(self._tasks)):
+            self._signal(rank, signal.SIGKILL)
+        os._exit(1)
 
     def _start(self, rank: int, per_node: int) -> None:
         names = set(self._arguments.export)
@@ -98,13 +133,13 @@ class Step:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - before any thread is started
+            preexec_fn=die_with_parent(),  # noqa: PLW1509 - before any thread is started
         )
         self._tasks.append(task)
 
     def _print(self, rank: int, task: subprocess.Popen[bytes]) -> None:
         assert task.stdout and task.stderr
-        for source, sink in ((task.stdout, sys.stdout.buffer), (task.stderr, sys.stderr.buffer)):
+        for source, sink in ((task.stdout, 1), (task.stderr, 2)):
             printer = threading.Thread(target=_label, args=(rank, source, sink), daemon=True)
             self._printers.append(printer)
             printer.start()
@@ -121,20 +156,29 @@ class Step:
 
     def _report(self, rank: int, code: int) -> None:
         said = signal.strsignal(-code) if code < 0 else f"Exited with exit code {code}"
-        print(f"srun: error: localhost: task {rank}: {said}", file=sys.stderr, flush=True)
+        _write(2, f"srun: error: localhost: task {rank}: {said}\n".encode())
 
 
-def _label(rank: int, source: BinaryIO, sink: BinaryIO) -> None:
+def _label(rank: int, source: BinaryIO, sink: int) -> None:
     for line in source:
-        sink.write(f"{rank}: ".encode() + line)
-        sink.flush()
+        _write(sink, f"{rank}: ".encode() + line)
+
+
+def _write(sink: int, line: bytes) -> None:
+    """A full disk costs the line and no more: a task whose pipe nobody reads would stop in its next print()."""
+    with suppress(OSError):
+        os.write(sink, line)
 
 
 def main() -> int:
     step = Step(parse(sys.argv[2:]))
     step.arm()
-    (Path(sys.argv[1]) / "srun.pid").write_text(str(os.getpid()))  # from now on signals come
-    return step.run()
+    pid_file = Path(sys.argv[1]) / "srun.pid"
+    pid_file.write_text(str(os.getpid()))  # from now on signals come
+    try:
+        return step.run()
+    finally:
+        pid_file.unlink(missing_ok=True)  # the number may be another's soon
 
 
 if __name__ == "__main__":

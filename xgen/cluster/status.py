@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import pwd
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from xgen.cluster import local, slurm
-from xgen.runs import Ledger, RunDir, read_attempt_outcome, read_events, replay
+from xgen.runs import Event, Ledger, RunDir, read_attempt_outcome, read_events, replay
 
-# lost: it ended and nobody decided; unknown: the scheduler did not answer, which is not the same.
-State = Literal["pending", "running", "finished", "failed", "cancelled", "lost", "unknown"]
+# lost: it ended and nobody decided; unknown: who would know did not answer, which is not the same.
+State = Literal["pending", "running", "finished", "failed", "cancelled", "lost", "unknown", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -35,31 +37,49 @@ class QueueView:
     error: str = ""
 
 
-def ask_queue() -> QueueView:
-    """One squeue, whatever the number of runs; no SLURM or no answer is a view without jobs."""
+def ask_queue(runs: Iterable[RunDir]) -> QueueView:
+    """One squeue, whatever the number of runs and of their owners; no SLURM or no answer is a view without jobs."""
+    owners = {run.path.stat().st_uid for run in runs}
     try:
-        return QueueView({row.name: row for row in slurm.queue()})
+        return QueueView({row.name: row for row in slurm.queue(uid for uid in owners if _name(uid))})
     except slurm.SchedulerError as error:
         return QueueView(None, str(error))
 
 
-def run_status(run: RunDir, view: QueueView) -> RunStatus:
-    events = read_events(run)
+def not_ours(run: RunDir) -> str:
+    """Why this person cannot tell from here that nothing runs, and so must not cancel or resume it; '' if they can."""
+    owner = run.path.stat().st_uid
+    if owner != os.getuid():
+        return f"it belongs to {_name(owner) or f'user {owner}'}, who alone can cancel or resume it"
+    if host := local.other_host(run):
+        return f"{host} runs it; write this there, or rm {run.path}/local/host if that machine is gone"
+    return ""
+
+
+def _name(uid: int) -> str:
+    """'' for a user whom this machine does not know; squeue would refuse to answer at all."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+def run_status(run: RunDir, view: QueueView, events: list[Event] | None = None) -> RunStatus:
+    """The state of a run, whatever lies in its directory; `events` where they were read already."""
+    try:
+        return _run_status(run, view, read_events(run) if events is None else events)
+    except OSError as error:
+        return RunStatus(run.name, "unreadable", "", 0, 0, 0, 0, error.strerror or str(error))
+
+
+def _run_status(run: RunDir, view: QueueView, events: list[Event]) -> RunStatus:
     ledger = replay(events)
-    last = next(
-        (e for e in reversed(events) if e.event in ("finished", "failed", "cancelled", "queued", "started")),
-        None,
-    )
-    ended = last.event if last and last.event in ("finished", "failed", "cancelled") else None
     row = view.jobs.get(run.name) if view.jobs else None
-    job_id = row.job_id if row else next((e.job_id for e in reversed(events) if e.job_id), "")
-    state, reason = _state(run, ended, row, view)
-    if ended and last and last.reason and state == ended:
-        reason = last.reason
+    state, reason = run_state(run, last_decision(events), view)
     return RunStatus(
         name=run.name,
         state=state,
-        job_id=job_id,
+        job_id=row.job_id if row else next((e.job_id for e in reversed(events) if e.job_id), ""),
         attempt=run.last_attempt(),
         restarts=sum(ledger.restarts.values()),
         step=_step(ledger),
@@ -72,26 +92,53 @@ def _step(ledger: Ledger) -> int:
     return ledger.attempts[-1].last_step if ledger.attempts else 0
 
 
-def _state(run: RunDir, ended: str | None, row: slurm.QueueRow | None, view: QueueView) -> tuple[State, str]:
+def last_decision(events: Iterable[Event], before: Event | None = None) -> Event | None:
+    """The last event that says that the run has ended, or goes on; `before` is that of earlier events."""
+    for event in events:
+        if event.event in ("finished", "failed", "cancelled", "queued", "started") and (
+            before is None or (event.attempt, event.time) >= (before.attempt, before.time)
+        ):
+            before = event
+    return before
+
+
+def run_state(run: RunDir, last: Event | None, view: QueueView) -> tuple[State, str]:
+    """State and reason. `last` is the run's last decision. Raises OSError when the run cannot be read."""
+    row = view.jobs.get(run.name) if view.jobs else None
     if row is not None and row.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"):
         return "pending", row.reason
-    match ended:
-        case "finished":
-            return "finished", ""
-        case "failed":
-            return "failed", ""
-        case "cancelled":
-            return "cancelled", ""
-        case _:
-            pass
+    if decided := _decided(run, last):
+        return decided
+    cancelled = run.cancelled_file.exists() or (last is not None and last.event == "cancelled")
     if row is not None:
-        return "running", "" if row.state == "RUNNING" else row.state.lower()
-    if (run.path / "local").is_dir():
-        return ("running", "") if local.is_alive(run) else ("lost", "its supervisor is gone; write xgen resume")
-    if run.cancelled_file.exists():
+        said = "" if row.state == "RUNNING" else row.state.lower()
+        return "running", "is being cancelled" if cancelled else said
+    if local.is_alive(run):
+        return "running", "is being cancelled" if cancelled else ""
+    if cancelled:
         return "cancelled", ""
+    if said := not_ours(run):
+        return "unknown", said
+    if local.is_local(run):
+        return "lost", "its supervisor is gone; write xgen resume"
     if view.jobs is None:
         return "unknown", view.error
     outcome = read_attempt_outcome(run, run.last_attempt())
     said = f"ended {outcome.status}" if outcome else "ended without a decision"
     return "lost", f"not in the queue, {said}; write xgen resume {run.name}"
+
+
+def _decided(run: RunDir, last: Event | None) -> tuple[State, str] | None:
+    """What the batch script decided for good. Its outcome counts too: it may have been killed before the event."""
+    outcome = read_attempt_outcome(run, run.last_attempt())
+    event = last.event if last else None
+    if event == "finished" or (outcome and outcome.status == "finished"):
+        return "finished", ""
+    if last and event == "failed":
+        return "failed", last.reason or ""
+    if last and event == "cancelled" and last.writer == "host":  # the client's is a wish until the job is gone
+        return "cancelled", ""
+    if outcome and outcome.status == "refused":
+        resumed = last and event == "queued" and last.time > outcome.time
+        return None if resumed else ("failed", outcome.reason)
+    return None

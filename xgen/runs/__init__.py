@@ -1,6 +1,6 @@
 """The run directory, its events, and the arithmetic over them. Standard library and pydantic only."""
 
-from xgen.runs.events import Event, EventListener, EventName, EventWriter, read_events
+from xgen.runs.events import Event, EventListener, EventName, EventReader, EventWriter, read_events
 from xgen.runs.ledger import PHASES, RESTART_REASONS, Attempt, Ledger, Phase, RestartReason, replay
 from xgen.runs.outcome import (
     EXIT_FAILED,
@@ -29,6 +29,7 @@ __all__ = [
     "Event",
     "EventListener",
     "EventName",
+    "EventReader",
     "EventWriter",
     "Ledger",
     "Phase",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from xgen.runs.rundir import RunDir
 
@@ -39,7 +41,7 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
-    time: float  # seconds since the epoch
+    time: FiniteFloat  # seconds since the epoch
     run: str
     attempt: int  # 0 before the first attempt
     job_id: str
@@ -80,7 +82,7 @@ class EventWriter:
         self._run, self._writer, self._attempt, self._job_id = run, writer, attempt, job_id
         self._path = run.events_dir / f"{writer}.jsonl"
         self._listeners: list[EventListener] = []
-        self._mended = False
+        self._whole = False  # whether the file is known to end in a whole line
 
     def subscribe(self, listener: EventListener) -> None:
         """Feed every event written from now on to `listener` too (the live exporter's ledger)."""
@@ -124,7 +126,11 @@ class EventWriter:
         )
         fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o664)
         try:
-            os.write(fd, self._after_torn_line(fd) + record.to_line().encode())
+            data = self._after_torn_line(fd) + record.to_line().encode()
+            self._whole = False
+            if os.write(fd, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+            self._whole = True
             if durable:
                 os.fsync(fd)
         finally:
@@ -134,23 +140,47 @@ class EventWriter:
         return record
 
     def _after_torn_line(self, fd: int) -> bytes:
-        """A newline where a writer of this name died within a line: what follows must not be lost with it."""
-        if self._mended:
+        """A newline where a writer of this name died within a line, or the disk was full: what follows must not be
+        lost with it."""
+        if self._whole:
             return b""
-        self._mended = True
         size = os.fstat(fd).st_size
         return b"" if size == 0 or os.pread(fd, 1, size - 1) == b"\n" else b"\n"
 
 
+class EventReader:
+    """Reads what the writers of a run have added since it was last asked."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._folder = run.events_dir
+        self._offsets: dict[Path, int] = {}
+
+    def new(self) -> list[Event]:
+        """In order of attempts, and of time within each; writers' clocks are trusted as SLURM itself trusts them.
+
+        Not of time alone: a second between two nodes' clocks must not let an attempt begin before the last has ended.
+        Raises OSError when the run cannot be read.
+        """
+        try:
+            paths = sorted(path for path in self._folder.iterdir() if path.suffix == ".jsonl")
+        except FileNotFoundError:
+            return []
+        events = [event for path in paths for event in self._read(path)]
+        return sorted(events, key=lambda e: (e.attempt, e.time))
+
+    def _read(self, path: Path) -> Iterator[Event]:
+        offset = self._offsets.get(path, 0)
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+        end = data.rfind(b"\n") + 1  # the rest is being written, or was torn
+        self._offsets[path] = offset + end
+        # Not splitlines(): a reason may hold U+2028, which JSON does not escape.
+        for line in data[:end].decode(errors="replace").split("\n"):
+            if line and (event := Event.from_line(line)) is not None:
+                yield event
+
+
 def read_events(run: RunDir) -> list[Event]:
-    """All events of a run, merged by time; writers' clocks are trusted as SLURM itself trusts them."""
-    events: list[Event] = []
-    for path in sorted(run.events_dir.glob("*.jsonl")):
-        events.extend(_read_file(path))
-    return sorted(events, key=lambda e: e.time)
-
-
-def _read_file(path: Path) -> list[Event]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    parsed = (Event.from_line(line) for line in lines if line.strip())
-    return [event for event in parsed if event is not None]
+    """All events of a run, in the order of `EventReader.new`. Raises OSError when the run cannot be read."""
+    return EventReader(run).new()

@@ -51,10 +51,11 @@ class Ledger:
         self._data_wait = 0.0  # of the current attempt, as far as booked
         self._before_checkpoint: Phase = "train"
         self._exited = True
+        self._cancelled = False  # a person's word, which may come while the attempt goes on to save
         self._restart_reason: RestartReason = "lost"
 
     def add(self, event: Event) -> None:
-        """Take one event; events must come ordered by time, as `read_events` returns them."""
+        """Take one event; events must come in the order in which `read_events` returns them."""
         if not self.began:
             self.began = self._until = event.time
         if event.event == "started":
@@ -68,6 +69,8 @@ class Ledger:
                 attempt.last_step = max(attempt.last_step, event.step)
         self._move_data_wait(event)
         self._transition(event, attempt)
+        if self._cancelled:
+            self.phase = None
 
     def totals(self, now: float) -> dict[Phase, float]:
         """Seconds per phase from submission until `now` (or the end of the run, if that came first)."""
@@ -91,6 +94,7 @@ class Ledger:
                 self.attempts[-1].end = self.attempts[-1].end or "lost"
                 self.attempts[-1].ended = self._until
             self._restart_reason = "lost"
+        self._cancelled = False
         self._book(event.time)
         if self.attempts:
             self.restarts[self._restart_reason] += 1
@@ -102,6 +106,7 @@ class Ledger:
         match event.event:
             case "submitted" | "queued":
                 self.phase = self.phase or "queued"
+                self._cancelled = False
             case "restore_begin":
                 self.phase = "restore"
             case "restore_end":
@@ -132,6 +137,7 @@ class Ledger:
             case "finished" | "failed" | "cancelled":
                 self._end_attempt(event, attempt)
                 self.phase = None
+                self._cancelled = event.event == "cancelled"
             case _:
                 pass
 

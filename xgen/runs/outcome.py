@@ -45,12 +45,15 @@ class AttemptOutcome(BaseModel):
 
 
 def read_attempt_outcome(run: RunDir, attempt: int) -> AttemptOutcome | None:
-    """None while the attempt runs, or when it ended without a decision (batch script killed, node lost)."""
+    """None while the attempt runs, or when it ended without a decision (batch script killed, node lost).
+
+    Raises OSError when the run cannot be read.
+    """
     return _read(run.attempt_dir(attempt) / "outcome.json")
 
 
 def _read(path: Path) -> AttemptOutcome | None:
     try:
         return AttemptOutcome.model_validate_json(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, UnicodeDecodeError, ValidationError):
         return None
