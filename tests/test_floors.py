@@ -18,12 +18,13 @@ FLOORS: dict[str, set[str]] = {
     "spec": set(),
     "runs": set(),
     "plan": {"spec"},
-    "cluster": {"spec", "runs"},
+    "images": {"spec", "runs"},
+    "cluster": {"spec", "runs", "images"},
     "metrics": {"runs"},
     "data": {"spec"},
     "model": {"spec"},
     "train": {"model", "data", "runs", "metrics", "spec"},
-    "cli": {"spec", "runs", "plan", "cluster", "metrics", "data", "model", "train"},
+    "cli": {"spec", "runs", "plan", "images", "cluster", "metrics", "data", "model", "train"},
 }
 WITH_TORCH = {"model", "train"}
 # Third-party packages that the lower floors may use; everything else is the standard library.
@@ -31,7 +32,8 @@ PACKAGES: dict[str, set[str]] = {
     "spec": {"pydantic", "pydantic_core", "yaml"},
     "runs": {"pydantic"},
     "plan": set(),
-    "cluster": {"submitit"},
+    "images": {"pydantic", "rich"},
+    "cluster": {"submitit", "cryptography"},
     "metrics": {"prometheus_client"},
     "cli": {"typer"},
 }

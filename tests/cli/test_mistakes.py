@@ -196,7 +196,8 @@ MISTAKES = [
     ),
     call(
         "missing image",
-        "--set: container.image: 'trainer' is not there; expected {at}/images/trainer",
+        "--set: container.image: 'trainer' is not there as {at}/images/trainer; "
+        "write `xgen image build` or `xgen image import SOURCE --name trainer`",
         "--set",
         "container.image=trainer",
         cluster="boxed",

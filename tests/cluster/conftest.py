@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ import yaml
 
 from tests.conftest import ROOT, xgen
 from xgen.runs import AttemptOutcome, Event, EventName, RunDir, read_attempt_outcome, read_events
+
+RUNTIMES = ("none", "charliecloud", "podman", "docker")  # that run for real here
 
 
 def wait_until(condition: Callable[[], object], timeout: float, what: str) -> None:
@@ -34,8 +36,10 @@ class Cluster:
     profile: Path
     run_root: Path
 
-    def submit(self, spec: Path | str, *settings: str) -> RunDir:
+    def submit(self, spec: Path | str, *settings: str, runtime: str | None = None) -> RunDir:
         options = [part for setting in settings for part in ("--set", setting)]
+        if runtime is not None:
+            options += ["--runtime", runtime]
         done = xgen("submit", str(spec), "--cluster", str(self.profile), "--json", *options)
         assert done.returncode == 0, done.stderr
         return RunDir(Path(json.loads(done.stdout)["path"]))
@@ -57,6 +61,7 @@ class Cluster:
 def sbatch(*arguments: str) -> str:
     done = subprocess.run(
         ["sbatch", "--parsable", "--time=2", "--mem=100M", "--output=/dev/null", *arguments],
+        env={"PATH": os.environ["PATH"]},  # SLURM keeps the environment of whoever submits
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     return done.stdout.strip()
@@ -128,6 +133,18 @@ def _dev_slurm() -> Iterator[None]:
         subprocess.run([ROOT / "slurm/dev/down"], check=True, timeout=120)
 
 
+@pytest.fixture(scope="session")
+def image_dir(_dev_slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image of the dev cluster in each format that runs here, and a Docker daemon that all nodes share."""
+    subprocess.run([ROOT / "slurm/dev/up", "--docker"], check=True, timeout=180)
+    folder = tmp_path_factory.mktemp("images")
+    source = str((ROOT / ".cache/images/xgen-cpu").resolve())
+    formats = ("--format", "folder", "--format", "tar")
+    done = xgen("image", "import", source, "--name", "xgen-cpu", *formats, "--image-dir", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 @pytest.fixture
 def cluster(_dev_slurm: None, tmp_path: Path) -> Iterator[Cluster]:
     """The dev profile with a run root for this test; what it leaves in the queue is cancelled."""
@@ -149,3 +166,13 @@ def cluster(_dev_slurm: None, tmp_path: Path) -> Iterator[Cluster]:
         60, "an empty queue",
     )  # fmt: skip
     shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+
+
+@pytest.fixture
+def boxed(cluster: Cluster, image_dir: Path, tmp_path: Path) -> Cluster:
+    """The dev cluster with an image for every runtime."""
+    profile = yaml.safe_load(cluster.profile.read_text())
+    profile["container"]["image_dir"] = str(image_dir)
+    file = tmp_path / "boxed.yaml"
+    file.write_text(yaml.safe_dump(profile))
+    return replace(cluster, profile=file)

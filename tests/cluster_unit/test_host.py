@@ -16,7 +16,8 @@ from xgen.runs import AttemptOutcome, RankOutcome, RunDir, read_attempt_outcome,
 
 _PRELUDE = """
 RUN={run} RUN_NAME=demo-abc234 NUM_TASKS={tasks} TIME_LIMIT=3600 LEAD=60 MAX_FAILURES={most}
-DISCOVERY_FILE="$RUN/discovery.json" SLURM_JOB_ID=7 SLURM_JOB_NODELIST=localhost ATTEMPT={attempt} FAILURES=0
+DISCOVERY_FILE="$RUN/discovery.json" SLURM_JOB_ID=7 SLURM_JOB_NODELIST=localhost ATTEMPT={attempt} FAILURES=0 RESUMED=''
+REQUEUE_PAUSE=0.1
 TERMINATED={terminated}
 . {host}
 ATTEMPT_DIR=$(attempt_dir "$ATTEMPT")
@@ -285,3 +286,100 @@ def test_a_finished_run_has_nothing_to_do(host: Host) -> None:
     done = host.bash("begin_attempt; echo went on", attempt=2)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "xgen: demo-abc234 has finished; job 7 has nothing to do\n"
+
+
+def test_what_a_person_resumes_starts_whatever_the_failures_before(host: Host) -> None:
+    for number in (1, 2):
+        host.bash(f"write_outcome {number} crashed why", attempt=number, most=1)
+    host.run.attempt_dir(3).mkdir()  # whose batch script was killed
+    lost = host.bash("settle_predecessor; echo goes on", attempt=4, most=1)
+    assert (lost.returncode, lost.stdout) == (78, "")
+    assert host.outcome(4).status == "refused"  # and is not taken for lost by the next
+    resumed = host.bash("RESUMED=1; settle_predecessor; echo goes on; write_outcome 5 crashed why", attempt=5, most=1)
+    assert (resumed.returncode, resumed.stdout) == (0, "goes on\n")
+    assert host.outcome(5).failures == 1
+
+
+def test_a_predecessor_that_was_stopped_is_no_reason_to_give_up(host: Host) -> None:
+    for number in (1, 2):
+        host.bash(f"write_outcome {number} crashed why", attempt=number)
+    host.bash('event signal \',"signal":"SIGUSR2"\'', attempt=3)
+    done = host.bash("settle_predecessor; echo goes on", attempt=4, most=2)
+    assert done.stdout == "goes on\n"
+    assert host.outcome(3).status == "stopped"
+
+
+def test_time_limits_without_a_checkpoint_end_the_run_and_preemptions_do_not(host: Host) -> None:
+    for number in (1, 2, 3, 4):
+        host.bash(f"write_outcome {number} stopped why preempted", attempt=number)
+    assert host.outcome(4).failures == 0
+    for number in (5, 6):
+        host.bash(f"write_outcome {number} stopped why time_limit", attempt=number)
+    assert host.outcome(6).failures == 2
+    host.checkpoint("step-5")
+    host.bash("write_outcome 7 stopped why time_limit", attempt=7)
+    assert host.outcome(7).failures == 0
+    host.ranks(("stopped", "", 1.0), attempt=8)
+    done = host.bash("SECONDS=3600; decide", attempt=8, tasks=1, most=1)
+    assert done.returncode == 78
+    assert host.said()[-1] == ("failed", "1 attempts in a row came to their time limit without a new checkpoint")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "srun: error: n1: task 0: User defined signal 2",
+        "srun: error: n1: tasks 0-1: User defined signal 2",
+        "srun: error: n1: tasks 0-1: Terminated",
+        "srun: error: n1: tasks 0-1: Exited with exit code 140",
+        "srun: error: n1: task 3: Exited with exit code 143",
+    ],
+)
+def test_tasks_that_died_of_the_signal_before_they_were_armed_were_stopped(host: Host, line: str) -> None:
+    host.run.attempt_dir(1).mkdir()
+    (host.run.attempt_dir(1) / "err.log").write_text(line + "\n")
+    assert host.bash("TASKS_EXIT=140; decide").returncode == 75
+    assert host.outcome().status == "stopped"
+
+
+def test_tasks_that_srun_terminates_after_a_crash_were_not_stopped(host: Host) -> None:
+    host.run.attempt_dir(1).mkdir()
+    said = ["srun: error: n2: task 1: Exited with exit code 1", "srun: error: n1: task 0: Terminated"]
+    (host.run.attempt_dir(1) / "err.log").write_text("\n".join(said) + "\n")
+    assert host.bash("TASKS_EXIT=143; decide").returncode == 1
+    assert host.outcome().status == "crashed"
+
+
+def test_told_to_stop_before_the_tasks_start_none_is_started(host: Host) -> None:
+    done = host.bash("run_tasks() { echo started; }; launch; decide", terminated="1")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert [name for name, _ in host.said()] == ["signal", "requeued"]
+
+
+def test_a_controller_that_is_away_for_a_while_costs_a_wait_and_not_the_run(host: Host) -> None:
+    host.ranks(("stopped", "", 1.0))
+    host.scontrol(answer="Unable to contact slurm controller", code=1)
+    done = host.bash("SECONDS=3598; decide", tasks=1)
+    assert done.returncode == 1  # at its time limit: status says lost, xgen resume goes on
+    assert done.stderr.count("cannot requeue yet") > 5
+    assert [name for name, _ in host.said()] == ["requeued"]
+    assert host.outcome().status == "stopped"
+
+
+def test_an_image_that_this_node_does_not_see_is_a_failure_and_one_that_changed_a_refusal(host: Host) -> None:
+    image = host.run.path / "image.sqsh"
+    away = host.bash(f"same_image {image} 3 1000", most=2)
+    assert (away.returncode, host.outcome().status) == (1, "crashed")
+    assert f"the image {image} could not be made ready on every node" in host.outcome().reason
+    image.write_text("abc")
+    os.utime(image, (1000, 1000))
+    assert host.bash(f"same_image {image} 3 1000; echo goes on", attempt=2).stdout == "goes on\n"
+    changed = host.bash(f"same_image {image} 4 1000; echo goes on", attempt=3)
+    assert (changed.returncode, changed.stdout, host.outcome(3).status) == (78, "", "refused")
+
+
+def test_work_that_was_done_when_the_cancel_came_has_finished(host: Host) -> None:
+    host.run.cancelled_file.touch()
+    host.ranks(("finished", "", 1.0), ("finished", "", 1.0))
+    assert host.bash("decide").returncode == 0
+    assert host.outcome().status == "finished"

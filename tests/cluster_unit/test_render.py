@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from xgen.cluster.mounts import all_mounts
 from xgen.cluster.render import render
-from xgen.cluster.runtimes import RUNTIMES, all_mounts, image_path
+from xgen.cluster.runtimes import RUNTIMES, Box
+from xgen.images.resolve import NO_IMAGE, Image
 from xgen.runs import RunDir
 from xgen.spec import Command, Job, Mount, Pretrain, Profile
 
@@ -56,7 +58,7 @@ def pretrain() -> Pretrain:
                 "partition": "preempt", "nodes": 2, "gpus_per_node": 8, "cpus_per_task": 12, "memory": "1TB",
                 "time": "1d12h30s",
             },
-            "container": {"image": "trainer", "mounts": ["/scratch/me:/scratch"]},
+            "container": {"image": "trainer", "mounts": ["/scratch/me:/scratch", "/shared/data:/data:ro"]},
             "env": {"GREETING": "it's $5, all in", "NCCL_SOCKET_IFNAME": "eth0"},
             "secrets": {"HF_TOKEN": {"env": "MY_TOKEN"}},
             "stages": [{"name": "a", "tokens": "1M", "seq_len": "4k", "global_batch": "64k", "lr": {"peak": 1e-3}}],
@@ -64,26 +66,44 @@ def pretrain() -> Pretrain:
     )  # fmt: skip
 
 
-CASES: dict[str, tuple[Job, Profile]] = {
-    "none": (command(), profile()),
-    "charliecloud": (
-        pretrain(),
-        profile(
-            container={"runtime": "charliecloud", "image_dir": "/shared/images", "mounts": ["/etc/slurm"]},
-            gpus={"request": "gres", "type": "h100"},
-            srun_args=["--mpi=none"],
-        ),
-    ),
+DIGEST = "sha256:" + "9ab1" * 16
+REGISTRY = Image("nvcr.io/team/trainer:1", "registry", f"nvcr.io/team/trainer@{DIGEST}", DIGEST)
+FOLDER = Image("trainer", "folder", "/shared/images/.images/9ab19ab19ab1/folder", DIGEST)
+ARCHIVE = Image("trainer", "tar", "/shared/images/.images/9ab19ab19ab1/image.tar", DIGEST)
+SQUASHED = Image("trainer", "sqsh", "/shared/images/trainer.sqsh", "", 6_000_000_000, 1_790_000_000)
+SIF = Image("trainer", "sif", "/shared/images/.images/9ab19ab19ab1/image.sif", DIGEST)
+
+
+def cluster(runtime: str, **keys: Any) -> Profile:
+    container = {"runtime": runtime, "image_dir": "/shared/images", "devices": ["/dev/infiniband"]}
+    return profile(container=container, gpus={"request": "gres", "type": "h100"}, srun_args=["--mpi=none"], **keys)
+
+
+CASES: dict[str, tuple[Job, Profile, Image]] = {
+    "none": (command(), profile(), NO_IMAGE),
+    "charliecloud": (pretrain(), cluster("charliecloud"), FOLDER),
+    "pyxis": (pretrain(), cluster("pyxis"), SQUASHED),
+    "pyxis-registry": (command(), cluster("pyxis"), REGISTRY),
+    "enroot": (pretrain(), cluster("enroot"), SQUASHED),
+    "enroot-registry": (command(), cluster("enroot"), REGISTRY),
+    "docker": (pretrain(), cluster("docker"), ARCHIVE),
+    "docker-registry": (command(container={"image": "x", "entrypoint": True}), cluster("docker"), REGISTRY),
+    "podman": (pretrain(), cluster("podman"), FOLDER),
+    "podman-registry": (command(container={"image": "x", "as_root": True}), cluster("podman"), REGISTRY),
+    "apptainer": (pretrain(), cluster("apptainer"), SIF),
+    "singularity": (command(container={"image": "x", "as_root": True}), cluster("singularity"), REGISTRY),
     "cpu": (
         command(resources={"time": "5m"}, env={"LINES": "one\ntwo"}),
         profile(gpus={"request": "none"}, env={}, container={"python": "/path with spaces/python"}),
+        NO_IMAGE,
     ),
+    "fake-gpus": (command(), profile(gpus={"devices": "/srv/my gpus/{}"}, container={"runtime": "podman"}), FOLDER),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_script_is_the_golden_text(name: str) -> None:
-    text = render(*CASES[name], RUN)
+    text = text_of(name)
     assert text.count(HOST) == 1
     text = text.replace(HOST, "# … the text of xgen/cluster/host.sh …\n")
     file = GOLDEN / f"{name}.sh"
@@ -92,38 +112,43 @@ def test_the_script_is_the_golden_text(name: str) -> None:
     assert text == file.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "none",
-        "cpu",
-        "charliecloud",
-    ],
-)
-def test_the_script_is_clean_under_shellcheck(name: str) -> None:
+def text_of(name: str) -> str:
+    job, cluster, image = CASES[name]
+    return render(job, cluster, RUN, image)
+
+
+def inner_scripts(text: str) -> list[str]:
+    """What the batch script writes for the nodes and the tasks."""
+    return re.findall(r"\.sh\" <<'END'\n(.*?)\nEND\n", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_script_is_clean_under_shellcheck(name: str) -> None:
     if shutil.which("shellcheck") is None:
         if os.geteuid() == 0 and Path("/etc/debian_version").exists():
             pytest.fail("shellcheck is not installed; write make setup")
         pytest.skip("shellcheck is not installed")
-    done = subprocess.run(
-        ["shellcheck", "--shell=bash", "-"], input=render(*CASES[name], RUN), capture_output=True, text=True, timeout=60
-    )
-    assert (done.stdout, done.returncode) == ("", 0)
+    text = text_of(name)
+    for script in (text, *inner_scripts(text)):
+        done = subprocess.run(
+            ["shellcheck", "--shell=bash", "-"], input=script, capture_output=True, text=True, timeout=60
+        )
+        assert (done.stdout, done.returncode) == ("", 0)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_bash_reads_it(name: str) -> None:
-    done = subprocess.run(["bash", "-n"], input=render(*CASES[name], RUN), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-n"], input=text_of(name), capture_output=True, text=True, timeout=60)
     assert (done.stderr, done.returncode) == ("", 0)
 
 
 def test_the_first_command_traps_term() -> None:
-    lines = [line for line in render(*CASES["none"], RUN).splitlines() if line and not line.startswith("#")]
+    lines = [line for line in text_of("none").splitlines() if line and not line.startswith("#")]
     assert lines[0].startswith("trap 'TERMINATED=1' TERM")
 
 
 def test_rendering_is_pure() -> None:
-    assert render(*CASES["none"], RUN) == render(*CASES["none"], RUN)
+    assert text_of("none") == text_of("none")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +162,7 @@ def test_rendering_is_pure() -> None:
     ],
 )
 def test_time_is_slurm_s_rounded_up_to_a_minute(time: str, said: str) -> None:
-    assert f"\n#SBATCH --time={said}\n" in render(command(resources={"time": time}), profile(), RUN)
+    assert f"\n#SBATCH --time={said}\n" in render(command(resources={"time": time}), profile(), RUN, NO_IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -151,49 +176,80 @@ def test_time_is_slurm_s_rounded_up_to_a_minute(time: str, said: str) -> None:
     ],
 )
 def test_gpus_are_asked_for_as_the_cluster_wants(gpus: dict[str, str], said: list[str]) -> None:
-    text = render(command(), profile(gpus=gpus), RUN)
+    text = render(command(), profile(gpus=gpus), RUN, NO_IMAGE)
     assert re.findall(r"^#SBATCH --g.*$", text, re.MULTILINE) == said
     assert ("--gpu-bind=none" in text) == bool(said)
 
 
 def test_the_job_s_variables_win_over_the_profile_s_and_are_quoted() -> None:
-    text = render(command(env={"A": "it's\n$x", "B": "1"}), profile(env={"A": "theirs", "C": "2"}), RUN)
+    text = render(command(env={"A": "it's\n$x", "B": "1"}), profile(env={"A": "theirs", "C": "2"}), RUN, NO_IMAGE)
     exports = re.findall(r"^  export ([ABC])=", text, re.MULTILINE)
     assert sorted(exports) == ["A", "B", "C"]
     assert f"\n  export A={shlex.quote(chr(10).join(['it' + chr(39) + 's', '$x']))}\n" in text
 
 
-def test_no_secret_is_in_the_text_only_the_file_that_holds_it() -> None:
-    text = render(*CASES["charliecloud"], RUN)
-    assert '\n  . "$XGEN_RUN_DIR/.secrets"\n' in text
+def test_of_a_secret_the_text_has_the_name_of_its_key_only() -> None:
+    text = text_of("docker")
     assert "MY_TOKEN" not in text
-    assert ".secrets" not in render(*CASES["none"], RUN).replace(HOST, "")
+    assert "HF_TOKEN" not in text
+    assert re.search(r"^#SBATCH --export=.*\bXGEN_SECRETS_KEY$", text, re.MULTILINE)
+    assert "--env=XGEN_SECRETS_KEY" in text
+    assert "XGEN_SECRETS_KEY" not in text_of("none")
 
 
-def test_charliecloud_binds_what_the_work_needs_and_execs() -> None:
-    mounts = [Mount(source="/a b"), Mount(source="/c", target="/in")]
-    launch = RUNTIMES["charliecloud"].launch("/images/x y", mounts, "/run/code")
+def test_values_of_variables_are_in_no_command_line_of_a_container() -> None:
+    for name in ("docker", "podman", "enroot", "pyxis", "apptainer"):
+        (script,) = inner_scripts(text_of(name))[-1:] or [text_of(name).split("exec srun")[1]]
+        assert "all in" not in script
+        assert "GREETING" in text_of(name).split("run_tasks()")[1]
+
+
+def box(**keys: Any) -> Box:
+    base: dict[str, Any] = {"run": "small-abc234", "image": FOLDER, "mounts": (), "workdir": "/run/code", "env": ("A",)}
+    return Box(**base | keys)
+
+
+def test_charliecloud_binds_what_the_work_needs() -> None:
+    mounts = (Mount(source="/a b"), Mount(source="/c", target="/in"))
+    image = Image("x", "folder", "/images/x y")
+    launch = RUNTIMES["charliecloud"].launch(box(image=image, mounts=mounts))
     assert launch.srun_args == []
-    assert launch.prefix == ["ch-run", "--bind='/a b:/a b'", "--bind=/c:/in", "--cd=/run/code", "'/images/x y'", "--"]
-    assert launch.setup[1].startswith("[ -d '/images/x y'/bin ] || refuse ")
+    assert launch.prefix == ["ch-run", "'--bind=/a b:/a b'", "--bind=/c:/in", "--cd=/run/code", "'/images/x y'", "--"]
 
 
 def test_without_a_container_neither_image_nor_mounts_are_used() -> None:
-    launch = RUNTIMES["none"].launch("trainer", [Mount(source="/a")], "/run/code")
+    launch = RUNTIMES["none"].launch(box(mounts=(Mount(source="/a"),)))
     assert (launch.setup, launch.srun_args, launch.prefix) == ([], ["--chdir=/run/code"], [])
+
+
+@pytest.mark.parametrize("runtime", sorted(set(RUNTIMES) - {"none"}))
+def test_what_a_runtime_cannot_say_is_a_problem_and_never_a_wrong_mount(runtime: str) -> None:
+    """Every odd path is refused, or stands in the text in a form that the runtime reads as that path."""
+    odd = ["/a b", "/a,b", "/a:b", '/a"b', "/a'b", "/a$b"]
+    read = {
+        "docker": lambda p: ('"source=' + p.replace('"', '""') + '"') if set(p) & set('",') else f"source={p},",
+        "podman": lambda p: ('"source=' + p.replace('"', '""') + '"') if set(p) & set('",') else f"source={p},",
+        "charliecloud": lambda p: f"--bind={p}:{p}",
+        "apptainer": lambda p: f"--bind={p.replace(',', chr(92) + ',').replace(':', chr(92) + ':')}:",
+        "singularity": lambda p: f"--bind={p.replace(',', chr(92) + ',').replace(':', chr(92) + ':')}:",
+        "pyxis": lambda p: f"{p}:{p}",
+        "enroot": lambda p: f"{p}:{p}:none",
+    }
+    for path in odd:
+        one = box(mounts=(Mount(source=path),), image=FOLDER)
+        if [key for key, _ in RUNTIMES[runtime].problems(one)]:  # type: ignore[index]
+            assert any(c in path for c in ":,\"'$ ")
+            continue
+        launch = RUNTIMES[runtime].launch(one)  # type: ignore[index]
+        words = shlex.split(" ".join([*launch.srun_args, *launch.prefix, *(w.rstrip("\\") for w in launch.task)]))
+        assert any(read[runtime](path) in word for word in words), (path, words)
 
 
 def test_the_spec_s_mounts_win_over_the_profile_s_at_the_same_place() -> None:
     announced = str(RUN.discovery_file.parent)
-    job = command(container={"image": "x", "mounts": ["/mine:/data"]})
+    job = command(container={"image": "x", "mounts": ["/mine:/data:ro"]})
     mounts = all_mounts(job, profile(container={"mounts": ["/theirs:/data", "/etc/slurm"]}), RUN)
-    assert [(m.source, m.target or m.source) for m in mounts] == [
-        (str(RUN.path), str(RUN.path)), (announced, announced), ("/mine", "/data"), ("/etc/slurm", "/etc/slurm"),
+    assert [(m.source, m.place, m.read_only) for m in mounts] == [
+        (str(RUN.path), str(RUN.path), False), (str(RUN.code_dir), str(RUN.code_dir), True),
+        (announced, announced, False), ("/mine", "/data", True), ("/etc/slurm", "/etc/slurm", False),
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("image", "path"), [(None, ""), ("trainer", "/shared/images/trainer"), ("/my/image", "/my/image")]
-)
-def test_an_image_s_name_is_looked_up_and_a_path_is_taken_as_it_is(image: str | None, path: str) -> None:
-    assert image_path(command(container={"image": image}), profile(container={"image_dir": "/shared/images"})) == path

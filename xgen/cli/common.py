@@ -35,6 +35,15 @@ ClusterOption = Annotated[
         help="Cluster profile: a name or a file. Default: the spec's, else $XGEN_CLUSTER.",
     ),
 ]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        metavar="NAME",
+        help="Container runtime instead of the profile's: none, pyxis, enroot, docker, podman, apptainer, "
+        "singularity, charliecloud.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
@@ -61,14 +70,18 @@ def usage(message: str) -> NoReturn:
     sys.exit(EXIT_USAGE)
 
 
-def load_checked(spec: Path, overrides: list[str] | None, cluster: str | None) -> tuple[LoadedJob, str, Profile]:
+def load_checked(
+    spec: Path, overrides: list[str] | None, cluster: str | None, runtime: str | None = None
+) -> tuple[LoadedJob, str, Profile]:
     """Read a spec and the profile of its cluster, and check that they make sense together. Raises SpecError."""
     from xgen.plan import check
-    from xgen.spec import SpecError, find_profile, load_job, load_profile
+    from xgen.spec import SpecError, find_profile, load_job, load_profile, with_runtime
 
     loaded = load_job(spec, overrides or [])
     name, file = find_profile(cluster or loaded.job.cluster, loaded.root)
     profile = load_profile(file)
+    if runtime is not None:
+        profile = with_runtime(profile, runtime)
     problems = check(loaded, profile)
     if problems:
         raise SpecError(*problems)

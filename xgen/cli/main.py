@@ -11,7 +11,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import typer
 
-from xgen.cli import cancel, logs, plan, resume, schema, status, submit
+from xgen.cli import cancel, doctor, image, image_build, image_check, logs, plan, resume, schema, status, submit
 from xgen.cli.common import fail
 
 app = typer.Typer(
@@ -23,8 +23,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (submit, plan, status, logs, cancel, resume, schema):
+for module in (submit, plan, status, logs, cancel, resume, schema, doctor):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
+image.app.command(name="build")(image_build.command)
+image.app.command(name="check")(image_check.command)
+app.add_typer(image.app, name="image")
 
 
 def main() -> None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from xgen.cli.common import ClusterOption, JsonOption, SetOption, SpecArgument, load_checked, print_json
+from xgen.cli.common import (
+    ClusterOption,
+    JsonOption,
+    RuntimeOption,
+    SetOption,
+    SpecArgument,
+    load_checked,
+    print_json,
+)
 
 
 def command(
     spec: SpecArgument,
     cluster: ClusterOption = None,
     overrides: SetOption = None,
+    runtime: RuntimeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print parameters, steps, FLOPs, time, checkpoint size, and what a stop needs and gets."""
-    loaded, name, profile = load_checked(spec, overrides, cluster)
+    loaded, name, profile = load_checked(spec, overrides, cluster, runtime)
 
     from xgen.plan import STOP_MARGIN, plan, warnings
     from xgen.spec.units import format_bytes, format_duration

@@ -10,6 +10,7 @@ import typer
 from xgen.cli.common import (
     ClusterOption,
     JsonOption,
+    RuntimeOption,
     SetOption,
     SpecArgument,
     load_checked,
@@ -20,12 +21,14 @@ from xgen.cli.common import (
 if TYPE_CHECKING:
     from xgen.cluster.snapshot import Code
     from xgen.cluster.submit import Prepared
+    from xgen.spec.image import Reference
 
 
 def command(
     spec: SpecArgument,
     cluster: ClusterOption = None,
     overrides: SetOption = None,
+    runtime: RuntimeOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the batch script and submit nothing.")] = False,
     run_id: Annotated[
         str | None,
@@ -42,11 +45,11 @@ def command(
 
     if run_id is not None and not re.fullmatch(r"[a-z0-9]{6}", run_id):
         usage(f"--id: {run_id!r} is not six lower case letters or digits; write e.g. --id k3f9ab")
-    loaded, name, profile = load_checked(spec, overrides, cluster)
+    loaded, name, profile = load_checked(spec, overrides, cluster, runtime)
 
     from xgen.cluster.submit import check_with_scheduler, prepare, submit
 
-    prepared = prepare(loaded, name, profile, run_id)
+    prepared = prepare(loaded, name, profile, run_id, pin=_pin_or_warn if dry_run else None)
     if dry_run:
         print(prepared.script, end="")
         return
@@ -63,6 +66,7 @@ def command(
                 "job_id": job_id,
                 "path": prepared.run.path,
                 "cluster": name,
+                "image": prepared.image.to_dict(),
                 "commit": code.commit,
                 "changed": code.changed,
                 "warnings": notes,
@@ -74,6 +78,17 @@ def command(
         print(f"  warning   {note}", file=sys.stderr)
 
 
+def _pin_or_warn(reference: Reference) -> str:
+    """A dry run works where the registry cannot be reached, and says what it could not find out."""
+    from xgen.images.registry import RegistryError, resolve_digest
+
+    try:
+        return resolve_digest(reference)
+    except RegistryError as error:
+        print(f"warning: the tag is not pinned to a digest yet: {error}", file=sys.stderr)
+        return ""
+
+
 def _report(prepared: Prepared, code: Code, job_id: str, estimate: str) -> None:
     job, profile = prepared.job, prepared.profile
     where = job.resources.partition or profile.default_partition
@@ -82,9 +97,15 @@ def _report(prepared: Prepared, code: Code, job_id: str, estimate: str) -> None:
         if " start at " in estimate
         else ""
     )
-    image = job.container.image if profile.container.runtime != "none" else None
     print(f"{prepared.run.name}  {job.resources.nodes} nodes x {job.resources.gpus_per_node} tasks in {where}")
     print(f"  code      {code}")
-    print(f"  image     {f'{image} ({profile.container.runtime})' if image else 'none: the files of the nodes'}")
+    print(f"  image     {_image(prepared)}")
     print(f"  job       {job_id}{starts}")
     print(f"watch it:   xgen status {prepared.run.name}      xgen logs -f {prepared.run.name}")
+
+
+def _image(prepared: Prepared) -> str:
+    image, runtime = prepared.image, prepared.profile.container.runtime
+    if image.kind == "none":
+        return "none: the files of the nodes"
+    return f"{image.reference} ({runtime}, {image.kind})  {image.digest[:19] or 'without a digest'}"

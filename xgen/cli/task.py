@@ -9,13 +9,19 @@ import signal
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR2, signal.SIGTERM))
 
+import errno
 import os
+import select
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
+from xgen.cluster.secrets import KEY_VARIABLE, unseal
 from xgen.runs import (
     EXIT_FAILED,
     EXIT_FINISHED,
@@ -29,7 +35,8 @@ from xgen.runs import (
     StopFlag,
     TaskContext,
 )
-from xgen.spec import Command, Pretrain, SpecError, load_resolved
+from xgen.spec import Command, Job, Pretrain, SpecError, load_resolved
+from xgen.spec.units import format_bytes
 
 
 def main() -> int:
@@ -72,7 +79,12 @@ def _context(run: RunDir, stop: StopFlag) -> TaskContext:
 
 def _work(context: TaskContext) -> RankOutcome:
     try:
+        _watch_client()
         job = load_resolved(context.run.spec_file)
+        _settle_home()
+        _check_shm(job)
+        if key := os.environ.pop(KEY_VARIABLE, ""):
+            os.environ.update(unseal(context.run, key))
         if context.events:
             context.events.write("container_ready")
         return _train(context, job) if isinstance(job, Pretrain) else _command(context, job)
@@ -81,6 +93,49 @@ def _work(context: TaskContext) -> RankOutcome:
     except BaseException as error:  # noqa: BLE001 - whatever ends a rank is its outcome
         traceback.print_exc()
         return RankOutcome(status="crashed", reason=_one_line(error), time=time.time())
+
+
+def _watch_client() -> None:
+    """End with the `docker run` that started this task: the container is dockerd's child, and would outlive it."""
+    client = os.environ.get("XGEN_CLIENT")
+    if client is None:
+        return
+
+    def end_with(pidfd: int) -> None:
+        select.select([pidfd], [], [])
+        os.killpg(0, signal.SIGKILL)
+
+    try:
+        pidfd = os.pidfd_open(int(client))
+    except ProcessLookupError:
+        os._exit(EXIT_FAILED)
+    threading.Thread(target=end_with, args=(pidfd,), daemon=True).start()
+
+
+def _settle_home() -> None:
+    """The home of the host is not in the container; what libraries keep there goes to the node's own disk."""
+    home = os.environ.get("HOME", "")
+    if home and os.access(home, os.W_OK):
+        return
+    place = Path(tempfile.gettempdir()) / f"xgen-home-{os.getuid()}"
+    with suppress(FileExistsError):
+        place.mkdir(mode=0o700)
+    if place.stat().st_uid != os.getuid():
+        raise PermissionError(f"{place} belongs to somebody else; remove it from {os.uname().nodename}")
+    os.environ["HOME"] = str(place)
+
+
+def _check_shm(job: Job) -> None:
+    """Raises OSError: the attempt fails, for another node may have the room."""
+    wanted = job.container.shm
+    if wanted is None:
+        return
+    room = os.statvfs("/dev/shm")
+    if room.f_bavail * room.f_frsize < wanted:
+        raise OSError(
+            f"container.shm: /dev/shm of {os.uname().nodename} has {format_bytes(room.f_bavail * room.f_frsize)} free, "
+            f"the spec needs {format_bytes(wanted)}; have it enlarged or tidied, or write less"
+        )
 
 
 def _one_line(error: BaseException) -> str:
@@ -110,8 +165,12 @@ def _command(context: TaskContext, job: Command) -> RankOutcome:
     environment = os.environ | {name: str(value) for name, value in names.items()}
     try:
         child = subprocess.Popen(job.command, env=environment)
-    except OSError as error:
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:  # the same on every node
         raise Refused(f"command[0]: cannot start {job.command[0]!r}: {error.strerror}") from None
+    except OSError as error:
+        if error.errno == errno.ENOEXEC:
+            raise Refused(f"command[0]: cannot start {job.command[0]!r}: {error.strerror}") from None
+        raise
     code = _wait(child, context.stop)
     if code == 0:
         return RankOutcome(status="finished", time=time.time())

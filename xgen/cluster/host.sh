@@ -19,6 +19,13 @@ event() {
 # field FILE NAME: the value of one member of a one-line JSON file that xgen wrote.
 field() { sed -n "s/.*\"$2\":\"\{0,1\}\([^\",}]*\).*/\1/p" "$1" 2>/dev/null | head -n 1; }
 
+# Failures in a row of the attempts before this one.
+failures_so_far() {
+  local said
+  said=$(field "$(attempt_dir $((ATTEMPT - 1)))/outcome.json" failures)
+  echo "${said:-0}"
+}
+
 attempt_dir() { printf '%s/attempts/%04d' "$RUN" "$1"; }
 
 # Newest complete checkpoint, -1 when there is none: manifest.json is renamed into place last.
@@ -33,8 +40,9 @@ durable_step() {
   echo "$newest"
 }
 
-# write_outcome ATTEMPT STATUS REASON: outcome.json of an attempt, with the number of failures in a row that made
-# no new durable checkpoint. Only crashed and lost attempts are failures.
+# write_outcome ATTEMPT STATUS REASON [CAUSE]: outcome.json of an attempt, with the number of failures in a row that made
+# no new durable checkpoint. Crashed and lost attempts are failures, and one that its time limit stopped before it had
+# saved anything: the next would get no further. A person who resumes a run starts the count anew.
 write_outcome() {
   local dir previous durable failures=0 before=-1
   dir=$(attempt_dir "$1")
@@ -42,9 +50,12 @@ write_outcome() {
   durable=$(durable_step)
   if [ -e "$previous" ]; then
     before=$(field "$previous" durable_step)
-    [ "$durable" -le "${before:--1}" ] && failures=$(field "$previous" failures)
+    [ "$durable" -le "${before:--1}" ] && [ -z "$RESUMED" ] && failures=$(field "$previous" failures)
   fi
-  case $2 in crashed | lost) failures=$((${failures:-0} + 1)) ;; esac
+  case $2:${4-} in
+    crashed:* | lost:*) failures=$((${failures:-0} + 1)) ;;
+    stopped:time_limit) [ "$durable" -gt "${before:--1}" ] || failures=$((${failures:-0} + 1)) ;;
+  esac
   OUTCOME=$2 REASON=$3 FAILURES=${failures:-0} # the decision must not depend on room on the disk
   printf '{"status":"%s","reason":"%s","durable_step":%d,"failures":%d,"time":%s}\n' \
     "$2" "$(json_text "$3")" "$durable" "$FAILURES" "$(now)" >"$dir/.outcome.json.tmp" &&
@@ -66,16 +77,17 @@ settle_predecessor() {
   else
     write_outcome "$previous" lost "no outcome: the batch script was killed or its node was lost"
   fi
-  [ "$FAILURES" -lt "$MAX_FAILURES" ] || give_up "attempt $previous is the failure number $FAILURES in a row without a new checkpoint"
+  [ "$OUTCOME" = stopped ] || [ -n "$RESUMED" ] || [ "$FAILURES" -lt "$MAX_FAILURES" ] ||
+    refuse "attempt $previous is the failure number $FAILURES in a row without a new checkpoint"
 }
 
 # finish_run: what must not outlive the run.
 finish_run() { rm -f "$RUN/.secrets"; }
 
 give_up() {
+  finish_run
   event failed ",\"reason\":\"$(json_text "$1")\""
   echo "xgen: $1; the run ends here" >&2
-  finish_run
   exit 78
 }
 
@@ -88,11 +100,16 @@ refuse() {
 # The attempt's number, its folder and its log. A requeue under the same job id gets a folder of its own too.
 begin_attempt() {
   exec 9>>"$RUN/.lock"
-  if ! flock -w 60 9; then
+  local last locked
+  flock -E 75 -w 600 9 # a file system keeps the lock of a node that died for a minute or two
+  locked=$?
+  if [ "$locked" -eq 75 ]; then
     echo "xgen: another job runs $RUN_NAME; job $SLURM_JOB_ID leaves it alone" >&2
     exit 78
+  elif [ "$locked" -ne 0 ]; then
+    echo "xgen: $RUN/.lock cannot be locked: mount the file system with locks" >&2
+    exit 1
   fi
-  local last
   last=$(find "$RUN/attempts" -mindepth 2 -name outcome.json | sort | tail -n 1)
   if [ -n "$last" ] && [ "$(field "$last" status)" = finished ]; then
     echo "xgen: $RUN_NAME has finished; job $SLURM_JOB_ID has nothing to do" >&2
@@ -112,10 +129,13 @@ begin_attempt() {
   event started ",\"nodes\":\"$SLURM_JOB_NODELIST\""
   if [ -e "$RUN/cancelled" ]; then
     write_outcome "$ATTEMPT" cancelled "the run was cancelled"
+    finish_run
     event cancelled
     exit 75
   fi
+  [ ! -e "$RUN/resumed" ] || RESUMED=1
   settle_predecessor
+  rm -f "$RUN/resumed"
 }
 
 # record_environment FILE: names and values of the environment of the tasks, for reproduction; what looks like a secret
@@ -151,6 +171,10 @@ choose_rendezvous() {
 # KILL that may follow.
 launch() {
   local told=
+  if [ -n "$TERMINATED" ]; then # before there was anything to stop
+    event signal ',"signal":"SIGTERM"'
+    decide
+  fi
   run_tasks </dev/null 9>&- &
   while :; do
     wait $!
@@ -163,7 +187,29 @@ launch() {
   done
   wait $!
   TASKS_EXIT=$?
+  [ "$TASKS_EXIT" -eq 0 ] || [ ! -e "$ATTEMPT_DIR/cleanup.sh" ] || on_every_node 30 "$ATTEMPT_DIR/cleanup.sh"
   event exited ",\"exit_code\":$TASKS_EXIT"
+}
+
+# on_every_node SECONDS SCRIPT: once on each node of the job, with the environment of the tasks (`set_environment` and
+# $EXPORT are rendered for each job).
+on_every_node() (
+  set_environment
+  exec timeout -k 10 "$1" srun --export="$EXPORT" --overlap --ntasks="$SLURM_NNODES" --ntasks-per-node=1 \
+    --kill-on-bad-exit=1 --label bash "$2" </dev/null 9>&-
+)
+
+# not_ready WHAT: a node could not get ready. Another try may have other nodes.
+not_ready() {
+  NOT_READY="$1 could not be made ready on every node, see err.log"
+  decide
+}
+
+# same_image FILE SIZE MTIME: every attempt starts the bits that were there at submission.
+same_image() {
+  local found
+  found=$(stat -c '%s %Y' -- "$1") || not_ready "the image $1"
+  [ "$found" = "$2 $3" ] || refuse "the image $1 is not the one that was submitted; restore it, or submit anew"
 }
 
 count() { grep -ls "\"status\":\"$1\"" "$ATTEMPT_DIR"/outcome.[0-9]*.json | wc -l; }
@@ -184,10 +230,13 @@ reason() {
   sed -nE 's/.*"reason":"(.*)","?(step|durable_step|time)":.*/\1/p' "$1" | sed -E 's/\\(["\\])/\1/g'
 }
 
-# Killed by the stop signal before its handler was armed: srun names the signal, and no rank left an outcome.
+# Killed by the stop signal before its handler was armed: no rank left an outcome, and the first that srun speaks of
+# died of the signal, or of the exit code by which a container runtime tells of it (128 and the signal's number). Only
+# the first counts: the others are terminated by srun, whatever ended that one.
 died_unarmed() {
   [ -z "$(ls "$ATTEMPT_DIR"/outcome.[0-9]*.json 2>/dev/null)" ] &&
-    grep -qsE 'task .*: (User defined signal 2|Terminated)' "$ATTEMPT_DIR/err.log"
+    grep -sE 'srun: error: .*: tasks? [0-9,-]+: ' "$ATTEMPT_DIR/err.log" | head -n 1 |
+    grep -qE ': (User defined signal 2|Terminated|Exited with exit code (140|143))'
 }
 
 job_record() { timeout 20 scontrol show job -o "$SLURM_JOB_ID" 2>/dev/null; }
@@ -219,36 +268,39 @@ stop_reason() {
 # makes 137 of an early one. Wrong spec > first crash > stopped > finished; a rank without an outcome crashed,
 # unless it was told to stop.
 decide() {
-  local record finished
+  local record finished cause
   record=$(job_record)
+  cause=$(stop_reason "$record")
   finished=$(count finished)
   rm -f "$DISCOVERY_FILE"
   if [ "$(count refused)" -gt 0 ]; then
     refuse "$(first refused)"
-  elif was_cancelled "$record"; then
+  elif [ "$finished" -lt "$NUM_TASKS" ] && was_cancelled "$record"; then
     write_outcome "$ATTEMPT" cancelled "cancelled by a person"
-    event cancelled
     finish_run
+    event cancelled
     exit 75
   elif [ "$(count crashed)" -gt 0 ]; then
     write_outcome "$ATTEMPT" crashed "$(first crashed)"
   elif [ "$finished" -eq "$NUM_TASKS" ]; then
     write_outcome "$ATTEMPT" finished ''
-    event finished
     finish_run
+    event finished
     exit 0
   elif [ $(($(count stopped) + finished)) -eq "$NUM_TASKS" ]; then
-    write_outcome "$ATTEMPT" stopped "saved and stopped on request"
+    write_outcome "$ATTEMPT" stopped "saved and stopped on request" "$cause"
   elif [ -n "$TERMINATED" ] || was_signalled "$ATTEMPT"; then
-    write_outcome "$ATTEMPT" stopped "told to stop, and killed before it had saved"
+    write_outcome "$ATTEMPT" stopped "told to stop, and killed before it had saved" "$cause"
   elif died_unarmed; then
-    write_outcome "$ATTEMPT" stopped "told to stop before the handler was armed"
+    write_outcome "$ATTEMPT" stopped "told to stop before the handler was armed" "$cause"
   else
-    write_outcome "$ATTEMPT" crashed "$((NUM_TASKS - finished - $(count stopped))) of $NUM_TASKS ranks ended without an outcome (srun: ${TASKS_EXIT-not started})"
+    write_outcome "$ATTEMPT" crashed "${NOT_READY:-$((NUM_TASKS - finished - $(count stopped))) of $NUM_TASKS ranks ended without an outcome (srun: ${TASKS_EXIT-not started})}"
   fi
 
   if [ "$OUTCOME" = stopped ]; then
-    requeue "$(stop_reason "$record")"
+    [ "$cause" != time_limit ] || [ "$FAILURES" -lt "$MAX_FAILURES" ] ||
+      give_up "$FAILURES attempts in a row came to their time limit without a new checkpoint"
+    requeue "$cause"
     exit 75
   fi
   echo "xgen: $REASON" >&2
@@ -260,9 +312,9 @@ decide() {
 # requeue REASON: the same job again. `Incomplete` leaves a cancelled job cancelled, where a plain requeue would
 # bring it back to life. The event comes first: the call kills this script.
 requeue() {
-  local answer code try
+  local answer code
   event requeued ",\"reason\":\"$1\""
-  for try in 1 2 3 4 5 6; do
+  while :; do
     answer=$(timeout 60 scontrol requeue Incomplete "$SLURM_JOB_ID" 2>&1)
     code=$?
     case $code:$answer in
@@ -273,10 +325,11 @@ requeue() {
         return
         ;;
     esac
-    echo "xgen: requeue, try $try: $answer" >&2
-    sleep $((try * 5))
+    # An upgrade of the controller takes minutes. This job may wait as long as it lives, and loses nothing by it.
+    echo "xgen: cannot requeue yet: $answer" >&2
+    [ "$SECONDS" -lt "$TIME_LIMIT" ] || exit 1
+    sleep "$REQUEUE_PAUSE"
   done
-  give_up "could not requeue: $answer"
 }
 
 # A new job for the same run where SLURM refuses to requeue this one. This script holds the run's lock, and the

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from xgen.cluster.runtimes import RUNTIMES, all_mounts, image_path
+from xgen.cluster.mounts import all_mounts
+from xgen.cluster.runtimes import RUNTIMES, Box, Launch
+from xgen.cluster.secrets import KEY_VARIABLE
+from xgen.images.resolve import Image
 from xgen.runs import RunDir
 from xgen.spec import Job, Profile
 
 SIGNAL = "USR2"  # USR1 belongs to NCCL's tooling (submitit#1709)
 # What the job takes over from the environment of `xgen submit`; sbatch leaves everything else behind.
 _FROM_CLIENT = ("HOME", "USER", "LOGNAME", "LANG", "PATH")
-_FOR_TASKS = ("XGEN_RUN_DIR", "XGEN_ATTEMPT", "MASTER_ADDR", "MASTER_PORT", "PYTHONPATH", "PYTHONUNBUFFERED")
+_FOR_TASKS = ("LC_ALL", "XGEN_RUN_DIR", "XGEN_ATTEMPT", "MASTER_ADDR", "MASTER_PORT", "PYTHONPATH", "PYTHONUNBUFFERED")
 
 
-def render(job: Job, profile: Profile, run: RunDir) -> str:
+def render(job: Job, profile: Profile, run: RunDir, image: Image) -> str:
     """The batch script of a run; every attempt and every successor runs this same text."""
+    box = container_box(job, profile, run, image)
+    launch = RUNTIMES[profile.container.runtime].launch(box)
+    names = dict.fromkeys((*_FROM_CLIENT, *box.env, *launch.names))
     parts = [
         "#!/bin/bash",
         *(f"#SBATCH --{line}" for line in _sbatch_options(job, profile, run)),
+        "# shellcheck disable=SC2317 # which of the functions are called depends on the runtime",
         "trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides",
         f"# {run.name}, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.",
         "",
-        *_settings(job, run),
+        *_settings(job, run, names),
         "",
         _host_library(),
-        *_body(job, profile, run),
+        *_body(job, profile, run, image, launch),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _from_client(job: Job) -> list[str]:
+    return [*_FROM_CLIENT, *([KEY_VARIABLE] if job.secrets else [])]
 
 
 def partition_of(job: Job, profile: Profile) -> str:
@@ -50,7 +62,7 @@ def _sbatch_options(job: Job, profile: Profile, run: RunDir) -> list[str]:
         "open-mode=append",
         f"output={run.attempts_dir}/slurm-%j.log",
         f"chdir={run.path}",
-        f"export={','.join(_FROM_CLIENT)}",
+        f"export={','.join(_from_client(job))}",
     ]
     if resources.memory is not None:
         options.append(f"mem={resources.memory // 2**20}M")
@@ -67,7 +79,7 @@ def _sbatch_options(job: Job, profile: Profile, run: RunDir) -> list[str]:
     return options
 
 
-def _settings(job: Job, run: RunDir) -> list[str]:
+def _settings(job: Job, run: RunDir, names: Iterable[str]) -> list[str]:
     constants = {
         "RUN": str(run.path),
         "RUN_NAME": run.name,
@@ -76,8 +88,11 @@ def _settings(job: Job, run: RunDir) -> list[str]:
         "TIME_LIMIT": job.resources.time,
         "LEAD": job.lead,
         "MAX_FAILURES": job.restart.max_failures,
+        "EXPORT": ",".join(names),
         "TERMINATED": "${TERMINATED-}",
         "FAILURES": 0,
+        "RESUMED": "",
+        "REQUEUE_PAUSE": 15,
     }
     lines = [f"{key}={value if key == 'TERMINATED' else shlex.quote(str(value))}" for key, value in constants.items()]
     return [*lines, "umask 002", "export LC_ALL=C"]
@@ -87,16 +102,31 @@ def _host_library() -> str:
     return Path(__file__).with_name("host.sh").read_text(encoding="utf-8")
 
 
-def _body(job: Job, profile: Profile, run: RunDir) -> list[str]:
-    environment = {"PYTHONUNBUFFERED": "1", **profile.env, **job.env}
-    code = run.code_dir
-    launch = RUNTIMES[profile.container.runtime].launch(
-        image_path(job, profile), all_mounts(job, profile, run), str(code)
+def container_box(job: Job, profile: Profile, run: RunDir, image: Image) -> Box:
+    """What is to run, in the words of the runtimes."""
+    values = {**profile.env, **job.env}
+    names = (*_FOR_TASKS, *values, *([KEY_VARIABLE] if job.secrets else []))
+    return Box(
+        run=run.name,
+        image=image,
+        mounts=all_mounts(job, profile, run),
+        workdir=job.container.workdir or str(run.code_dir),
+        env=tuple(dict.fromkeys(names)),
+        multiline=tuple(name for name, value in values.items() if "\n" in value),
+        gpus=profile.gpus.request != "none",
+        gpu_device=profile.gpus.devices,
+        devices=tuple(profile.container.devices),
+        memory=job.resources.memory,
+        entrypoint=job.container.entrypoint,
+        as_root=job.container.as_root,
     )
-    names = dict.fromkeys((*_FROM_CLIENT, "LC_ALL", *_FOR_TASKS, *environment, *job.secrets))
+
+
+def _body(job: Job, profile: Profile, run: RunDir, image: Image, launch: Launch) -> list[str]:
+    environment = {"PYTHONUNBUFFERED": "1", **profile.env, **job.env}
     srun = [
         "srun",
-        f"--export={','.join(names)}",  # names only: srun takes the values, commas and all, from here
+        '--export="$EXPORT"',  # names only: srun takes the values, commas and all, from here
         "--kill-on-bad-exit=1",
         "--label",
         "--unbuffered",
@@ -104,27 +134,51 @@ def _body(job: Job, profile: Profile, run: RunDir) -> list[str]:
         *launch.srun_args,
         *map(shlex.quote, profile.srun_args),
     ]
+    around = ['bash "$ATTEMPT_DIR/task.sh"'] if launch.task else []
     python = [shlex.quote(interpreter(profile)), "-m", "xgen.cli.task", shlex.quote(str(run.path))]
-    secrets = ["  # shellcheck source=/dev/null", '  . "$XGEN_RUN_DIR/.secrets"'] if job.secrets else []
     return [
         "# shellcheck disable=SC2016 # values are literal: a $ in them is a $",
-        "run_tasks() {",
-        '  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"',
+        "set_environment() {",
         '  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"',
-        f"  export PYTHONPATH={shlex.quote(str(code))}",
+        f"  export PYTHONPATH={shlex.quote(str(run.code_dir))}",
         f"  export SRUN_CPUS_PER_TASK={job.resources.cpus_per_task}  # srun does not inherit it",
         *(f"  export {name}={shlex.quote(value)}" for name, value in environment.items()),
-        *secrets,
+        "}",
+        "",
+        "run_tasks() {",
+        '  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"',
+        "  set_environment",
+        *(f"  {line}" for line in launch.exports),
         '  record_environment "$XGEN_ENV_FILE"',
-        "  exec " + " \\\n    ".join([*srun, *launch.prefix, " ".join(python)]),
+        "  exec " + " \\\n    ".join([*srun, *around, *launch.prefix, " ".join(python)]),
         "}",
         "",
         "begin_attempt",
+        *_same_image(image),
         *launch.setup,
+        *_scripts(launch),
         "choose_rendezvous",
         "launch",
         "decide",
     ]
+
+
+def _same_image(image: Image) -> list[str]:
+    """A file that is not the store's own may have been replaced while the job waited."""
+    if not image.mtime:
+        return []
+    return [f"same_image {shlex.quote(image.location)} {image.size} {image.mtime}"]
+
+
+def _scripts(launch: Launch) -> list[str]:
+    """The runtime's scripts, written beside the logs of the attempt: what ran can be read there."""
+    lines = []
+    for name, text in (("node", launch.node), ("task", launch.task), ("cleanup", launch.cleanup)):
+        if text:
+            lines += [f"cat >\"$ATTEMPT_DIR/{name}.sh\" <<'END'", *text, "END"]
+    if launch.node:
+        lines.append('on_every_node 3600 "$ATTEMPT_DIR/node.sh" || not_ready "the image"')
+    return lines
 
 
 def interpreter(profile: Profile) -> str:

@@ -56,6 +56,11 @@ class RunDir:
         return self.path / "code"
 
     @property
+    def image_file(self) -> Path:
+        """What the tag or name of the image meant at submission; absent where no container runs."""
+        return self.path / "image.json"
+
+    @property
     def events_dir(self) -> Path:
         return self.path / "events"
 
@@ -77,6 +82,11 @@ class RunDir:
         return self.path / "cancelled"
 
     @property
+    def resumed_file(self) -> Path:
+        """Tells the next attempt that a person started it: failures are counted anew."""
+        return self.path / "resumed"
+
+    @property
     def discovery_file(self) -> Path:
         """Prometheus' file_sd takes a wildcard in the last path segment only, so all runs share a folder."""
         return self.path.parent / ".discovery" / f"{self.name}.json"
@@ -88,7 +98,7 @@ class RunDir:
         """Number of the newest attempt, 0 when none has started."""
         if not self.attempts_dir.is_dir():
             return 0
-        return max((int(p.name) for p in self.attempts_dir.iterdir() if p.name.isdigit()), default=0)
+        return max((int(p.name) for p in self.attempts_dir.iterdir() if p.name.isdecimal()), default=0)
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending. Complete is not verified: loading verifies."""
@@ -105,8 +115,20 @@ class RunDir:
 
 
 def list_runs(run_root: Path) -> list[RunDir]:
-    """Runs below `run_root`, oldest first by the time of their resolved spec."""
+    """Runs below `run_root`, oldest first by the time of their resolved spec; those of others that cannot be read too,
+    by the time of their folder."""
     if not run_root.is_dir():
         return []
-    runs = [RunDir(p) for p in run_root.iterdir() if RUN_NAME.match(p.name)]
-    return sorted((r for r in runs if r.spec_file.is_file()), key=lambda r: r.spec_file.stat().st_mtime)
+    runs = (RunDir(path) for path in run_root.iterdir() if RUN_NAME.match(path.name))
+    times = {run: time for run in runs if (time := _submitted(run)) is not None}
+    return sorted(times, key=times.__getitem__)
+
+
+def _submitted(run: RunDir) -> float | None:
+    """Seconds since the epoch; None for what is no run, or is one no longer."""
+    try:
+        return run.spec_file.stat().st_mtime
+    except PermissionError:
+        return run.path.stat().st_mtime
+    except (FileNotFoundError, NotADirectoryError):
+        return None

@@ -1,6 +1,7 @@
 """What people write: job specs and cluster profiles, validated. pydantic and YAML only."""
 
-from xgen.spec.cluster import Partition, Profile
+from xgen.spec.cluster import Partition, Profile, with_runtime
+from xgen.spec.container import Container, Mount, RuntimeName
 from xgen.spec.errors import Problem, SpecError
 from xgen.spec.job import (
     PROTECTED_ENV,
@@ -10,10 +11,10 @@ from xgen.spec.job import (
     Data,
     Job,
     LearningRate,
-    Mount,
     Parallelism,
     Pretrain,
     Resources,
+    Secret,
     Stage,
 )
 from xgen.spec.load import LoadedJob, dump, find_profile, load_job, load_profile, load_resolved, project_root
@@ -25,6 +26,7 @@ __all__ = [
     "SECRET_ENV",
     "Checkpoint",
     "Command",
+    "Container",
     "Data",
     "Job",
     "LearningRate",
@@ -37,6 +39,8 @@ __all__ = [
     "Problem",
     "Profile",
     "Resources",
+    "RuntimeName",
+    "Secret",
     "SpecError",
     "Stage",
     "dump",
@@ -45,4 +49,5 @@ __all__ = [
     "load_profile",
     "load_resolved",
     "project_root",
+    "with_runtime",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from xgen.spec.base import Number, Strict
-from xgen.spec.job import Mount, check_env_names
+from xgen.spec.base import Number, Strict, nearest
+from xgen.spec.container import Mount, RuntimeName
+from xgen.spec.errors import Problem, SpecError
+from xgen.spec.job import check_env_names
 from xgen.spec.units import Bytes, Duration, Rate
 
 
@@ -25,6 +27,10 @@ class Gpus(Strict):
 
     request: Literal["gpus-per-node", "gres", "none"] = "gpus-per-node"
     type: str | None = None
+    devices: str | None = Field(
+        default=None,
+        description="device file of a GPU, {} for its number; default: NVIDIA's, found by the runtime's own means",
+    )
     flops: Rate = Field(default=989e12, description="dense bf16 FLOP/s of one GPU at its peak")
     mfu: Number = Field(default=0.35, gt=0, le=1, description="the share of it that training reaches")
 
@@ -32,10 +38,11 @@ class Gpus(Strict):
 class ContainerSetup(Strict):
     """Which runtime starts images here, where they lie, and what every container needs."""
 
-    runtime: Literal["none", "charliecloud"] = "none"
-    image_dir: str | None = None
+    runtime: RuntimeName = "none"
+    image_dir: str | None = Field(default=None, description="folder of images on the shared file system")
     python: str | None = Field(default=None, description="the interpreter inside; default: python3, or xgen's own")
     mounts: list[Mount] = Field(default_factory=list)
+    devices: list[str] = Field(default_factory=list, description="of the host, e.g. /dev/infiniband")
 
 
 class Metrics(Strict):
@@ -61,6 +68,13 @@ class Profile(Strict):
     def _env_names(cls, value: dict[str, str]) -> dict[str, str]:
         return check_env_names(value)
 
+    @field_validator("gpus")
+    @classmethod
+    def _devices(cls, value: Gpus) -> Gpus:
+        if value.devices is not None and value.devices.count("{}") != 1:
+            raise ValueError(f"devices: {value.devices!r} has no place for a number; write e.g. /dev/gpu{{}}")
+        return value
+
     @model_validator(mode="after")
     def _one_default(self) -> Profile:
         defaults = [name for name, p in self.partitions.items() if p.default]
@@ -72,3 +86,13 @@ class Profile(Strict):
     def default_partition(self) -> str:
         """The one marked default, else the first."""
         return next((name for name, p in self.partitions.items() if p.default), next(iter(self.partitions)))
+
+
+def with_runtime(profile: Profile, runtime: str) -> Profile:
+    """The profile with another container runtime. Raises SpecError for one that there is not."""
+    if runtime not in get_args(RuntimeName):
+        raise SpecError(
+            Problem("", "--runtime", f"{runtime!r} is not known; {nearest(runtime, get_args(RuntimeName))}")
+        )
+    container = profile.container.model_copy(update={"runtime": runtime})
+    return profile.model_copy(update={"container": container})

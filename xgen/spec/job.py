@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from xgen.spec.base import Count, Number, Strict
+from xgen.spec.container import Container
 from xgen.spec.models import ModelSpec
 from xgen.spec.units import Bytes, Duration, Length, Steps, Tokens
 
@@ -44,28 +45,6 @@ class Resources(Strict):
         return self.nodes * self.gpus_per_node
 
 
-class Mount(Strict):
-    """A folder of the host in the container, at the same path unless `target` says otherwise."""
-
-    source: str
-    target: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        source, _, target = value.partition(":")
-        return {"source": source, "target": target or None}
-
-
-class Container(Strict):
-    """The image the work runs in. Which runtime starts it is the cluster's business."""
-
-    image: str | None = Field(default=None, description="a name in the profile's image_dir, or a path")
-    mounts: list[Mount] = Field(default_factory=list, description="`/host/path` or `/host/path:/in/container`")
-
-
 class Restart(Strict):
     """When a run is tried again after a failure. Preemption and time limits are no failures."""
 
@@ -75,9 +54,21 @@ class Restart(Strict):
 
 
 class Secret(Strict):
-    """Where the value of a secret comes from at submission. It is never in the script, nor in the spec."""
+    """Where the value of a secret comes from, at submission. It is never in the script, nor in the spec."""
 
-    env: str = Field(description="name of the variable in the environment of `xgen submit`")
+    env: str | None = Field(default=None, description="name of a variable in the environment of `xgen submit`")
+    file: str | None = Field(default=None, description="a file that only its owner can read; a last newline is cut")
+    command: list[str] | None = Field(
+        default=None, min_length=1, description="a program that prints it, e.g. [pass, show, hf-token]"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in ("env", "file", "command") if getattr(self, name) is not None]
+        if len(given) != 1:
+            said = " and ".join(given) or "no source"
+            raise ValueError(f"{said} given; write one of {{env: NAME}}, {{file: PATH}}, {{command: [PROGRAM]}}")
+        return self
 
 
 EnvT = TypeVar("EnvT", bound=Mapping[str, object])

@@ -16,10 +16,12 @@ from pydantic import BaseModel, ValidationError
 from xgen.spec.base import nearest
 from xgen.spec.cluster import Profile
 from xgen.spec.errors import Problem, SpecError
+from xgen.spec.image import is_registry_reference
 from xgen.spec.job import KINDS, Command, Pretrain
 from xgen.spec.layers import Key, apply_override, origin_of, parse_key, read_layers, show_key
 
-_PATH_KEYS = {"store", "source", "run_root", "image_dir", "python"}
+_PATH_KEYS = {"store", "source", "run_root", "image_dir", "python", "file"}
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml is ten times faster, where PyYAML has it
 ModelT = TypeVar("ModelT", bound=BaseModel)
 # What pydantic says of a wrong type, in the words of the people who write specs.
 _PLAIN_WORDS = {
@@ -115,7 +117,7 @@ def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
 
 def dump(model: BaseModel) -> str:
     """The resolved form as YAML, which `load_job` or `load_profile` reads back to an equal model."""
-    return yaml.safe_dump(model.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    return yaml.dump(model.model_dump(mode="json", exclude_none=True), Dumper=_DUMPER, sort_keys=False)
 
 
 def project_root(folder: Path) -> Path:
@@ -135,8 +137,9 @@ def _with_absolute_paths(value: Any, root: Path, key: str = "") -> Any:
         return {k: _with_absolute_paths(v, root, str(k)) for k, v in value.items()}
     if isinstance(value, list):
         return [_with_absolute_paths(v, root, "source" if key == "mounts" else key) for v in value]
-    is_path = key in _PATH_KEYS or (key == "image" and isinstance(value, str) and "/" in value)
-    if is_path and isinstance(value, str):
+    if not isinstance(value, str):
+        return value
+    if key in _PATH_KEYS or (key == "image" and "/" in value and not is_registry_reference(value)):
         # Joined, not resolved: .venv/bin/python is a link that must stay the name of the environment.
         head, colon, tail = value.partition(":") if key == "source" else (value, "", "")
         return f"{root / os.path.expandvars(Path(head).expanduser())}{colon}{tail}"

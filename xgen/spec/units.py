@@ -84,7 +84,7 @@ def parse_bytes(value: Any) -> int:
 def format_bytes(count: float) -> str:
     for size, unit in ((2**40, "TB"), (2**30, "GB"), (2**20, "MB"), (2**10, "kB")):
         if count >= size:
-            return f"{count / size:.3g}{unit}"
+            return f"{count / size:.0f}{unit}" if count >= 100 * size else f"{count / size:.3g}{unit}"
     return f"{count:.0f}B"
 
 

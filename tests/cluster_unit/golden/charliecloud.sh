@@ -10,10 +10,11 @@
 #SBATCH --open-mode=append
 #SBATCH --output=/shared/runs/small-abc234/attempts/slurm-%j.log
 #SBATCH --chdir=/shared/runs/small-abc234
-#SBATCH --export=HOME,USER,LOGNAME,LANG,PATH
+#SBATCH --export=HOME,USER,LOGNAME,LANG,PATH,XGEN_SECRETS_KEY
 #SBATCH --mem=1048576M
 #SBATCH --account=team-a
 #SBATCH --gres=gpu:h100:8
+# shellcheck disable=SC2317 # which of the functions are called depends on the runtime
 trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
 # small-abc234, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.
 
@@ -24,27 +25,32 @@ NUM_TASKS=16
 TIME_LIMIT=129630
 LEAD=300
 MAX_FAILURES=3
+EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,GREETING,XGEN_SECRETS_KEY
 TERMINATED=${TERMINATED-}
 FAILURES=0
+RESUMED=''
+REQUEUE_PAUSE=15
 umask 002
 export LC_ALL=C
 
 # … the text of xgen/cluster/host.sh …
 
 # shellcheck disable=SC2016 # values are literal: a $ in them is a $
-run_tasks() {
-  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+set_environment() {
   export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
   export PYTHONPATH=/shared/runs/small-abc234/code
   export SRUN_CPUS_PER_TASK=12  # srun does not inherit it
   export PYTHONUNBUFFERED=1
   export NCCL_SOCKET_IFNAME=eth0
   export GREETING='it'"'"'s $5, all in'
-  # shellcheck source=/dev/null
-  . "$XGEN_RUN_DIR/.secrets"
+}
+
+run_tasks() {
+  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+  set_environment
   record_environment "$XGEN_ENV_FILE"
   exec srun \
-    --export=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,GREETING,HF_TOKEN \
+    --export="$EXPORT" \
     --kill-on-bad-exit=1 \
     --label \
     --unbuffered \
@@ -52,21 +58,21 @@ run_tasks() {
     --mpi=none \
     ch-run \
     --bind=/shared/runs/small-abc234:/shared/runs/small-abc234 \
+    --bind=/shared/runs/small-abc234/code:/shared/runs/small-abc234/code \
     --bind=/shared/runs/.discovery:/shared/runs/.discovery \
     --bind=/shared/stores/web:/shared/stores/web \
-    --bind=/etc/slurm:/etc/slurm \
     --bind=/scratch/me:/scratch \
+    --bind=/shared/data:/data \
     --cd=/shared/runs/small-abc234/code \
-    /shared/images/trainer \
+    /shared/images/.images/9ab19ab19ab1/folder \
     -- \
     python3 -m xgen.cli.task /shared/runs/small-abc234
 }
 
 begin_attempt
 export USER="${USER:-$(id -un)}"  # ch-run stops without it
-[ -d /shared/images/trainer/bin ] || refuse 'the image /shared/images/trainer is not on this node'
-# ch-run mounts the image read-only, so it cannot make the mount points itself
-mkdir -p /shared/images/trainer/shared/runs/small-abc234 /shared/images/trainer/shared/runs/.discovery /shared/images/trainer/shared/stores/web /shared/images/trainer/etc/slurm /shared/images/trainer/scratch || refuse 'the image /shared/images/trainer lacks mount points'
+# ch-run cannot make mount points in an image that it mounts read-only
+mkdir -p /shared/images/.images/9ab19ab19ab1/folder/shared/runs/small-abc234 /shared/images/.images/9ab19ab19ab1/folder/shared/runs/small-abc234/code /shared/images/.images/9ab19ab19ab1/folder/shared/runs/.discovery /shared/images/.images/9ab19ab19ab1/folder/shared/stores/web /shared/images/.images/9ab19ab19ab1/folder/scratch /shared/images/.images/9ab19ab19ab1/folder/data || refuse 'the image /shared/images/.images/9ab19ab19ab1/folder lacks mount points, and they cannot be made'
 choose_rendezvous
 launch
 decide

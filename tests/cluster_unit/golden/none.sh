@@ -12,6 +12,7 @@
 #SBATCH --chdir=/shared/runs/small-abc234
 #SBATCH --export=HOME,USER,LOGNAME,LANG,PATH
 #SBATCH --gpus-per-node=4
+# shellcheck disable=SC2317 # which of the functions are called depends on the runtime
 trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
 # small-abc234, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.
 
@@ -22,24 +23,31 @@ NUM_TASKS=8
 TIME_LIMIT=5400
 LEAD=120
 MAX_FAILURES=1
+EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME
 TERMINATED=${TERMINATED-}
 FAILURES=0
+RESUMED=''
+REQUEUE_PAUSE=15
 umask 002
 export LC_ALL=C
 
 # … the text of xgen/cluster/host.sh …
 
 # shellcheck disable=SC2016 # values are literal: a $ in them is a $
-run_tasks() {
-  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+set_environment() {
   export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
   export PYTHONPATH=/shared/runs/small-abc234/code
   export SRUN_CPUS_PER_TASK=1  # srun does not inherit it
   export PYTHONUNBUFFERED=1
   export NCCL_SOCKET_IFNAME=ib0
+}
+
+run_tasks() {
+  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+  set_environment
   record_environment "$XGEN_ENV_FILE"
   exec srun \
-    --export=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME \
+    --export="$EXPORT" \
     --kill-on-bad-exit=1 \
     --label \
     --unbuffered \

@@ -1,0 +1,88 @@
+#!/bin/bash
+#SBATCH --job-name=small-abc234
+#SBATCH --partition=preempt
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --cpus-per-task=12
+#SBATCH --time=1-12:01:00
+#SBATCH --signal=USR2@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=/shared/runs/small-abc234/attempts/slurm-%j.log
+#SBATCH --chdir=/shared/runs/small-abc234
+#SBATCH --export=HOME,USER,LOGNAME,LANG,PATH,XGEN_SECRETS_KEY
+#SBATCH --mem=1048576M
+#SBATCH --account=team-a
+#SBATCH --gres=gpu:h100:8
+# shellcheck disable=SC2317 # which of the functions are called depends on the runtime
+trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
+# small-abc234, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.
+
+RUN=/shared/runs/small-abc234
+RUN_NAME=small-abc234
+DISCOVERY_FILE=/shared/runs/.discovery/small-abc234.json
+NUM_TASKS=16
+TIME_LIMIT=129630
+LEAD=300
+MAX_FAILURES=3
+EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,GREETING,XGEN_SECRETS_KEY,APPTAINERENV_LC_ALL,APPTAINERENV_XGEN_RUN_DIR,APPTAINERENV_XGEN_ATTEMPT,APPTAINERENV_MASTER_ADDR,APPTAINERENV_MASTER_PORT,APPTAINERENV_PYTHONPATH,APPTAINERENV_PYTHONUNBUFFERED,APPTAINERENV_NCCL_SOCKET_IFNAME,APPTAINERENV_GREETING,APPTAINERENV_XGEN_SECRETS_KEY
+TERMINATED=${TERMINATED-}
+FAILURES=0
+RESUMED=''
+REQUEUE_PAUSE=15
+umask 002
+export LC_ALL=C
+
+# … the text of xgen/cluster/host.sh …
+
+# shellcheck disable=SC2016 # values are literal: a $ in them is a $
+set_environment() {
+  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
+  export PYTHONPATH=/shared/runs/small-abc234/code
+  export SRUN_CPUS_PER_TASK=12  # srun does not inherit it
+  export PYTHONUNBUFFERED=1
+  export NCCL_SOCKET_IFNAME=eth0
+  export GREETING='it'"'"'s $5, all in'
+}
+
+run_tasks() {
+  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+  set_environment
+  export APPTAINERENV_LC_ALL="${LC_ALL-}"
+  export APPTAINERENV_XGEN_RUN_DIR="${XGEN_RUN_DIR-}"
+  export APPTAINERENV_XGEN_ATTEMPT="${XGEN_ATTEMPT-}"
+  export APPTAINERENV_MASTER_ADDR="${MASTER_ADDR-}"
+  export APPTAINERENV_MASTER_PORT="${MASTER_PORT-}"
+  export APPTAINERENV_PYTHONPATH="${PYTHONPATH-}"
+  export APPTAINERENV_PYTHONUNBUFFERED="${PYTHONUNBUFFERED-}"
+  export APPTAINERENV_NCCL_SOCKET_IFNAME="${NCCL_SOCKET_IFNAME-}"
+  export APPTAINERENV_GREETING="${GREETING-}"
+  export APPTAINERENV_XGEN_SECRETS_KEY="${XGEN_SECRETS_KEY-}"
+  record_environment "$XGEN_ENV_FILE"
+  exec srun \
+    --export="$EXPORT" \
+    --kill-on-bad-exit=1 \
+    --label \
+    --unbuffered \
+    --gpu-bind=none \
+    --mpi=none \
+    apptainer \
+    exec \
+    --no-eval \
+    --no-home \
+    --nv \
+    --pwd=/shared/runs/small-abc234/code \
+    --bind=/shared/runs/small-abc234:/shared/runs/small-abc234:rw \
+    --bind=/shared/runs/small-abc234/code:/shared/runs/small-abc234/code:ro \
+    --bind=/shared/runs/.discovery:/shared/runs/.discovery:rw \
+    --bind=/shared/stores/web:/shared/stores/web:ro \
+    --bind=/scratch/me:/scratch:rw \
+    --bind=/shared/data:/data:ro \
+    /shared/images/.images/9ab19ab19ab1/image.sif \
+    python3 -m xgen.cli.task /shared/runs/small-abc234
+}
+
+begin_attempt
+choose_rendezvous
+launch
+decide

@@ -1,0 +1,82 @@
+#!/bin/bash
+#SBATCH --job-name=small-abc234
+#SBATCH --partition=gpu
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --cpus-per-task=1
+#SBATCH --time=0-01:30:00
+#SBATCH --signal=USR2@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=/shared/runs/small-abc234/attempts/slurm-%j.log
+#SBATCH --chdir=/shared/runs/small-abc234
+#SBATCH --export=HOME,USER,LOGNAME,LANG,PATH
+#SBATCH --gpus-per-node=4
+# shellcheck disable=SC2317 # which of the functions are called depends on the runtime
+trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
+# small-abc234, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.
+
+RUN=/shared/runs/small-abc234
+RUN_NAME=small-abc234
+DISCOVERY_FILE=/shared/runs/.discovery/small-abc234.json
+NUM_TASKS=8
+TIME_LIMIT=5400
+LEAD=120
+MAX_FAILURES=1
+EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME
+TERMINATED=${TERMINATED-}
+FAILURES=0
+RESUMED=''
+REQUEUE_PAUSE=15
+umask 002
+export LC_ALL=C
+
+# … the text of xgen/cluster/host.sh …
+
+# shellcheck disable=SC2016 # values are literal: a $ in them is a $
+set_environment() {
+  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
+  export PYTHONPATH=/shared/runs/small-abc234/code
+  export SRUN_CPUS_PER_TASK=1  # srun does not inherit it
+  export PYTHONUNBUFFERED=1
+  export NCCL_SOCKET_IFNAME=ib0
+}
+
+run_tasks() {
+  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+  set_environment
+  record_environment "$XGEN_ENV_FILE"
+  exec srun \
+    --export="$EXPORT" \
+    --kill-on-bad-exit=1 \
+    --label \
+    --unbuffered \
+    --gpu-bind=none \
+    bash "$ATTEMPT_DIR/task.sh" \
+    python3 -m xgen.cli.task /shared/runs/small-abc234
+}
+
+begin_attempt
+cat >"$ATTEMPT_DIR/task.sh" <<'END'
+gpus=()  # those that SLURM lets this job open: with --gpu-bind=none no variable says which
+for device in '/srv/my gpus/'*; do
+  [[ $({ : <"$device"; } 2>&1) == *'not permitted'* ]] || gpus+=("--device=$device")
+done
+user=(--userns=keep-id)
+[ "$(id -u)" -ne 0 ] || user=(--user=0:0)  # keep-id is for users
+exec podman run \
+  --rm --network=host --ipc=host --uts=host --read-only --cgroups=disabled --init --entrypoint= \
+  --workdir=/shared/runs/small-abc234/code --mount=type=bind,source=/tmp,target=/tmp \
+  --mount=type=bind,source=/shared/runs/small-abc234,target=/shared/runs/small-abc234 \
+  --mount=type=bind,source=/shared/runs/small-abc234/code,target=/shared/runs/small-abc234/code,readonly \
+  --mount=type=bind,source=/shared/runs/.discovery,target=/shared/runs/.discovery --env=LC_ALL \
+  --env=XGEN_RUN_DIR --env=XGEN_ATTEMPT --env=MASTER_ADDR --env=MASTER_PORT --env=PYTHONPATH \
+  --env=PYTHONUNBUFFERED --env=NCCL_SOCKET_IFNAME --env=SLURM_JOB_ID --env=SLURM_JOB_NAME \
+  --env=SLURM_JOB_USER --env=SLURM_JOB_PARTITION --env=SLURM_JOB_NODELIST --env=SLURM_NNODES \
+  --env=SLURM_NTASKS --env=SLURM_NODEID --env=SLURM_PROCID --env=SLURM_LOCALID --env=SLURMD_NODENAME \
+  --env=SLURM_RESTART_COUNT --env=SLURM_CPUS_PER_TASK --env=CUDA_VISIBLE_DEVICES \
+  "${user[@]}" "${gpus[@]}" --rootfs /shared/images/.images/9ab19ab19ab1/folder:O "$@"
+END
+choose_rendezvous
+launch
+decide

@@ -1,0 +1,77 @@
+#!/bin/bash
+#SBATCH --job-name=small-abc234
+#SBATCH --partition=preempt
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --cpus-per-task=12
+#SBATCH --time=1-12:01:00
+#SBATCH --signal=USR2@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=/shared/runs/small-abc234/attempts/slurm-%j.log
+#SBATCH --chdir=/shared/runs/small-abc234
+#SBATCH --export=HOME,USER,LOGNAME,LANG,PATH,XGEN_SECRETS_KEY
+#SBATCH --mem=1048576M
+#SBATCH --account=team-a
+#SBATCH --gres=gpu:h100:8
+# shellcheck disable=SC2317 # which of the functions are called depends on the runtime
+trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
+# small-abc234, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.
+
+RUN=/shared/runs/small-abc234
+RUN_NAME=small-abc234
+DISCOVERY_FILE=/shared/runs/.discovery/small-abc234.json
+NUM_TASKS=16
+TIME_LIMIT=129630
+LEAD=300
+MAX_FAILURES=3
+EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,GREETING,XGEN_SECRETS_KEY,NVIDIA_VISIBLE_DEVICES,NVIDIA_DRIVER_CAPABILITIES
+TERMINATED=${TERMINATED-}
+FAILURES=0
+RESUMED=''
+REQUEUE_PAUSE=15
+umask 002
+export LC_ALL=C
+
+# … the text of xgen/cluster/host.sh …
+
+# shellcheck disable=SC2016 # values are literal: a $ in them is a $
+set_environment() {
+  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
+  export PYTHONPATH=/shared/runs/small-abc234/code
+  export SRUN_CPUS_PER_TASK=12  # srun does not inherit it
+  export PYTHONUNBUFFERED=1
+  export NCCL_SOCKET_IFNAME=eth0
+  export GREETING='it'"'"'s $5, all in'
+}
+
+run_tasks() {
+  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+  set_environment
+  export NVIDIA_VISIBLE_DEVICES=all  # of the job's own: SLURM hides the others
+  export NVIDIA_DRIVER_CAPABILITIES=compute,utility
+  record_environment "$XGEN_ENV_FILE"
+  exec srun \
+    --export="$EXPORT" \
+    --kill-on-bad-exit=1 \
+    --label \
+    --unbuffered \
+    --gpu-bind=none \
+    --container-image=/shared/images/trainer.sqsh \
+    --container-name=small-abc234-"$(failures_so_far)" \
+    --container-mounts=/shared/runs/small-abc234:/shared/runs/small-abc234,/shared/runs/small-abc234/code:/shared/runs/small-abc234/code:ro,/shared/runs/.discovery:/shared/runs/.discovery,/shared/stores/web:/shared/stores/web:ro,/scratch/me:/scratch,/shared/data:/data:ro,/dev/infiniband:/dev/infiniband \
+    --container-workdir=/shared/runs/small-abc234/code \
+    --no-container-mount-home \
+    --container-readonly \
+    --no-container-remap-root \
+    --no-container-entrypoint \
+    --container-env=LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,GREETING,XGEN_SECRETS_KEY \
+    --mpi=none \
+    python3 -m xgen.cli.task /shared/runs/small-abc234
+}
+
+begin_attempt
+same_image /shared/images/trainer.sqsh 6000000000 1790000000
+choose_rendezvous
+launch
+decide
