@@ -12,17 +12,27 @@ import typer
 from xgen.cli.common import ClusterOption, JsonOption, print_json, usage
 
 if TYPE_CHECKING:
+    from xgen.images.importing import Imported
     from xgen.images.listing import Row
     from xgen.images.progress import Progress
     from xgen.images.record import Format
+    from xgen.images.resolve import Kind
+    from xgen.spec import RuntimeName
 
-app = typer.Typer(help="Images on the shared file system: import, list.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Images on the shared file system: build, import, check, list.", no_args_is_help=True, rich_markup_mode=None
+)
 
 ImageDirOption = Annotated[
     Path | None,
     typer.Option(
         "--image-dir", metavar="DIR", help="The image folder. Default: the cluster profile's.", show_default=False
     ),
+]
+
+FormatOption = Annotated[
+    list[str] | None,
+    typer.Option("--format", metavar="FORMAT", help="folder, sqsh, sif or tar. Default: what the runtime starts."),
 ]
 
 
@@ -40,10 +50,7 @@ def import_command(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="What specs call it. Default: of the source.")
     ] = None,
-    formats: Annotated[
-        list[str] | None,
-        typer.Option("--format", metavar="FORMAT", help="folder, sqsh, sif or tar. Default: what the runtime starts."),
-    ] = None,
+    formats: FormatOption = None,
     cluster: ClusterOption = None,
     image_dir: ImageDirOption = None,
     as_json: JsonOption = False,
@@ -68,15 +75,9 @@ def import_command(
             }
         )
         return
-    from xgen.spec.units import format_bytes
-
-    sizes = ", ".join(f"{kind} {format_bytes(size)}" for kind, size in done.record.formats.items())
-    said = f"imported as {', '.join(done.made)}" if done.made else "is there already, nothing to do"
-    print(f"{done.name}: {said}  ({done.record.digest[7:19]}: {sizes})")
-    for link in done.links:
-        print(f"  {link}")
-    for note in done.notes:
-        print(f"  note: {note}")
+    print_image(
+        done.name, f"imported as {', '.join(done.made)}" if done.made else "is there already, nothing to do", done
+    )
 
 
 @app.command(name="list")
@@ -118,7 +119,7 @@ def _image_dir(cluster: str | None, image_dir: Path | None) -> Path:
     return _profile_dir(cluster)[0]
 
 
-def _profile_dir(cluster: str | None) -> tuple[Path, str]:
+def _profile_dir(cluster: str | None) -> tuple[Path, RuntimeName]:
     """The image folder and the runtime of a cluster."""
     from xgen.spec import find_profile, load_profile
 
@@ -132,7 +133,7 @@ def _profile_dir(cluster: str | None) -> tuple[Path, str]:
 
 
 def where_and_what(cluster: str | None, image_dir: Path | None, formats: list[str] | None) -> tuple[Path, list[Format]]:
-    from xgen.images.formats import FORMATS, RUNTIME_FORMATS, check_format
+    from xgen.images.formats import FORMATS, check_format
 
     wanted = [check_format(text) for text in formats or ()]
     choices = " or ".join(f"--format {kind}" for kind in FORMATS)
@@ -141,10 +142,29 @@ def where_and_what(cluster: str | None, image_dir: Path | None, formats: list[st
             usage(f"--image-dir names no runtime that would say which format to make; write {choices}")
         return _image_dir(cluster, image_dir), wanted
     folder, runtime = _profile_dir(cluster)
-    wanted = wanted or list(RUNTIME_FORMATS.get(runtime, ()))
+    wanted = wanted or [kind for kind in _started_by(runtime) if kind in FORMATS][:1]
     if not wanted:
         usage(f"container.runtime is {runtime}, which starts no image; write {choices}")
     return folder, wanted
+
+
+def _started_by(runtime: RuntimeName) -> tuple[Kind, ...]:
+    """Formats that a runtime starts, the best first."""
+    from xgen.cluster.runtimes import RUNTIMES
+
+    return RUNTIMES[runtime].formats
+
+
+def print_image(name: str, said: str, done: Imported) -> None:
+    """What became of an image, for a person."""
+    from xgen.spec.units import format_bytes
+
+    sizes = ", ".join(f"{kind} {format_bytes(size)}" for kind, size in done.record.formats.items())
+    print(f"{name}: {said}  ({done.record.digest[7:19]}: {sizes})")
+    for link in done.links:
+        print(f"  {link}")
+    for note in done.notes:
+        print(f"  note: {note}")
 
 
 def progress() -> Progress:

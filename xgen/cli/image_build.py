@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from xgen.cli.common import ClusterOption, JsonOption, print_json
-from xgen.cli.image import ImageDirOption, fail_image, progress, where_and_what
+from xgen.cli.image import FormatOption, ImageDirOption, fail_image, print_image, progress, where_and_what
 
 
 def command(
@@ -35,10 +35,7 @@ def command(
         str | None,
         typer.Option("--network", metavar="MODE", help="Of the build's steps, e.g. host. Default: the tool's own."),
     ] = None,
-    formats: Annotated[
-        list[str] | None,
-        typer.Option("--format", metavar="FORMAT", help="folder, sqsh, sif or tar. Default: what the runtime starts."),
-    ] = None,
+    formats: FormatOption = None,
     cluster: ClusterOption = None,
     image_dir: ImageDirOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands and run none of them.")] = False,
@@ -62,7 +59,6 @@ def command(
         done = build_image(found, values, name or found.name, folder, wanted, progress(), tool=tool, network=network)
     except ImageError as error:
         fail_image(error)
-    record = done.imported.record
     if as_json:
         print_json(
             {
@@ -73,16 +69,9 @@ def command(
                 "imported": done.imported.made,
                 "links": done.imported.links,
                 "notes": done.imported.notes,
-                "image": record.model_dump(),
+                "image": done.imported.record.model_dump(),
             }
         )
         return
-    from xgen.spec.units import format_bytes
-
-    sizes = ", ".join(f"{kind} {format_bytes(size)}" for kind, size in record.formats.items())
     said = "built" if done.built else "the recipe has not changed, nothing to build"
-    print(f"{done.imported.name}: {said}  ({record.digest[7:19]}: {sizes})")
-    for link in done.imported.links:
-        print(f"  {link}")
-    for note in done.imported.notes:
-        print(f"  note: {note}")
+    print_image(done.imported.name, said, done.imported)

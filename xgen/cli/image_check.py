@@ -29,8 +29,8 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Start an image here: its versions, and whether they fit each other and what the cluster mounts."""
+    from xgen.cluster.runtimes import RUNTIMES
     from xgen.images.check import (
-        FORMATS,
         choose_runtime,
         driver_cuda,
         judge,
@@ -45,7 +45,8 @@ def command(
     folder = str(image_dir) if image_dir is not None else setup.image_dir if setup is not None else None
     try:
         starter = choose_runtime(runtime, setup.runtime if setup is not None else None)
-        found = resolve_image(image, folder, FORMATS[starter], lambda _: "")
+        formats = [kind for kind in RUNTIMES[starter].formats if kind != "registry"]
+        found = resolve_image(image, folder, formats, lambda _: "")
         mounts = setup.mounts if setup is not None else []
         python = setup.python if setup is not None else None
         facts = look_inside(starter, found, mounts, [python] if python else ["python3"])

@@ -86,8 +86,8 @@ def check_with_scheduler(prepared: Prepared) -> str:
 
 
 def submit(prepared: Prepared) -> tuple[str, Code]:
-    """Create the run directory and submit. Returns the job id and the code that was pinned; on any failure nothing is
-    left behind.
+    """Create the run directory and submit. Returns the job id and the code that was pinned; on a failure nothing is
+    left behind, unless the scheduler cannot say that it has no such job: then a cancelled run stays.
 
     Raises SpecError when a secret is missing or the run exists, SchedulerError when the scheduler refuses.
     """

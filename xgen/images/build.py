@@ -150,10 +150,9 @@ def build_command(
     return (
         tool,
         "build",
-        # Needs neither a runtime nor a cgroup of its own, so it builds as any user, and inside a job or a container.
-        *(["--isolation=chroot"] if tool != "docker" else []),
+        # chroot: needs neither a runtime nor a cgroup of its own, so it builds as any user, and inside a container.
         # Docker's own format: its image ID is the one that every archive of the image has.
-        *(() if tool == "docker" else ("--format=docker", "--layers")),
+        *(() if tool == "docker" else ("--isolation=chroot", "--format=docker", "--layers")),
         *((f"--network={network}",) if network else ()),
         f"--tag={tag}",
         *(f"--build-arg={name}={value}" for name, value in sorted(args.items())),

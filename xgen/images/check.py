@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from xgen.images import probe
 from xgen.images.commands import DOCKER_ANSWERS, Argv
 from xgen.images.errors import ImageError
-from xgen.images.resolve import Image, Kind
+from xgen.images.resolve import Image
 from xgen.images.tools import ToolError, answers, installed, run
 from xgen.spec.container import Mount
 from xgen.spec.errors import Problem, SpecError
@@ -27,11 +27,6 @@ GLIBC = (2, 28)  # torch's wheels are manylinux_2_28
 
 CheckRuntime = Literal["charliecloud", "podman", "docker"]
 RUNTIMES: tuple[CheckRuntime, ...] = get_args(CheckRuntime)
-FORMATS: dict[CheckRuntime, tuple[Kind, ...]] = {
-    "charliecloud": ("folder",),
-    "podman": ("folder", "tar"),
-    "docker": ("tar",),
-}
 _PROGRAM: dict[CheckRuntime, str] = {"charliecloud": "ch-run", "podman": "podman", "docker": "docker"}
 _ABSENT = 127
 START_SECONDS = 600.0  # torch from a cold shared file system takes minutes

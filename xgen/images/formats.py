@@ -1,4 +1,4 @@
-"""The formats of an image: what each is called in the image folder, and which runtime starts which."""
+"""The formats of an image, and what each is called in the image folder."""
 
 from __future__ import annotations
 
@@ -12,17 +12,6 @@ from xgen.spec.image import is_registry_reference
 FORMATS: tuple[Format, ...] = get_args(Format)
 SUFFIX: dict[Format, str] = {"folder": "", "sqsh": ".sqsh", "sif": ".sif", "tar": ".tar"}
 CONTENT: dict[Format, str] = {"folder": "folder", "sqsh": "image.sqsh", "sif": "image.sif", "tar": "image.tar"}
-
-# What each runtime of a cluster profile starts.
-RUNTIME_FORMATS: dict[str, tuple[Format, ...]] = {
-    "none": (),
-    "charliecloud": ("folder",),
-    "podman": ("folder",),
-    "docker": ("tar",),
-    "enroot": ("sqsh",),
-    "pyxis": ("sqsh",),
-    "apptainer": ("sif",),
-}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

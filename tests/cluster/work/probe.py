@@ -5,16 +5,17 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 run = Path(os.environ["XGEN_RUN_DIR"])
 DEVICES = Path("/var/lib/xgen-dev-slurm/dev")
 
 
-def refusal(attempt: object) -> str:
+def refusal(attempt: Callable[[], object]) -> str:
     """The error of calling it, '' for none."""
     try:
-        attempt()  # type: ignore[operator]
+        attempt()
     except OSError as error:
         return error.strerror
     return ""

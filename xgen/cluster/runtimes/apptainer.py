@@ -16,7 +16,6 @@ from xgen.images.resolve import Kind
 
 class Apptainer:
     formats: ClassVar[tuple[Kind, ...]] = ("sif", "folder", "sqsh", "registry")
-    host_path: ClassVar[bool] = False  # the image's PATH counts
 
     def __init__(self, program: str) -> None:
         self._program = program
@@ -28,7 +27,7 @@ class Apptainer:
     def launch(self, box: Box) -> Launch:
         # The host's environment is inherited, but what the image sets wins, unless it is said with this prefix.
         prefix = f"{self._program.upper()}ENV_"
-        # The interpreter's flag: 1.3 hides --pwd and calls it --cwd, SingularityCE knows --pwd only; both take it.
+        # --pwd: Apptainer 1.3 hides it behind --cwd, SingularityCE knows no other; both take it.
         flags = [
             "--no-eval",  # values are text, not shell
             "--no-home",

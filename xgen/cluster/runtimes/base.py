@@ -65,7 +65,6 @@ class Launch:
 
 class Runtime(Protocol):
     formats: ClassVar[tuple[Kind, ...]]  # of images, the best first
-    host_path: ClassVar[bool]  # whether the tasks see the host's PATH and HOME
 
     def problems(self, box: Box) -> Iterator[tuple[str, str]]:
         """Key below `container` and message, for each thing that this runtime cannot do."""

@@ -12,7 +12,6 @@ from xgen.images.resolve import Kind
 
 class Charliecloud:
     formats: ClassVar[tuple[Kind, ...]] = ("folder",)
-    host_path: ClassVar[bool] = True  # ch-run keeps the host's PATH, and mounts no home
 
     def problems(self, box: Box) -> Iterator[tuple[str, str]]:
         yield from paths_without(box, ":", "ch-run")

@@ -33,7 +33,6 @@ class Pyxis:
     """pyxis 0.15 or newer. All tasks of a node share one container, whose processes are SLURM's own."""
 
     formats: ClassVar[tuple[Kind, ...]] = ("sqsh", "registry")
-    host_path: ClassVar[bool] = False
 
     def problems(self, box: Box) -> Iterator[tuple[str, str]]:
         yield from paths_without(box, _UNSAFE, "pyxis")
@@ -67,7 +66,6 @@ class Enroot:
     """enroot 3.4 or newer without pyxis: each node unpacks the image once, the tasks share it read-only."""
 
     formats: ClassVar[tuple[Kind, ...]] = ("sqsh", "registry")
-    host_path: ClassVar[bool] = False
 
     def problems(self, box: Box) -> Iterator[tuple[str, str]]:
         yield from paths_without(box, _UNSAFE, "enroot")

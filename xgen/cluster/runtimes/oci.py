@@ -22,7 +22,6 @@ class Docker:
     """
 
     formats: ClassVar[tuple[Kind, ...]] = ("tar", "registry")
-    host_path: ClassVar[bool] = False
 
     def problems(self, box: Box) -> Iterator[tuple[str, str]]:
         yield from unsupported(box, "docker", as_root="makes root inside root outside; remove it, or use podman")
@@ -63,7 +62,6 @@ class Podman:
     on memory and devices hold in it, and its end is the container's."""
 
     formats: ClassVar[tuple[Kind, ...]] = ("folder", "tar", "registry")
-    host_path: ClassVar[bool] = False
 
     def problems(self, box: Box) -> Iterator[tuple[str, str]]:
         if box.image.kind == "folder" and ":" in box.image.location:

@@ -14,7 +14,6 @@ class NoContainer:
     """The image, the mounts and the devices are not used."""
 
     formats: ClassVar[tuple[Kind, ...]] = ()
-    host_path: ClassVar[bool] = True
 
     def problems(self, box: Box) -> Iterator[tuple[str, str]]:
         if box.as_root:
