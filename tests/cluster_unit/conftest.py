@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, xgen
 from xgen.cluster import local
+from xgen.cluster.status import QueueView, run_status
 from xgen.cluster.submit import prepare, submit
-from xgen.runs import Event, EventName, RunDir, read_events
+from xgen.runs import Event, EventName, RunDir, read_attempt_outcome, read_events
 from xgen.spec import load_job, load_profile
 
 COUNTER = ROOT / "tests/cluster/work/counter.py"
@@ -121,3 +122,77 @@ def tell(run: RunDir) -> str:
     logs = sorted([*run.attempts_dir.glob("*/*.log"), *run.path.glob("local/*.log")])
     texts = [f"{p.parent.name}/{p.name}: {p.read_text(errors='replace')[-600:]}" for p in logs[-5:]]
     return "\n".join([*(e.to_line().strip() for e in read_events(run)[-8:]), *texts])
+
+
+def status(run: RunDir, attempt: int) -> str:
+    outcome = read_attempt_outcome(run, attempt)
+    return outcome.status if outcome else "none"
+
+
+def reason(run: RunDir, attempt: int) -> str:
+    outcome = read_attempt_outcome(run, attempt)
+    return outcome.reason if outcome else "none"
+
+
+def assert_every_step_once(run: RunDir, total: int) -> None:
+    assert [step for step, _ in steps(run)] == list(range(1, total + 1))
+
+
+def task_pids(run: RunDir) -> dict[int, int]:
+    """Process id by rank of the tasks of a run."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"xgen.cli.task" in words and os.fsencode(run.path) in words and b"local_srun" not in b"".join(words):
+                env = dict(p.split(b"=", 1) for p in (folder / "environ").read_bytes().split(b"\0") if b"=" in p)
+                found[int(env[b"SLURM_PROCID"])] = int(folder.name)
+        except (OSError, KeyError, ValueError):
+            continue
+    return found
+
+
+def processes(run: RunDir, word: str = "") -> list[int]:
+    """What lives of a run's work, by its environment: srun, tasks and commands; those whose command line has `word`."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0") if folder.name.isdigit() else []
+            if f"XGEN_RUN_DIR={run.path}".encode() in environment:
+                found.append((int(folder.name), (folder / "cmdline").read_text()))
+        except OSError:
+            continue
+    return [pid for pid, line in found if word in line]
+
+
+def batch_script(run: RunDir) -> int:
+    """Process id of the bash that runs the script."""
+    for folder in Path("/proc").iterdir():
+        try:
+            if (folder / "cmdline").read_text().split("\0")[:2] == ["bash", f"{run.path}/local/script.sh"]:
+                return int(folder.name)
+        except OSError:
+            continue
+    pytest.fail(f"no batch script: {tell(run)}")
+
+
+def supervisor(run: RunDir) -> int:
+    return int((run.path / "local/pid").read_text())
+
+
+def state(run: RunDir) -> str:
+    return run_status(run, QueueView(None)).state
+
+
+def assert_all_gone(run: RunDir, seconds: float = 5) -> None:
+    wait_until(lambda: not processes(run), lambda: f"the end of {processes(run)}: {tell(run)}", seconds)
+
+
+def assert_resumes_alone(bench: Bench, run: RunDir) -> None:
+    """After a resume every step is of the new attempt."""
+    done = xgen("resume", run.name, "--cluster", str(bench.path / "local.yaml"))
+    assert done.returncode == 0, done.stderr
+    wait_for(run, "started", run.last_attempt() + 1)
+    before = len(steps(run))
+    wait_until(lambda: len(steps(run)) >= before + 20, lambda: tell(run))
+    assert {attempt for _, attempt in steps(run)[before:]} == {run.last_attempt()}

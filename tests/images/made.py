@@ -7,10 +7,16 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import PROVISIONED, ROOT
+from xgen.images.archive import write_archive
+from xgen.images.config import ImageConfig
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = {
@@ -22,11 +28,31 @@ CONFIG = {
     "Volumes": {"/data": {}},
 }
 BUSYBOX = "/bin/busybox"
+TINY = """\
+ARG BASE=docker.io/library/nothing:1
+FROM ${BASE}
+ARG GREETING=hello
+COPY motd /etc/motd
+RUN echo "$GREETING" >/etc/greeting
+LABEL org.opencontainers.image.title="tiny"
+"""
 
 
 def needs(*tools: str) -> pytest.MarkDecorator:
+    """Skips where a tool is missing. Where `make setup` installs them it does not: a missing one fails there."""
     missing = [tool for tool in tools if shutil.which(tool) is None]
-    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+    return skip_unless(not missing, f"not installed: {', '.join(missing)}")
+
+
+def skip_unless(there: bool, reason: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not there and not PROVISIONED, reason=reason)
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def needs_busybox() -> pytest.MarkDecorator:
+    return skip_unless(runnable(), "no static busybox")
 
 
 def runnable() -> bool:
@@ -144,3 +170,52 @@ def root_folder(path: Path) -> Path:
 
 def files_in(root: Path) -> list[str]:
     return sorted(str(p.relative_to(root)) for p in root.rglob("*"))
+
+
+def container_settings(place: Path, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage of our own for podman, buildah and skopeo, and limits that a container without privileges may set.
+
+    `place` must be short: podman waits 20 s for a socket whose path is longer than the 108 bytes that sockets have.
+    """
+    (place / "storage.conf").write_text(
+        f'[storage]\ndriver = "{driver}"\ngraphroot = "{place}/graph"\nrunroot = "{place}/run"\n'
+    )
+    (place / "containers.conf").write_text(
+        '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\nnetns = "host"\n'
+        '[engine]\ncgroup_manager = "cgroupfs"\nruntime = "runc"\nevents_logger = "file"\n'
+    )
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(place / "storage.conf"))
+    monkeypatch.setenv("CONTAINERS_CONF", str(place / "containers.conf"))
+
+
+def fast_container_settings(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overlays where they work, here or in a container: vfs copies the whole image for each step."""
+    container_settings(place, "overlay", monkeypatch)
+    if subprocess.run(["buildah", "info"], capture_output=True, timeout=60).returncode != 0:
+        container_settings(place, "vfs", monkeypatch)
+
+
+def base_archive(path: Path, mark: bytes = b"") -> None:
+    """With a history: buildah 1.28 adds no layer to an image that has none."""
+    files = path.with_suffix(".layer")
+    files.write_bytes(layers()[0])
+    write_archive(
+        files, path, ImageConfig(env={"PATH": "/bin", "MARK": mark.decode()}), "localhost/xgen-tiny:0", lambda _: None
+    )
+    files.unlink()
+
+
+def xgen_build(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "xgen.cli.main", "image", "build", *map(str, arguments)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err

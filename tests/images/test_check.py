@@ -207,19 +207,6 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     remove_tree(copy)
 
 
-@pytest.fixture
-def podman_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "storage.conf").write_text(
-        f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n'
-    )
-    (tmp_path / "containers.conf").write_text(
-        '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\nnetns = "host"\n'
-        '[engine]\ncgroup_manager = "cgroupfs"\nruntime = "runc"\nevents_logger = "file"\n'
-    )
-    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
-    monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
-
-
 @made.needs("ch-run")
 def test_an_image_says_what_is_in_it(debian: Path) -> None:
     done = run(debian, "--runtime", "charliecloud")
@@ -231,8 +218,9 @@ def test_an_image_says_what_is_in_it(debian: Path) -> None:
 
 
 @made.needs("podman", "runc")
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_podman_says_the_same_as_charliecloud(debian: Path, podman_settings: None) -> None:
+@made.as_root
+def test_podman_says_the_same_as_charliecloud(debian: Path, containers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.fast_container_settings(containers, monkeypatch)
     image = Image("xgen-cpu", "folder", str(debian.resolve()))
     inside = look_inside("podman", image, [], ["python3"])
     assert inside.glibc == "2.36"
@@ -262,7 +250,7 @@ def test_the_mounted_environment_of_the_cluster_is_checked(debian: Path, tmp_pat
 
 
 @made.needs("ch-run")
-@pytest.mark.skipif(not made.runnable(), reason="needs busybox")
+@made.needs_busybox()
 def test_an_image_without_a_python_is_an_error(tmp_path: Path) -> None:
     made.root_folder(tmp_path / "image")
     for name in ("proc", "sys", "tmp"):

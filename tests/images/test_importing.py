@@ -10,19 +10,17 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.images import made
+from xgen.cli.image import where_and_what
 from xgen.images.errors import ImageError
 from xgen.images.importing import Imported, import_image
 from xgen.images.progress import Lines, Silent
 from xgen.images.record import STORE, Format, read_record
-from xgen.images.store import remove_tree
 from xgen.spec.errors import SpecError
 
 OCI_TOOLS = ("skopeo", "umoci", "mksquashfs")
@@ -34,7 +32,6 @@ try:
 except Exception as error:
     fail(error)
 """
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def load(source: str | Path, image_dir: Path, *formats: Format, name: str | None = "tiny") -> Imported:
@@ -51,12 +48,6 @@ def run(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess
     )
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "images"
-    remove_tree(tmp_path / "images")
-
-
 def only_tools(folder: Path, *tools: str) -> str:
     """A PATH with these tools only."""
     folder.mkdir()
@@ -65,47 +56,6 @@ def only_tools(folder: Path, *tools: str) -> str:
         assert found is not None
         (folder / tool).symlink_to(found)
     return str(folder)
-
-
-@pytest.fixture
-def containers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A storage of our own for podman, buildah and skopeo, and limits that a container without privileges may set.
-
-    Not in tmp_path: podman waits 20 s for a socket whose path is longer than the 108 bytes that sockets have.
-    """
-    place = Path(tempfile.mkdtemp(prefix="xgen-"))
-    (place / "storage.conf").write_text(
-        f'[storage]\ndriver = "vfs"\ngraphroot = "{place}/graph"\nrunroot = "{place}/run"\n'
-    )
-    (place / "containers.conf").write_text(
-        '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\nnetns = "host"\n'
-        '[engine]\ncgroup_manager = "cgroupfs"\nruntime = "runc"\nevents_logger = "file"\n'
-    )
-    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(place / "storage.conf"))
-    monkeypatch.setenv("CONTAINERS_CONF", str(place / "containers.conf"))
-    yield
-    remove_tree(place)
-
-
-@pytest.fixture
-def dockerd(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    place = tmp_path_factory.mktemp("dockerd")
-    socket = f"unix://{place}/s"
-    options = ("--iptables=false", "--ip-masq=false", "--bridge=none", "--storage-driver=vfs")
-    argv = ["dockerd", "--data-root", f"{place}/d", "--exec-root", f"{place}/e", "-p", f"{place}/pid", "-H", socket]
-    with (place / "log").open("w") as log:
-        daemon = subprocess.Popen([*argv, *options], stdout=log, stderr=log)
-    monkeypatch.setenv("DOCKER_HOST", socket)
-    try:
-        end = time.monotonic() + 30
-        while subprocess.run(["docker", "version"], capture_output=True).returncode != 0:
-            if daemon.poll() is not None or time.monotonic() > end:
-                pytest.skip(f"dockerd does not start here: {(place / 'log').read_text()[-300:]}")
-            time.sleep(0.2)
-        yield
-    finally:
-        daemon.terminate()
-        daemon.wait(30)
 
 
 # --- files and folders
@@ -147,7 +97,7 @@ def test_an_unpacked_image_can_be_started_and_deleted_by_its_owner(tmp_path: Pat
 
 
 @made.needs("umoci", "skopeo", "ch-run")
-@pytest.mark.skipif(not made.runnable(), reason="no static busybox")
+@made.needs_busybox()
 def test_charliecloud_starts_the_folder(tmp_path: Path, images: Path) -> None:
     load(made.docker_archive(tmp_path / "x.tar"), images)
     argv = ["ch-run", str(images / "tiny"), "--", "/bin/sh", "-c", "read line < /etc/motd; echo $line"]
@@ -159,8 +109,8 @@ def test_charliecloud_starts_the_folder(tmp_path: Path, images: Path) -> None:
 
 @made.needs("umoci", "skopeo", "podman", "runc")
 @pytest.mark.usefixtures("containers")
-@pytest.mark.skipif(not made.runnable(), reason="no static busybox")
-@as_root
+@made.needs_busybox()
+@made.as_root
 def test_podman_starts_the_folder(tmp_path: Path, images: Path) -> None:
     load(made.docker_archive(tmp_path / "x.tar"), images)
     argv = ["podman", "run", "--rm", "--rootfs", str((images / "tiny").resolve()), "/bin/sh", "-c", "echo up"]
@@ -183,7 +133,7 @@ def test_a_folder_becomes_a_squashfs_without_device_nodes_and_back_with_the_same
 
 @made.needs("docker", "dockerd", "mksquashfs")
 @pytest.mark.usefixtures("dockerd")
-@as_root
+@made.as_root
 def test_docker_loads_what_was_made_of_a_folder_and_gives_it_back(tmp_path: Path, images: Path) -> None:
     load(made.root_folder(tmp_path / "root"), images, "tar")
     said = subprocess.run(["docker", "load", "-i", str(images / "tiny.tar")], capture_output=True, text=True)
@@ -197,7 +147,7 @@ def test_docker_loads_what_was_made_of_a_folder_and_gives_it_back(tmp_path: Path
 
 @made.needs("docker", "dockerd", "mksquashfs")
 @pytest.mark.usefixtures("dockerd")
-@as_root
+@made.as_root
 def test_docker_alone_unpacks_an_archive_and_keeps_nothing_of_it(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +162,7 @@ def test_docker_alone_unpacks_an_archive_and_keeps_nothing_of_it(
 
 @made.needs("podman", "skopeo", "umoci", "buildah")
 @pytest.mark.usefixtures("containers")
-@as_root
+@made.as_root
 @pytest.mark.parametrize("transport", ["podman", "containers-storage"])
 def test_an_image_in_podmans_storage_is_imported(transport: str, tmp_path: Path, images: Path) -> None:
     archive = made.docker_archive(tmp_path / "x.tar", tags=("localhost/tiny:1",))
@@ -322,7 +272,7 @@ def test_a_tool_that_fails_says_why_and_nothing_stays(
 
 
 @made.needs(*OCI_TOOLS, "mount")
-@as_root
+@made.as_root
 @pytest.mark.parametrize(("size", "fills"), [("64k", "a tool"), ("3m", "the copy")])
 def test_a_full_disk_is_said_and_nothing_stays(size: str, fills: str, tmp_path: Path) -> None:
     small = tmp_path / "small"
@@ -406,6 +356,14 @@ def test_the_command_line_needs_a_format_where_no_profile_names_a_runtime(tmp_pa
     }.items():
         done = run("import", archive, *arguments)
         assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+
+
+@pytest.mark.parametrize(("runtime", "kind"), [("singularity", "sif"), ("pyxis", "sqsh"), ("podman", "folder")])
+def test_the_format_is_what_the_runtime_of_the_cluster_likes_best(tmp_path: Path, runtime: str, kind: str) -> None:
+    profile = tmp_path / "c.yaml"
+    container = f"{{runtime: {runtime}, image_dir: {tmp_path}/images}}"
+    profile.write_text(f"run_root: {tmp_path}\npartitions: {{a: {{}}}}\ncontainer: {container}\n")
+    assert where_and_what(str(profile), None, None) == (tmp_path / "images", [kind])
 
 
 @made.needs(*OCI_TOOLS)

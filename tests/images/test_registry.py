@@ -1,4 +1,4 @@
-"""What a tag is now, asked of a real registry on loopback: open, with a password, with tokens, and in trouble."""
+"""What a tag is now, asked of a real registry on loopback: open, with a password, with tokens."""
 
 from __future__ import annotations
 
@@ -21,22 +21,16 @@ from typing import Any
 import pytest
 
 from tests.images import made
+from tests.images.registries import PASSWORD, free_port, login, reference
 from xgen.images.credentials import find_login, login_files
-from xgen.images.errors import NotFoundError, UnauthorizedError, UnreachableError
+from xgen.images.errors import NotFoundError, UnauthorizedError
 from xgen.images.importing import import_image
 from xgen.images.progress import Silent
 from xgen.images.registry import resolve_digest
-from xgen.spec.image import Reference, parse_reference
 
-PASSWORD = "correct horse"  # a space and a colon must survive the header
 BCRYPT = "$2y$05$"
 needs_registry = made.needs("docker-registry")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -128,28 +122,6 @@ def push_index(registry: str, repository: str, tag: str, manifest_digest: str) -
     index = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": [entry]}).encode()
     send("PUT", f"http://{registry}/v2/{repository}/manifests/{tag}", index, kind)
     return f"sha256:{hashlib.sha256(index).hexdigest()}"
-
-
-def login(home: Path, registry: str, user: str = "ann", password: str = PASSWORD) -> Path:
-    """As `docker login` leaves it."""
-    file = home / ".docker/config.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    auth = base64.b64encode(f"{user}:{password}".encode()).decode()
-    file.write_text(json.dumps({"auths": {registry: {"auth": auth}}}))
-    return file
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nobody's own logins."""
-    for name in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "DOCKER_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-def reference(registry: str, tag: str = "25.06", repository: str = "team/trainer") -> Reference:
-    return parse_reference(f"{registry}/{repository}:{tag}")
 
 
 # --- an open registry
@@ -317,16 +289,6 @@ def test_a_registry_with_tokens_gets_one_for_the_right_repository(
         tokens.server.shutdown()
 
 
-def test_a_password_is_not_sent_in_clear_text_to_another_host(home: Path) -> None:
-    """A registry could name any realm; what is sent there must be safe on the way."""
-    realm = 'Bearer realm="http://registry.invalid/token",service="reg"'
-    with answering(lambda _: (401, {"WWW-Authenticate": realm}, b"")) as (registry, asked):
-        login(home, registry)
-        with pytest.raises(UnreachableError):
-            resolve_digest(reference(registry), timeout=5)
-        assert [(method, authorization) for method, _, authorization in asked] == [("HEAD", "")]
-
-
 def test_logins_are_found_as_podman_finds_them(tmp_path: Path) -> None:
     def auth(user: str) -> dict[str, str]:
         return {"auth": base64.b64encode(f"{user}:a:b".encode()).decode()}
@@ -350,99 +312,3 @@ def test_logins_are_found_as_podman_finds_them(tmp_path: Path) -> None:
     assert [str(f) for f in login_files({"XDG_RUNTIME_DIR": "/run/u"}, Path("/h"))] == [
         "/run/u/containers/auth.json", "/h/.config/containers/auth.json", "/h/.docker/config.json",
     ]  # fmt: skip
-
-
-# --- registries in trouble
-
-
-class answering:  # noqa: N801 - reads as a statement
-    """A registry that says what a test makes it say; `asked` is (method, path, Authorization) of each request."""
-
-    def __init__(self, answer: Callable[[str], tuple[int, dict[str, str], bytes]]) -> None:
-        asked: list[tuple[str, str, str]] = []
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                asked.append((self.command, self.path, self.headers.get("Authorization", "")))
-                status, headers, body = answer(self.path)
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if self.command == "GET":
-                    self.wfile.write(body)
-
-            do_HEAD = do_GET  # noqa: N815 - http.server's name
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._asked = asked
-
-    def __enter__(self) -> tuple[str, list[tuple[str, str, str]]]:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return f"127.0.0.1:{self._server.server_port}", self._asked
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def test_no_registry_means_write_the_digest_or_import_elsewhere() -> None:
-    with pytest.raises(UnreachableError) as raised:
-        resolve_digest(reference(f"127.0.0.1:{free_port()}"))
-    assert "Connection refused" in str(raised.value)
-    assert "/team/trainer@sha256:…, or run xgen image import where there is network" in str(raised.value)
-
-
-def test_a_registry_that_hangs_is_left_in_time() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        began = time.monotonic()
-        with pytest.raises(UnreachableError, match="no answer"):
-            resolve_digest(reference(f"127.0.0.1:{silent.getsockname()[1]}"), timeout=0.5)
-        assert time.monotonic() - began < 5
-
-
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_registry_in_trouble_is_not_a_missing_tag(status: int) -> None:
-    with (
-        answering(lambda _: (status, {}, b"")) as (registry, _),
-        pytest.raises(UnreachableError, match=f"it answered {status}"),
-    ):
-        resolve_digest(reference(registry))
-
-
-def test_a_registry_that_says_no_digest_is_read_instead() -> None:
-    body = b'{"schemaVersion": 2}'
-    with answering(lambda _: (200, {"Content-Type": "application/json"}, body)) as (registry, asked):
-        assert resolve_digest(reference(registry)) == f"sha256:{hashlib.sha256(body).hexdigest()}"
-        assert [method for method, _, _ in asked] == ["HEAD", "GET"]
-
-
-def test_a_registry_that_talks_nonsense_is_an_error_and_no_traceback() -> None:
-    bearer = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/"'}
-    for answer in ((401, {}, b""), (401, {"WWW-Authenticate": "Negotiate"}, b""), (401, bearer, b"")):
-        with (
-            answering(lambda _, answer=answer: answer) as (registry, _),
-            pytest.raises((UnauthorizedError, UnreachableError)),
-        ):
-            resolve_digest(reference(registry))
-
-
-def test_a_redirect_does_not_take_the_password_along(home: Path) -> None:
-    digest = f"sha256:{'ab' * 32}"
-    with answering(lambda _: (200, {"Docker-Content-Digest": digest}, b"{}")) as (other, asked):
-
-        def first(path: str) -> tuple[int, dict[str, str], bytes]:
-            return 307, {"Location": f"http://{other}{path}"}, b""
-
-        with answering(first) as (registry, _):
-            login(home, registry)
-            assert resolve_digest(reference(registry)) == digest
-        assert all(authorization == "" for _, _, authorization in asked)
-
-
-def test_a_pinned_reference_asks_nobody() -> None:
-    pinned = parse_reference(f"nowhere.invalid/x@sha256:{'ab' * 32}")
-    assert resolve_digest(pinned, timeout=0) == pinned.digest
