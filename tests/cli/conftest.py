@@ -68,8 +68,7 @@ class Project:
 def make_project(parent: Path) -> Project:
     folder = parent / "project"
     (folder / "slurm/clusters").mkdir(parents=True)
-    (folder / "store").mkdir()
-    (folder / "store/meta.json").write_text("{}\n")
+    (folder / "store").symlink_to(ROOT / ".cache/tiny-store")
     (folder / "pyproject.toml").touch()
     (folder / "hello.yaml").write_text(HELLO)
     (folder / "train.yaml").write_text(TRAIN)

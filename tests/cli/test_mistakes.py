@@ -181,7 +181,7 @@ MISTAKES = [
         "train",
         "data.store=nowhere",
         "--set: data.store: {at}/nowhere is no token store; "
-        "write `python -m xgen.data build --out {at}/nowhere` first",
+        "write `xgen data build {at}/nowhere --input …` first",
     ),
     setting(
         "missing mount",

@@ -73,19 +73,19 @@ def test_up_to_date_store_is_left_alone(store_copy: Path) -> None:
 def test_other_recipe_or_broken_store_is_replaced_while_a_reader_keeps_the_old_one(store_copy: Path) -> None:
     reader = TokenStore.open(store_copy)
     assert build_small(store_copy, vocab_size=300).written
-    reader_tokens, new = reader.tokens, TokenStore.open(store_copy)
-    assert int(reader_tokens.max()) >= 300 > int(new.tokens.max())
-    (store_copy / "offsets.bin").unlink()
+    new = TokenStore.open(store_copy)
+    assert int(reader.parts[0].tokens.max()) >= 300 > int(new.parts[0].tokens.max())
+    (store_copy / "parts/00000-code/offsets.bin").unlink()
     assert build_small(store_copy, vocab_size=300).written
     TokenStore.open(store_copy).verify()
 
 
-@pytest.mark.parametrize("reached", ["corpus", "corpus/literature.jsonl.zst", "tokens.bin"])
+@pytest.mark.parametrize("reached", ["", "/corpus/literature.jsonl.zst", "/00000/tokens.bin"])
 def test_killed_build_leaves_nothing_that_opens_and_the_next_one_succeeds(tmp_path: Path, reached: str) -> None:
     out = tmp_path / "store"
     with started(out, "--max-bytes=1500000") as process:
         deadline = time.monotonic() + 30
-        while not list(tmp_path.glob(f".store.*.tmp/{reached}")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob(f".store.*.tmp{reached}")) and time.monotonic() < deadline:
             time.sleep(0.002)
         process.kill()
         process.wait(timeout=30)
@@ -125,12 +125,16 @@ def test_folder_that_is_no_store_is_not_replaced(tmp_path: Path) -> None:
 
 def test_verify_says_what_it_found(store_copy: Path) -> None:
     good = run("verify", str(store_copy))
-    assert good.returncode == 0 and "verified, 10 files, fingerprint" in good.stdout
-    with (store_copy / "tokens.bin").open("r+b") as file:
+    assert good.returncode == 0 and "verified, 15 files, fingerprint" in good.stdout
+    with (store_copy / "parts/00001-reference/tokens.bin").open("r+b") as file:
         file.seek(1000)
         file.write(b"\xff\x01")
     bad = run("verify", str(store_copy), "--json")
-    assert bad.returncode == 1 and "tokens.bin: has another checksum" in bad.stderr and bad.stdout == ""
+    assert (
+        bad.returncode == 1
+        and "parts/00001-reference/tokens.bin: has another checksum" in bad.stderr
+        and bad.stdout == ""
+    )
 
 
 def test_progress_shows_on_a_terminal_only(tmp_path: Path) -> None:

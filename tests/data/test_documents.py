@@ -44,6 +44,14 @@ def test_all_frames_are_read_and_a_last_line_needs_no_end(tmp_path: Path) -> Non
     assert [document.id for document in read_documents(path)] == ["1", "2", "3"]
 
 
+def test_file_compressed_with_a_long_window_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl.zst"
+    parameters = zstandard.ZstdCompressionParameters(window_log=28, enable_ldm=True)
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    path.write_bytes(stream.compress(record(id="1").encode()) + stream.flush())
+    assert [document.id for document in read_documents(path)] == ["1"]
+
+
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.999])
 def test_truncated_file_is_refused_with_the_last_whole_line(file: Path, keep: float) -> None:
     data = file.read_bytes()

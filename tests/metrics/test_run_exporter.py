@@ -54,7 +54,9 @@ class Rank0:
         self.exporter.resumed(first - 1)
         for step in range(first, last + 1):
             self.exporter.on_step(step, 2.5, 1.25, 3e-4, step * 1000, 0.3, 0.05)
-        self.events.write("first_step", step=first)
+        self.events.write(
+            "first_step", step=first, startup={"imports": 4.0, "build": 1.0, "restore": 0.5, "first_step": 1}
+        )
         self.events.write("progress", step=last)
 
 
@@ -97,6 +99,14 @@ def test_a_step_is_seen_with_its_numbers(rank0: Rank0) -> None:
     assert samples["xgen_train_step_seconds_bucket", "0.2"] == 0
     assert samples["xgen_train_step_seconds_bucket", "0.35"] == 10
     assert before <= samples["xgen_train_last_step_timestamp_seconds", ""] <= time.time()
+
+
+def test_the_parts_of_the_start_are_seen_once_the_first_step_is_done(rank0: Rank0) -> None:
+    assert "xgen_train_startup_seconds" not in {name for name, _ in scrape(rank0.port)}
+    rank0.events.write("first_step", step=1, startup={"imports": 4.25, "build": 0.5})
+    scraped = scrape(rank0.port).items()
+    seen = {part: seconds for (name, part), seconds in scraped if name == "xgen_train_startup_seconds"}
+    assert seen == {"imports": 4.25, "build": 0.5}
 
 
 def test_a_loss_that_is_not_finite_is_exported_as_it_is(rank0: Rank0) -> None:
@@ -177,7 +187,7 @@ def test_a_run_has_no_more_series_than_the_documentation_says(rank0: Rank0) -> N
     rank0.events.write("checkpoint_durable", step=1)
     rank0.exporter.on_checkpoint(1, 0.5, time.time())
     samples = scrape(rank0.port)
-    assert len(samples) == 49
+    assert len(samples) == 53
     assert not [name for name, _ in samples if name.endswith("_created")]
 
 

@@ -217,3 +217,36 @@ def test_an_empty_ledger_says_nothing_and_divides_by_nothing() -> None:
     ledger = Ledger()
     assert set(ledger.totals(5).values()) == {0.0}
     assert ledger.ettr(5) == 0.0
+
+
+def test_after_a_rollback_the_run_stands_at_that_step_and_what_it_trains_again_is_replay() -> None:
+    rolled_back = [*first_attempt(), event(1091, "failed"), event(1200, "rolled_back", step=4)]
+    ledger = replay(rolled_back)
+    assert (ledger.durable_step, ledger.highest_step, ledger.phase) == (4, 20, None)
+    assert sum(ledger.totals(9999).values()) == 91  # it takes no time of the run's
+    again = [
+        event(1300, "started", 2),
+        event(1301, "restore_end", 2, step=4),
+        event(1302, "first_step", 2, step=5),
+        event(1308, "progress", 2, step=9),
+    ]
+    ledger = replay([*rolled_back, *again])
+    assert (ledger.durable_step, ledger.attempts[1].resumed_step, ledger.highest_step) == (4, 4, 20)
+    assert (ledger.attempts[1].phases["replay"], ledger.attempts[1].phases["train"]) == (6, 0)
+
+
+def test_a_fork_has_what_it_restored() -> None:
+    ledger = replay([event(1.0, "submitted", 0), event(2.0, "started"), event(3.0, "restore_end", step=50)])
+    assert (ledger.durable_step, ledger.attempts[0].resumed_step) == (50, 50)
+
+
+def test_an_attempt_knows_how_long_the_parts_of_its_start_took() -> None:
+    story = [
+        *first_attempt(),
+        event(1100, "exited", exit_code=75),
+        event(1110, "started", 2),
+        event(1120, "first_step", 2, step=11, startup={"imports": 4.5, "build": 1.25}),
+    ]
+    first, second = replay(story).attempts
+    assert first.startup == {}  # written by a version that did not tell
+    assert second.startup == {"imports": 4.5, "build": 1.25}

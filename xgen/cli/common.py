@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from xgen.runs import RunDir
-    from xgen.spec import LoadedJob, Profile
+    from xgen.spec import Command, LoadedJob, Pretrain, Profile
 
 EXIT_USAGE = 2
 EXIT_SCHEDULER = 3
@@ -86,6 +86,29 @@ def load_checked(
     if problems:
         raise SpecError(*problems)
     return loaded, name, profile
+
+
+def check_mixture(job: Pretrain | Command) -> list[dict[str, Any]]:
+    """Each part of the mixture of a training: its share, tokens and epochs of the whole. Raises SpecError where the
+    stores cannot give it: a part that is not there, or would be seen too often."""
+    from xgen.spec import Pretrain, Problem, SpecError
+
+    if not isinstance(job, Pretrain) or job.data.packing == "none":
+        return []
+    from xgen.data import StoreError, check_vocabulary, mixture_for, read_meta
+
+    tokens = job.stage.num_steps * job.stage.global_batch
+    try:
+        metas = {name: read_meta(Path(folder)) for name, folder in job.data.folders.items()}
+        check_vocabulary(job, metas)
+        mixture = mixture_for(job, metas)
+    except StoreError as error:
+        raise SpecError(Problem("", "data", str(error))) from None
+    rows = zip(mixture.components, mixture.quotas(tokens), mixture.epochs(tokens), strict=True)
+    return [
+        {"name": part.name, "share": quota / tokens, "tokens": quota, "epochs": epochs, "has": part.num_tokens}
+        for part, quota, epochs in rows
+    ]
 
 
 def run_root(cluster: str | None) -> Path:

@@ -11,7 +11,23 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import typer
 
-from xgen.cli import cancel, doctor, image, image_build, image_check, logs, plan, resume, schema, status, submit
+from xgen.cli import (
+    cancel,
+    checkpoints,
+    data,
+    doctor,
+    fetch,
+    fork,
+    image,
+    image_build,
+    image_check,
+    logs,
+    plan,
+    resume,
+    schema,
+    status,
+    submit,
+)
 from xgen.cli.common import fail
 
 app = typer.Typer(
@@ -23,11 +39,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (submit, plan, status, logs, cancel, resume, schema, doctor):
+for module in (submit, plan, status, logs, cancel, resume, fork, checkpoints, fetch, schema, doctor):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 image.app.command(name="build")(image_build.command)
 image.app.command(name="check")(image_check.command)
 app.add_typer(image.app, name="image")
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

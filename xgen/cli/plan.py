@@ -8,6 +8,7 @@ from xgen.cli.common import (
     RuntimeOption,
     SetOption,
     SpecArgument,
+    check_mixture,
     load_checked,
     print_json,
 )
@@ -28,8 +29,9 @@ def command(
 
     numbers = plan(loaded.job, profile)
     notes = warnings(loaded, profile)
+    mixture = check_mixture(loaded.job)
     if as_json:
-        print_json({"name": loaded.job.name, "cluster": name, "plan": numbers, "warnings": notes})
+        print_json({"name": loaded.job.name, "cluster": name, "plan": numbers, "mixture": mixture, "warnings": notes})
         return
     resources = loaded.job.resources
     print(f"{loaded.job.name} on {name}: {resources.nodes} nodes x {resources.gpus_per_node} tasks")
@@ -49,6 +51,11 @@ def command(
         print(
             f"  stop        needs {numbers.stop_seconds:.1f} s (step, save, margin {STOP_MARGIN:.0f} s), "
             f"gets {numbers.stop_budget:.0f} s"
+        )
+    for part in mixture:
+        print(
+            f"  data        {part['name']:<16} {part['share']:>6.1%} {part['tokens']:>16,} tokens, "
+            f"{part['epochs']:.2f} epochs of {part['has']:,}"
         )
     for note in notes:
         print(f"  warning     {note}")

@@ -1,49 +1,166 @@
-"""`xgen resume`: take up a run that ended without finishing."""
+"""`xgen resume`: take up a run that ended without finishing, on other resources if need be."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from xgen.cli.common import ClusterOption, JsonOption, RunArgument, find_run, print_json, usage
 
+if TYPE_CHECKING:
+    from xgen.cluster.status import RunStatus
+    from xgen.runs import RunDir
+    from xgen.spec import Job, LoadedJob, Profile
+    from xgen.spec.changes import Changes
 
-def command(run: RunArgument, cluster: ClusterOption = None, as_json: JsonOption = False) -> None:
-    """Submit a run again: same directory, same code, same spec, from its newest checkpoint that verifies."""
-    import fcntl
-    import os
+TOPOLOGY_NOTE = (
+    "another topology: the data order is exactly the same, losses agree to about 1e-4; they are equal to the bit "
+    "at the same one only"
+)
 
-    from xgen.cluster.slurm import SchedulerError
-    from xgen.cluster.status import QueueView, ask_queue, not_ours, run_status
+
+def command(
+    run: RunArgument,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a key that does not change what is computed: resources.*, stages.N.parallelism.*, "
+            "stages.N.micro_batch, checkpoint.*, restart.*, lead, data.workers, data.prefetch, container.*, env.*.",
+        ),
+    ] = None,
+    cluster: ClusterOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit a run again: same directory, same code, from its newest checkpoint that verifies."""
     from xgen.cluster.submit import resubmit
     from xgen.runs import EventWriter
     from xgen.spec import load_profile, load_resolved
+    from xgen.spec.changes import is_topology, show_changes
 
     found = find_run(run, cluster)
-    if said := not_ours(found):
-        usage(f"{found.name}: {said}")
-    # Two at once would both find that nothing runs; the second would seal the secrets with a key that the first's job
-    # does not have. Held until this process ends.
-    fcntl.flock(os.open(found.path / ".resume.lock", os.O_CREAT | os.O_WRONLY, 0o664), fcntl.LOCK_EX)
-    profile = load_profile(found.profile_file)
-    view = QueueView({}) if profile.scheduler == "local" else ask_queue([found])
-    if view.jobs is None:
-        raise SchedulerError(view.error)  # unknown is not gone: a second job of the run must not start
-    status = run_status(found, view)
+    status = hold(found)
     if status.state in ("pending", "running"):
         usage(f"{found.name} is {status.state} as job {status.job_id}: nothing to resume")
     if status.state == "finished":
         usage(f"{found.name} has finished: nothing to resume")
-    if status.state == "unreadable":
-        usage(f"{found.name} cannot be read: {status.reason}")
-    job = load_resolved(found.spec_file)
-    was_cancelled = found.cancelled_file.exists()
-    found.cancelled_file.unlink(missing_ok=True)  # before the job is there, which would obey it
+    profile = load_profile(found.profile_file)
+    job: Job = load_resolved(found.spec_file)
+    undo: list[Callable[[], object]] = []
+    changed: Changes = {}
+    if overrides:
+        loaded, changed = _changed(found, job, profile, overrides)
+        if changed:
+            job = loaded.job
+            undo += _replace(found, loaded, profile, changed)
+    if found.cancelled_file.exists():
+        undo.append(found.cancelled_file.touch)
+        found.cancelled_file.unlink()  # before the job is there, which would obey it
     try:
         job_id = resubmit(found, job, profile)
     except BaseException:
-        if was_cancelled:
-            found.cancelled_file.touch()
+        for step in reversed(undo):
+            step()
         raise
-    EventWriter(found, "client", status.attempt, job_id).write("queued", reason="resumed", durable=True)
+    reason = f"resumed with {show_changes(changed)}" if changed else "resumed"
+    EventWriter(found, "client", status.attempt, job_id).write("queued", reason=reason, durable=True)
+    note = TOPOLOGY_NOTE if any(is_topology(key) for key in changed) else ""
+    from_step = max(found.checkpoint_steps(), default=0)
     if as_json:
-        print_json({"run": found.name, "job_id": job_id, "from_step": status.durable_step})
-    else:
-        print(f"{found.name} resumes as job {job_id} from step {status.durable_step}")
+        print_json(
+            {"run": found.name, "job_id": job_id, "from_step": from_step, "changed": changed, "note": note or None}
+        )
+        return
+    print(f"{found.name} resumes as job {job_id} from step {from_step}")
+    if changed:
+        print(f"  changed   {show_changes(changed)}")
+    if note:
+        print(f"  note      {note}")
+
+
+def hold(run: RunDir) -> RunStatus:
+    """The state of a run that nobody else resumes, prunes or rolls back until this process ends.
+
+    Two resumes at once would both find that nothing runs, and the second would seal the secrets with a key that the
+    first's job does not have. Leaves with exit code 2 for a run that is not this person's or cannot be read; raises
+    SchedulerError where nobody says whether it runs: unknown is not gone.
+    """
+    import fcntl
+
+    from xgen.cluster.slurm import SchedulerError
+    from xgen.cluster.status import QueueView, ask_queue, not_ours, run_status
+    from xgen.spec import load_profile
+
+    if said := not_ours(run):
+        usage(f"{run.name}: {said}")
+    fcntl.flock(os.open(run.path / ".resume.lock", os.O_CREAT | os.O_WRONLY, 0o664), fcntl.LOCK_EX)
+    profile = load_profile(run.profile_file)
+    view = QueueView({}) if profile.scheduler == "local" else ask_queue([run])
+    if view.jobs is None:
+        raise SchedulerError(view.error)
+    status = run_status(run, view)
+    if status.state == "unreadable":
+        usage(f"{run.name} cannot be read: {status.reason}")
+    return status
+
+
+def _changed(run: RunDir, job: Job, profile: Profile, overrides: list[str]) -> tuple[LoadedJob, Changes]:
+    """The spec with other keys, checked as a whole, and the keys. Raises SpecError; leaves with exit code 2 for a key
+    that changes what is computed."""
+    from xgen.plan import check
+    from xgen.spec import SpecError, load_job, project_root
+    from xgen.spec.changes import changes, may_resume
+
+    loaded = load_job(run.spec_file, overrides, project_root(Path.cwd()))
+    changed = changes(job, loaded.job)
+    if forbidden := [key for key in changed if not may_resume(key)]:
+        settings = " ".join(f"--set {shlex.quote(override)}" for override in overrides)
+        usage(
+            f"--set: {', '.join(forbidden)}: not to be changed in a run, for it changes what is computed; "
+            f"use: xgen fork {run.name} {settings}"
+        )
+    problems = check(loaded, profile) if changed else []
+    if problems:
+        raise SpecError(*problems)
+    return loaded, changed
+
+
+def _replace(run: RunDir, loaded: LoadedJob, profile: Profile, changed: Changes) -> list[Callable[[], object]]:
+    """Write the new spec, and the new image where it is another; the old ones are kept under numbers. Returns how to
+    undo it. Raises SpecError, before anything is written, when the runtime or the scheduler refuses."""
+    import json
+
+    from xgen.cluster.submit import check_with_scheduler, prepare_again
+    from xgen.spec import dump
+
+    new_image = "container.image" in changed
+    prepared = prepare_again(run, loaded, profile, new_image=new_image)
+    check_with_scheduler(prepared)
+    undo = [_rewrite(run.spec_file, dump(loaded.job))]
+    if new_image:
+        undo.append(_rewrite(run.image_file, json.dumps(prepared.image.to_dict()) + "\n"))
+    return undo
+
+
+def _rewrite(file: Path, text: str) -> Callable[[], object]:
+    """New text for a file; the old file stays beside it as NAME.N.SUFFIX. Returns what brings it back."""
+    from xgen.runs import write_atomic
+
+    if not file.exists():
+        write_atomic(file, text)
+        return file.unlink
+    number = 1
+    while (kept := file.with_suffix(f".{number}{file.suffix}")).exists():
+        number += 1
+    shutil.copy2(file, kept)
+    times = file.stat()
+    write_atomic(file, text)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # runs are listed by the age of their spec
+    return lambda: kept.replace(file)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Events that a person follows; the rest is for the ledger.
 _TIMELINE = {
     "submitted", "queued", "started", "restore_end", "first_step", "signal", "checkpoint_durable",
-    "checkpoint_failed", "checkpoint_rejected", "requeued", "cancelled", "failed", "finished",
+    "checkpoint_failed", "checkpoint_rejected", "rolled_back", "requeued", "cancelled", "failed", "finished",
 }  # fmt: skip
 
 
@@ -74,8 +74,10 @@ def command(
 
 
 def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
+    from xgen.cli.fork import describe_origin
     from xgen.cluster.status import run_status
     from xgen.runs import read_events, replay
+    from xgen.runs.origin import read_origin
 
     try:
         events = read_events(run)
@@ -84,11 +86,13 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
     status = run_status(run, view, events)
     ledger = replay(events)
     now = time.time()
+    origin = read_origin(run) if status.state != "unreadable" else None
     if as_json:
         print_json(
             {
                 "status": status,
                 "path": run.path,
+                "origin": origin.model_dump() if origin else None,
                 "phases": ledger.totals(now),
                 "ettr": ledger.ettr(now),
                 "attempts": ledger.attempts,
@@ -99,6 +103,8 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
     print(f"{status.name}  {status.state}{f' ({status.reason})' if status.reason else ''}")
     if status.state == "unreadable":
         return
+    if origin:
+        print(f"  {describe_origin(origin)}")
     print(f"  step {status.step}, saved {status.durable_step}, job {status.job_id}, attempt {status.attempt}")
     for line in timeline(events):
         print(f"  {line}")

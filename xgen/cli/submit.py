@@ -13,6 +13,7 @@ from xgen.cli.common import (
     RuntimeOption,
     SetOption,
     SpecArgument,
+    check_mixture,
     load_checked,
     print_json,
     usage,
@@ -46,6 +47,7 @@ def command(
     if run_id is not None and not re.fullmatch(r"[a-z0-9]{6}", run_id):
         usage(f"--id: {run_id!r} is not six lower case letters or digits; write e.g. --id k3f9ab")
     loaded, name, profile = load_checked(spec, overrides, cluster, runtime)
+    check_mixture(loaded.job)
 
     from xgen.cluster.submit import check_with_scheduler, prepare, submit
 

@@ -48,22 +48,42 @@ def prepare(
     """
     job = loaded.job.model_copy(update={"cluster": cluster})
     run = RunDir(Path(profile.run_root) / f"{job.name}-{run_id or new_run_id()}")
+    return _prepare(loaded, job, profile, run, _find_image(loaded, profile, pin or _ask_registry))
+
+
+def prepare_again(run: RunDir, loaded: LoadedJob, profile: Profile, *, new_image: bool) -> Prepared:
+    """The same for a run that ended and goes on with another spec, in its own directory and in the image that it was
+    submitted with, unless it gets a new one. Raises SpecError."""
+    image = _find_image(loaded, profile, _ask_registry) if new_image else _pinned_image(run)
+    return _prepare(loaded, loaded.job, profile, run, image)
+
+
+def _prepare(loaded: LoadedJob, job: Job, profile: Profile, run: RunDir, image: Image) -> Prepared:
     runtime = RUNTIMES[profile.container.runtime]
-    image = NO_IMAGE
-    if runtime.formats:
-        try:
-            image = resolve_image(
-                job.container.image or "", profile.container.image_dir, runtime.formats, pin or _ask_registry
-            )
-        except ValueError as error:
-            raise SpecError(loaded.problem("container.image", str(error))) from None
     problems = [
         loaded.problem(key if key.startswith("env.") else f"container.{key}", message)
         for key, message in runtime.problems(container_box(job, profile, run, image))
     ]
     if problems:
         raise SpecError(*problems)
-    return Prepared(job, cluster, profile, run, image, render(job, profile, run, image), loaded.root)
+    return Prepared(job, job.cluster or "", profile, run, image, render(job, profile, run, image), loaded.root)
+
+
+def _find_image(loaded: LoadedJob, profile: Profile, pin: Callable[[Reference], str]) -> Image:
+    formats = RUNTIMES[profile.container.runtime].formats
+    if not formats:
+        return NO_IMAGE
+    try:
+        return resolve_image(loaded.job.container.image or "", profile.container.image_dir, formats, pin)
+    except ValueError as error:
+        raise SpecError(loaded.problem("container.image", str(error))) from None
+
+
+def _pinned_image(run: RunDir) -> Image:
+    try:
+        return Image(**json.loads(run.image_file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return NO_IMAGE
 
 
 def _ask_registry(reference: Reference) -> str:
@@ -85,9 +105,11 @@ def check_with_scheduler(prepared: Prepared) -> str:
         raise SpecError(Problem(f"cluster {prepared.cluster}", "sbatch --test-only", str(error))) from None
 
 
-def submit(prepared: Prepared) -> tuple[str, Code]:
+def submit(prepared: Prepared, fill: Callable[[RunDir], None] = lambda _: None) -> tuple[str, Code]:
     """Create the run directory and submit. Returns the job id and the code that was pinned; on a failure nothing is
     left behind, unless the scheduler cannot say that it has no such job: then a cancelled run stays.
+
+    `fill` puts more into the directory, which has not got its name yet.
 
     Raises SpecError when a secret is missing or the run exists, SchedulerError when the scheduler refuses.
     """
@@ -95,7 +117,7 @@ def submit(prepared: Prepared) -> tuple[str, Code]:
     code = inspect_code(prepared.root)
     check_command(prepared.job, code)
     run = prepared.run
-    key = _create(prepared, code, secrets)
+    key = _create(prepared, code, secrets, fill)
     client = EventWriter(run, "client", 0, "")
     try:
         client.write("submitted", reason=f"cluster {prepared.cluster}", durable=True)
@@ -132,13 +154,9 @@ def resubmit(run: RunDir, job: Job, profile: Profile) -> str:
 
     Raises SpecError when a secret is missing, SchedulerError when the scheduler refuses.
     """
-    try:
-        image = Image(**json.loads(run.image_file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        image = NO_IMAGE
     key = seal(read_secrets(job), run)
     run.resumed_file.touch()
-    return launch(run, job, profile, render(job, profile, run, image), key)
+    return launch(run, job, profile, render(job, profile, run, _pinned_image(run)), key)
 
 
 def launch(run: RunDir, job: Job, profile: Profile, script: str, key: str) -> str:
@@ -151,7 +169,7 @@ def launch(run: RunDir, job: Job, profile: Profile, script: str, key: str) -> st
     return str(slurm.submit_script(script, folder, job.resources.world_size, environment).job_id)
 
 
-def _create(prepared: Prepared, code: Code, secrets: dict[str, str]) -> str:
+def _create(prepared: Prepared, code: Code, secrets: dict[str, str], fill: Callable[[RunDir], None]) -> str:
     """Build the run directory beside its place and rename it: it is complete or it is not there. Returns the key of
     its secrets."""
     final = prepared.run.path
@@ -167,6 +185,7 @@ def _create(prepared: Prepared, code: Code, secrets: dict[str, str]) -> str:
         if prepared.image != NO_IMAGE:
             building.image_file.write_text(json.dumps(prepared.image.to_dict()) + "\n")
         take_snapshot(code, building, final.parent)
+        fill(building)
         key = seal(secrets, building)
         try:
             building.path.rename(final)

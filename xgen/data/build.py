@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from xgen.data.assemble import assemble
 from xgen.data.corpus import REPORT_FILE, CorpusReport, recipe, write_corpus
 from xgen.data.documents import Document, read_documents
+from xgen.data.encode import Encoder, choose_engine
 from xgen.data.errors import StoreError
 from xgen.data.progress import Progress, silent
+from xgen.data.readers import Record
 from xgen.data.sources import tiny_sources
 from xgen.data.staging import exclusive, staged
-from xgen.data.store import META_FILE, TokenStore
+from xgen.data.store import META_FILE, TokenStore, token_type
 from xgen.data.tokenizer import Tokenizer
-from xgen.data.writer import write_store
+from xgen.data.writer import write_unit
 
 VOCAB_SIZE = 4096
 MAX_BYTES = 6 << 20
@@ -60,7 +63,13 @@ def build_tiny_store(
             report = write_corpus(corpus, texts, max_bytes, progress)
             files = [corpus / f"{domain}.jsonl.zst" for domain in report.domains]
             tokenizer = Tokenizer.train((d.text for d in _documents(files, "tokenizer", progress)), vocab_size)
-            write_store(folder, _documents(files, "tokens", progress), tokenizer, name)
+            unit = folder.with_name(f"{folder.stem}.unit.tmp")  # `staged` clears it away, whatever happens
+            unit.mkdir()
+            kind = token_type(tokenizer.vocab_size)
+            records = map(_record, _documents(files, "tokens", progress))
+            encoder = Encoder(tokenizer, choose_engine(tokenizer, "auto").engine)
+            write_unit(unit, records, encoder, kind, tokenizer.end_of_text)
+            assemble(folder, [unit], tokenizer, name)
     return Build(TokenStore.open(out), report, written=True)
 
 
@@ -74,6 +83,11 @@ def _up_to_date(out: Path, name: str) -> Build | None:
     except (StoreError, OSError, ValueError):
         return None
     return Build(store, report, written=False)
+
+
+def _record(document: Document) -> Record:
+    size = len(document.text.encode())
+    return Record(document.text, document.domain, document.source, document.licence, size)
 
 
 def _documents(files: list[Path], what: str, progress: Progress) -> Iterator[Document]:

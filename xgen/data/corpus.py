@@ -14,7 +14,7 @@ from xgen.data.errors import StoreError
 from xgen.data.progress import Progress, silent
 from xgen.data.sources import Source, Unit
 
-VERSION = 1  # raised when the same sources give another corpus
+VERSION = 2  # raised when the same sources give another corpus
 REPORT_FILE = "corpus.json"
 LICENCES_FILE = "LICENSES.md"
 _ENOUGH = 4096  # bytes: with fewer left under the cap, the search for a document that fits ends

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from xgen.data.errors import StoreError
 
 _READ_BYTES = 1 << 20
+_MAX_WINDOW = 1 << 31  # bytes: of zstd --long=31, as archives of the web have it
+
+
+class DamagedError(StoreError):
+    """A file that is truncated, or that does not decompress."""
 
 
 class Document(BaseModel):
@@ -40,7 +46,7 @@ def read_documents(path: Path) -> Iterator[Document]:
     Raises StoreError that names the file and the line for a broken line, and the last whole line for a file that is
     truncated or damaged.
     """
-    for number, line in _lines(path):
+    for number, line in lines_of(path):
         if not line.strip():
             continue
         try:
@@ -52,41 +58,59 @@ def read_documents(path: Path) -> Iterator[Document]:
             raise StoreError(f"{path}: line {number}", what, "mend or remove this line") from None
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines of a compressed file."""
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of a text file, compressed as its name says (.zst, .gz), of any length.
+
+    Raises DamagedError with the last whole line for a compressed file that is truncated or damaged, and StoreError for
+    one that is not there.
+    """
+    import zlib
+
     import zstandard
 
-    number, rest = 0, b""
+    if path.suffix == ".zst":
+        blocks = _blocks(path, zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj)
+    else:
+        blocks = _blocks(path, lambda: zlib.decompressobj(31)) if path.suffix == ".gz" else _plain_blocks(path)
+    number, begun = 0, list[bytes]()
     try:
-        for block in _blocks(path):
-            *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
+        for block in blocks:
+            first, *rest = block.split(b"\n")
+            begun.append(first)
+            if not rest:
+                continue
+            *whole, last = rest
+            for line in (b"".join(begun), *whole):
                 number += 1
                 yield number, line
-    except zstandard.ZstdError as error:
-        raise StoreError(path, f"is damaged after line {number}: {error}", "fetch or write the file again") from None
-    except OSError as error:
-        raise StoreError(path, error.strerror or str(error), "name a readable .jsonl.zst file") from None
-    if rest:
-        yield number + 1, rest
+            begun = [last]
+    except (zstandard.ZstdError, zlib.error, EOFError) as error:
+        raise DamagedError(path, f"is damaged after line {number}: {error}", "fetch or write the file again") from None
+    except FileNotFoundError as error:
+        raise StoreError(path, error.strerror or str(error), "name a file that exists") from None
+    if rest_of := b"".join(begun):
+        yield number + 1, rest_of
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    """Decompressed blocks of all frames.
-
-    Raises ZstdError also for a truncated frame and reads every frame: `stream_reader` of zstandard takes the end of a
-    truncated file for its end.
-    """
-    import zstandard
-
+def _plain_blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        decompressor = zstandard.ZstdDecompressor()
-        frame, inside = decompressor.decompressobj(), False
+        while block := file.read(_READ_BYTES):
+            yield block
+
+
+def _blocks(path: Path, compressed: Callable[[], Any]) -> Iterator[bytes]:
+    """Decompressed blocks of all frames; `compressed` makes the decompressor of a frame.
+
+    Raises what that raises, and EOFError for a file that ends in a frame: `stream_reader` of zstandard takes the end of
+    a truncated file for its end, and gzip gives nothing of a block that it cannot fill.
+    """
+    with path.open("rb") as file:
+        frame, inside = compressed(), False
         while data := file.read(_READ_BYTES):
             while data:
                 yield frame.decompress(data)
                 inside, data = not frame.eof, frame.unused_data
                 if frame.eof:
-                    frame = decompressor.decompressobj()
+                    frame = compressed()
         if inside:
-            raise zstandard.ZstdError("the file ends inside a frame")
+            raise EOFError("the file ends inside a frame")

@@ -11,3 +11,7 @@ class StoreError(Exception):
     def __init__(self, place: Path | str, what: str, fix: str) -> None:
         super().__init__(f"{place}: {what}; {fix}")
         self.place, self.what, self.fix = str(place), what, fix
+
+
+class InterruptedBuildError(StoreError):
+    """Not the input's fault: the same call, made again, goes on where this one ended."""

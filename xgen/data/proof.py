@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
-from numpy.typing import NDArray
+import xxhash
 
-_MODULUS = 1 << 64
+from xgen.data.samples import Batch
 
-
-def sample_digest(index: int, tokens: NDArray[np.integer]) -> int:
-    """64 bits of one sample: its number and its tokens, whatever their type."""
-    content = index.to_bytes(8, "little") + tokens.astype("<i4").tobytes()
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+MODULUS = 1 << 64
 
 
-def fold(total: int, index: int, tokens: NDArray[np.integer]) -> int:
-    """`total` with one more sample. Totals of ranks add up modulo 2^64; a sum, unlike XOR, also counts repeats."""
-    return (total + sample_digest(index, tokens)) % _MODULUS
+def batch_digest(start: int, batch: Batch) -> int:
+    """The sum, modulo 2^64, of the hashes of samples `start` and on.
+
+    A sample's hash covers its number, its tokens and where its documents begin. Sums of ranks add up to the sum of
+    all, and unlike XOR a sum also counts repeats.
+    """
+    total = 0
+    for number, (tokens, positions) in enumerate(zip(batch.tokens, batch.positions, strict=True), start=start):
+        content = xxhash.xxh3_64(number.to_bytes(8, "little"))
+        content.update(tokens.astype("<i4", copy=False).tobytes())
+        content.update(np.flatnonzero(positions == 0).astype("<i4").tobytes())
+        total += content.intdigest()
+    return total % MODULUS

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xgen.data.errors import StoreError
+from xgen.data.errors import InterruptedBuildError
 
 _POLL = 0.1  # seconds
 
@@ -19,7 +19,7 @@ _POLL = 0.1  # seconds
 def exclusive(target: Path, wait: float) -> Iterator[None]:
     """Hold the only right to write `target`; the kernel takes it back from a killed process.
 
-    Raises StoreError when another process still holds it after `wait` seconds.
+    Raises InterruptedBuildError when another process still holds it after `wait` seconds.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(f".{target.name}.lock")
@@ -33,7 +33,9 @@ def exclusive(target: Path, wait: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     fix = "let it finish, or wait longer with --wait"
-                    raise StoreError(target, f"another process has been writing it for {wait:.0f}s", fix) from None
+                    raise InterruptedBuildError(
+                        target, f"another process has been writing it for {wait:.0f}s", fix
+                    ) from None
                 time.sleep(_POLL)
         yield
     finally:
@@ -52,7 +54,7 @@ def staged(target: Path) -> Iterator[Path]:
     folder.mkdir()
     try:
         yield folder
-        _sync(folder)
+        sync_tree(folder)
         if target.exists():
             target.rename(target.with_name(f".{target.name}.{os.getpid()}.old.tmp"))
         folder.rename(target)
@@ -62,7 +64,7 @@ def staged(target: Path) -> Iterator[Path]:
             shutil.rmtree(leftover)
 
 
-def _sync(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
     """Wait until the disk has all files: a rename must not outlive the data it names."""
     for path in folder.rglob("*"):
         if path.is_file():

@@ -2,177 +2,169 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xgen.data.errors import StoreError
+from xgen.data.meta import (
+    META_FILE,
+    OFFSETS_FILE,
+    PARTS_DIR,
+    QUARANTINE_FILE,
+    SOURCES_FILE,
+    TOKENIZER_FILE,
+    TOKENS_FILE,
+    VERSION,
+    DomainMeta,
+    FileMeta,
+    PartMeta,
+    SourceMeta,
+    StoreMeta,
+    fault_in,
+    file_meta,
+    read_meta,
+    token_type,
+)
 from xgen.data.tokenizer import Tokenizer
 
-VERSION = 1
-META_FILE = "meta.json"
-TOKENIZER_FILE = "tokenizer.json"
-TOKENS_FILE, OFFSETS_FILE, DOMAINS_FILE, SOURCES_FILE = "tokens.bin", "offsets.bin", "domains.bin", "sources.bin"
-_READ_BYTES = 1 << 20
+__all__ = [
+    "META_FILE", "OFFSETS_FILE", "PARTS_DIR", "QUARANTINE_FILE", "SOURCES_FILE", "TOKENIZER_FILE", "TOKENS_FILE",
+    "VERSION", "DomainMeta", "FileMeta", "Part", "PartMeta", "SourceMeta", "StoreMeta", "TokenStore", "file_meta",
+    "read_meta", "token_type",
+]  # fmt: skip
+_MAPPED_PARTS = 256  # of more, a part is mapped when it is read: the kernel allows 65,530 maps
+_Mark = tuple[int, int]
 
 
-class _Meta(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+@dataclass(frozen=True)
+class Part:
+    """Documents of one domain as token ids, one after the other, each ended by the store's `end_of_text`.
 
+    The arrays are read-only views of the files, mapped when they are first asked for.
+    """
 
-class FileMeta(_Meta):
-    bytes: int
-    sha256: str
-
-
-class DomainMeta(_Meta):
-    name: str
-    num_documents: int
-    num_tokens: int  # with the end of text of each document
-    num_bytes: int  # of text, UTF-8
-
-
-class SourceMeta(_Meta):
-    name: str
-    licence: str
-
-
-class StoreMeta(_Meta):
-    """meta.json. `recipe` names what the store was built from, so that a second build can tell it is up to date."""
-
-    version: int
-    recipe: str
-    vocab_size: int
+    path: Path
+    meta: PartMeta
     token_type: Literal["uint16", "uint32"]
-    end_of_text: int
-    num_tokens: int
-    num_documents: int
-    domains: tuple[DomainMeta, ...]
-    sources: tuple[SourceMeta, ...]
-    files: dict[str, FileMeta]  # by path relative to the store
+    opened: _Mark  # of the store's meta.json when it was opened
 
-    @property
-    def fingerprint(self) -> str:
-        """Short name of the exact content; a run that finds another one after a restart has lost its data."""
-        lines = sorted(f"{name} {file.sha256}" for name, file in self.files.items())
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    @cached_property
+    def tokens(self) -> NDArray[np.uint16] | NDArray[np.uint32]:
+        """[num_tokens]"""
+        return self._map(TOKENS_FILE, self.token_type, self.meta.num_tokens)
 
+    @cached_property
+    def offsets(self) -> NDArray[np.uint64]:
+        """[num_documents + 1], into `tokens`; the first is 0, the last the number of tokens."""
+        return self._map(OFFSETS_FILE, "u8", self.meta.num_documents + 1)
 
-def token_type(vocab_size: int) -> Literal["uint16", "uint32"]:
-    """The narrowest type that holds every token id."""
-    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+    @cached_property
+    def sources(self) -> NDArray[np.uint16]:
+        """[num_documents], numbers in the list of sources of the store."""
+        return self._map(SOURCES_FILE, "u2", self.meta.num_documents)
 
+    def document(self, number: int) -> NDArray[np.uint16] | NDArray[np.uint32]:
+        """Token ids of one document, its end of text included."""
+        return self.tokens[int(self.offsets[number]) : int(self.offsets[number + 1])]
 
-def file_meta(path: Path) -> FileMeta:
-    """Size and checksum of a file; reads all of it."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-        return FileMeta(bytes=file.tell(), sha256=digest.hexdigest())
+    def _map(self, name: str, dtype: DTypeLike, count: int) -> NDArray[Any]:
+        """A read-only plain array over the file: slicing np.memmap itself costs more than the slice.
 
-
-def read_meta(path: Path) -> StoreMeta:
-    """meta.json of the store in `path`. Raises StoreError when there is none, or of another version."""
-    file = path / META_FILE
-    if not file.is_file():
-        raise _fault(path, "", f"is no token store: it has no {META_FILE}")
-    try:
-        meta = StoreMeta.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise _fault(path, META_FILE, f"{key}: {first['msg']}" if key else first["msg"]) from None
-    if meta.version != VERSION:
-        raise _fault(path, META_FILE, f"version {meta.version} is not {VERSION}, the one that this xgen reads")
-    return meta
+        Raises StoreError when another store has taken the place of the one that was opened: its parts may have the
+        same names, and a training must not go on with other text.
+        """
+        store = self.path.parent.parent
+        if _mark(store) != self.opened:
+            raise StoreError(store, "was replaced while it was in use", "put it back, or start a new run with it")
+        kind = np.dtype(dtype).newbyteorder("<")
+        return np.asarray(np.memmap(self.path / name, dtype=kind, mode="r", shape=(count,)))
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """Documents as token ids, one after the other, each ended by `meta.end_of_text`.
-
-    tokens [num_tokens], offsets [num_documents + 1] into tokens, domains and sources [num_documents] into the lists of
-    the same name in `meta`. All are read-only views of the files: opening costs the same at any size.
-    """
+    """Tokenized documents in parts, each of one domain. A reader keeps what it opened, also when that is replaced;
+    of a store with very many parts it keeps those it has touched."""
 
     path: Path
     meta: StoreMeta
-    tokens: NDArray[np.uint16] | NDArray[np.uint32]
-    offsets: NDArray[np.uint64]
-    domains: NDArray[np.uint16]
-    sources: NDArray[np.uint16]
+    parts: tuple[Part, ...]
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Map the store in `path`. Checks version and sizes, not checksums: `verify` does.
+        """Open the store in `path`. Checks version and sizes, not checksums: `verify` does.
 
         Raises StoreError that names the file, what is wrong, and what to do.
         """
         path = Path(path)
         meta = read_meta(path)
-        for name in (TOKENS_FILE, OFFSETS_FILE, DOMAINS_FILE, SOURCES_FILE, TOKENIZER_FILE):
+        kinds = {TOKENS_FILE: np.dtype(meta.token_type).itemsize, OFFSETS_FILE: 8, SOURCES_FILE: 2}
+        expected = {TOKENIZER_FILE: -1}
+        for part in meta.parts:
+            counts = (part.num_tokens, part.num_documents + 1, part.num_documents)
+            for (name, size), count in zip(kinds.items(), counts, strict=True):
+                expected[f"{PARTS_DIR}/{part.name}/{name}"] = size * count
+        for name, size in expected.items():
             if name not in meta.files:
-                raise _fault(path, META_FILE, f"files: {name} is missing")
-        for name, expected in meta.files.items():
-            _check_size(path, name, expected.bytes)
-        return cls(
-            path=path,
-            meta=meta,
-            tokens=_map(path, TOKENS_FILE, meta.token_type, meta.num_tokens),
-            offsets=_map(path, OFFSETS_FILE, "u8", meta.num_documents + 1),
-            domains=_map(path, DOMAINS_FILE, "u2", meta.num_documents),
-            sources=_map(path, SOURCES_FILE, "u2", meta.num_documents),
-        )
+                raise fault_in(path, META_FILE, f"files: {name} is missing")
+            if size not in (-1, meta.files[name].bytes):
+                raise fault_in(path, META_FILE, f"{name} has {meta.files[name].bytes} bytes, and its counts say {size}")
+        for name, file in meta.files.items():
+            _check_size(path, name, file.bytes)
+        opened = _mark(path)
+        parts = tuple(Part(path / PARTS_DIR / part.name, part, meta.token_type, opened) for part in meta.parts)
+        if len(parts) <= _MAPPED_PARTS:
+            for opened_part in parts:
+                _ = opened_part.tokens, opened_part.offsets
+        return cls(path, meta, parts)
 
-    def document(self, number: int) -> NDArray[np.uint16] | NDArray[np.uint32]:
-        """Token ids of one document, its end of text included."""
-        return self.tokens[int(self.offsets[number]) : int(self.offsets[number + 1])]
+    def domain(self, name: str) -> tuple[Part, ...]:
+        """The parts of a domain, in order. Raises StoreError that lists the domains there are."""
+        found = tuple(part for part in self.parts if part.meta.domain == name)
+        if not found:
+            known = ", ".join(domain.name for domain in self.meta.domains)
+            raise StoreError(self.path, f"has no domain {name!r}", f"write one of {known}")
+        return found
 
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.path / TOKENIZER_FILE)
 
     def verify(self) -> None:
         """Read every file: checksums, then what the checksums cannot know. Raises StoreError at the first fault."""
-        for name, expected in self.meta.files.items():
-            if file_meta(self.path / name).sha256 != expected.sha256:
-                raise _fault(self.path, name, f"has another checksum than {META_FILE} says")
-        if int(self.offsets[0]) != 0 or int(self.offsets[-1]) != self.meta.num_tokens:
-            raise _fault(self.path, OFFSETS_FILE, "does not span the tokens")
-        if np.any(self.offsets[1:] <= self.offsets[:-1]):
-            raise _fault(self.path, OFFSETS_FILE, "does not ascend")
-        for name, values, limit in (
-            (TOKENS_FILE, self.tokens, self.meta.vocab_size),
-            (DOMAINS_FILE, self.domains, len(self.meta.domains)),
-            (SOURCES_FILE, self.sources, len(self.meta.sources)),
-        ):
-            if int(values.max()) >= limit:
-                raise _fault(self.path, name, f"holds {int(values.max())}, and there are {limit}")
+        from xgen.data.verify import find_faults
+
+        for fault in find_faults(self.path):
+            raise fault
+
+    def verify_content(self) -> None:
+        """What checksums cannot know: that the files fit together. Raises StoreError at the first fault."""
+        for part in self.parts:
+            folder = f"{PARTS_DIR}/{part.meta.name}"
+            if int(part.offsets[0]) != 0 or int(part.offsets[-1]) != part.meta.num_tokens:
+                raise fault_in(self.path, f"{folder}/{OFFSETS_FILE}", "does not span the tokens")
+            if np.any(part.offsets[1:] <= part.offsets[:-1]):
+                raise fault_in(self.path, f"{folder}/{OFFSETS_FILE}", "does not ascend")
+            for name, values, limit in (
+                (TOKENS_FILE, part.tokens, self.meta.vocab_size),
+                (SOURCES_FILE, part.sources, len(self.meta.sources)),
+            ):
+                if int(values.max()) >= limit:
+                    raise fault_in(self.path, f"{folder}/{name}", f"holds {int(values.max())}, and there are {limit}")
 
 
-def _fault(store: Path, name: str, what: str) -> StoreError:
-    """A fault in file `name` of a store, or in the store itself where `name` is empty."""
-    return StoreError(store / name, what, f"build the store again: python -m xgen.data build --out {store}")
+def _mark(store: Path) -> _Mark:
+    stat = (store / META_FILE).stat()
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _check_size(store: Path, name: str, expected: int) -> None:
     try:
         size = (store / name).stat().st_size
     except OSError as error:
-        raise _fault(store, name, error.strerror or str(error)) from None
+        raise fault_in(store, name, error.strerror or str(error)) from None
     if size != expected:
-        raise _fault(store, name, f"has {size} bytes, and {META_FILE} says {expected}")
-
-
-def _map(store: Path, name: str, dtype: DTypeLike, count: int) -> NDArray[Any]:
-    """A read-only plain array over the file: slicing np.memmap itself costs more than the slice."""
-    kind = np.dtype(dtype).newbyteorder("<")
-    size = (store / name).stat().st_size
-    if size != count * kind.itemsize:
-        raise _fault(store, name, f"has {size} bytes, and {count} entries of {kind.itemsize} do not fill it")
-    return np.asarray(np.memmap(store / name, dtype=kind, mode="r", shape=(count,)))
+        raise fault_in(store, name, f"has {size} bytes, and {META_FILE} says {expected}")

@@ -72,8 +72,14 @@ class Tokenizer:
             raise StoreError("vocab_size", f"the text yields {trained.vocab_size} of {vocab_size} tokens", fix)
         return trained
 
+    def to_json(self) -> str:
+        """What `save` writes."""
+        document: str = self._tokenizer.to_str(pretty=True)
+        return document
+
     def save(self, path: Path) -> None:
-        self._tokenizer.save(str(path))
+        """Raises OSError, where the library's own `save` raises a plain Exception."""
+        path.write_text(self.to_json(), encoding="utf-8")
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
         """Token ids of each text, without the end of text. Uses all cores unless TOKENIZERS_PARALLELISM=false."""

@@ -1,103 +1,194 @@
-"""Documents become the files of a token store."""
+"""Records become parts of a token store: in units, each written on its own, in any order.
+
+A unit is a folder of parts and its `unit.json`, which comes last. `assemble` makes a store of units.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from xgen.data import store
-from xgen.data.documents import Document
+from xgen.data.encode import Encoder
 from xgen.data.errors import StoreError
-from xgen.data.store import DomainMeta, SourceMeta, StoreMeta
-from xgen.data.tokenizer import Tokenizer
+from xgen.data.readers import Bad, Record
+from xgen.data.store import FileMeta, SourceMeta
 
-_BATCH_BYTES = 1 << 20  # of text encoded at once: enough for all cores, little memory
-_MAX_NAMES = 1 << 16  # domains and sources are numbered in 16 bits
-
-
-@dataclass
-class _Tally:
-    """What has been written of one domain."""
-
-    number: int
-    num_documents: int = 0
-    num_tokens: int = 0
-    num_bytes: int = 0
+UNIT_FILE = "unit.json"
+UNIT_SOURCES_FILE = "sources.unit"  # numbers in the unit's list of sources
+MAX_NAMES = 1 << 16  # sources are numbered in 16 bits
+_BATCH_BYTES = 1 << 17  # of text encoded at once
+_PART_TOKENS = 1 << 30  # a part is full then
+_MAX_DOMAINS = 256  # of a unit: each has three open files
 
 
-def write_store(folder: Path, documents: Iterable[Document], tokenizer: Tokenizer, recipe: str) -> StoreMeta:
-    """Encode `documents` in order into `folder`; files already there become part of the store.
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
 
-    meta.json comes last. Raises StoreError when there is no document, or too many domains or sources.
+
+class UnitPart(_Frozen):
+    """A part as its unit wrote it."""
+
+    folder: str
+    domain: str
+    num_documents: int
+    num_tokens: int
+    num_bytes: int  # of text
+    files: dict[str, FileMeta]
+
+
+class BadRecord(_Frozen):
+    """Something of the input that is not in the store; `line` counts lines or rows from 1, 0: the rest of the file."""
+
+    file: str
+    line: int
+    reason: str
+
+
+class UnitMeta(_Frozen):
+    """unit.json."""
+
+    parts: tuple[UnitPart, ...]
+    sources: tuple[SourceMeta, ...]
+    bad: tuple[BadRecord, ...]
+    checked: int  # texts that both engines gave the same tokens for
+
+
+class _PartWriter:
+    """The files of one part, open."""
+
+    def __init__(self, unit: Path, name: str, domain: str) -> None:
+        self.domain, self.num_documents, self.num_tokens, self.num_bytes = domain, 0, 0, 0
+        self._name, self._folder = name, unit / name
+        self._folder.mkdir(parents=True)
+        self.stack = ExitStack()
+        self._tokens, self._offsets, self._sources = (
+            self.stack.enter_context((self._folder / file).open("xb"))
+            for file in (store.TOKENS_FILE, store.OFFSETS_FILE, UNIT_SOURCES_FILE)
+        )
+        self._offsets.write(bytes(8))
+
+    def add(self, tokens: bytes, count: int, source: int, num_bytes: int) -> None:
+        self._tokens.write(tokens)
+        self.num_documents += 1
+        self.num_tokens += count
+        self.num_bytes += num_bytes
+        self._offsets.write(self.num_tokens.to_bytes(8, "little"))
+        self._sources.write(source.to_bytes(2, "little"))
+
+    def close(self) -> UnitPart:
+        self.stack.close()
+        return UnitPart(
+            folder=self._name,
+            domain=self.domain,
+            num_documents=self.num_documents,
+            num_tokens=self.num_tokens,
+            num_bytes=self.num_bytes,
+            files={
+                name: store.file_meta(self._folder / name)
+                for name in (store.TOKENS_FILE, store.OFFSETS_FILE, UNIT_SOURCES_FILE)
+            },
+        )
+
+
+class _UnitWriter:
+    """The parts of one unit: of each domain one that is being filled, and those that are full."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+        self._full: list[UnitPart] = []
+        self._open: dict[str, _PartWriter] = {}
+        self._num_parts = 0
+        self._sources: dict[tuple[str, str], int] = {}
+
+    def add(self, record: Record, tokens: bytes, count: int) -> None:
+        """Add a document. Raises StoreError for too many sources or domains."""
+        source = self._sources.setdefault((record.source, record.licence), len(self._sources))
+        if source >= MAX_NAMES:
+            what = f"is source number {MAX_NAMES + 1:,}"
+            raise StoreError(f"source {record.source}", what, "name collections, not single documents")
+        part = self._open.get(record.domain)
+        if part is None or part.num_tokens >= _PART_TOKENS:
+            if part is not None:
+                self._full.append(part.close())
+            elif len(self._open) == _MAX_DOMAINS:
+                fix = "a domain is a kind of text that gets a weight in training; name fewer"
+                raise StoreError(f"domain {record.domain}", f"is domain number {_MAX_DOMAINS + 1} of one unit", fix)
+            part = self._open[record.domain] = _PartWriter(self._folder, f"{self._num_parts:05}", record.domain)
+            self._stack.callback(part.stack.close)
+            self._num_parts += 1
+        part.add(tokens, count, source, record.num_bytes)
+
+    @property
+    def sources(self) -> tuple[SourceMeta, ...]:
+        return tuple(SourceMeta(name=name, licence=licence) for name, licence in self._sources)
+
+    def close(self) -> tuple[UnitPart, ...]:
+        parts = [*self._full, *(part.close() for part in self._open.values())]
+        return tuple(sorted(parts, key=lambda part: part.folder))
+
+
+def write_unit(
+    folder: Path,
+    records: Iterable[Record | Bad],
+    encoder: Encoder,
+    token_type: Literal["uint16", "uint32"],
+    end_of_text: int,
+    tick: Callable[[int], None] = lambda _: None,
+    stop_at_bad: bool = True,
+) -> UnitMeta:
+    """Encode `records` in order into `folder`, which must be empty; `tick` is told the bytes of text that are done.
+
+    Documents of a domain go to the part of that domain until it is full. Raises StoreError at a bad record, unless
+    those are to be listed, and OSError.
     """
-    domains: dict[str, _Tally] = {}
-    sources: dict[SourceMeta, int] = {}
-    kind = np.dtype(store.token_type(tokenizer.vocab_size)).newbyteorder("<")
-    end_of_text = np.array([tokenizer.end_of_text], dtype=kind).tobytes()
-    num_tokens = num_documents = 0
-    with (
-        (folder / store.TOKENS_FILE).open("xb") as tokens_file,
-        (folder / store.OFFSETS_FILE).open("xb") as offsets_file,
-        (folder / store.DOMAINS_FILE).open("xb") as domains_file,
-        (folder / store.SOURCES_FILE).open("xb") as sources_file,
-    ):
-        offsets_file.write(num_tokens.to_bytes(8, "little"))
-        for batch in _batches(documents):
-            encoded = tokenizer.encode_batch([document.text for document in batch])
-            for document, tokens in zip(batch, encoded, strict=True):
-                tally = domains.setdefault(document.domain, _Tally(len(domains)))
-                source = SourceMeta(name=document.source, licence=document.licence)
-                source_number = sources.setdefault(source, len(sources))
-                if max(len(domains), len(sources)) > _MAX_NAMES:
-                    what = f"is domain or source number {_MAX_NAMES + 1}"
-                    raise StoreError(f"document {document.id}", what, "name collections, not single documents")
-                tokens_file.write(tokens.astype(kind).tobytes() + end_of_text)
-                num_tokens += len(tokens) + 1
-                num_documents += 1
-                offsets_file.write(num_tokens.to_bytes(8, "little"))
-                domains_file.write(tally.number.to_bytes(2, "little"))
-                sources_file.write(source_number.to_bytes(2, "little"))
-                tally.num_documents += 1
-                tally.num_tokens += len(tokens) + 1
-                tally.num_bytes += len(document.text.encode())
-    if not num_documents:
-        raise StoreError(folder, "no document was given", "name inputs that hold text")
-    tokenizer.save(folder / store.TOKENIZER_FILE)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    meta = StoreMeta(
-        version=store.VERSION,
-        recipe=recipe,
-        vocab_size=tokenizer.vocab_size,
-        token_type=store.token_type(tokenizer.vocab_size),
-        end_of_text=tokenizer.end_of_text,
-        num_tokens=num_tokens,
-        num_documents=num_documents,
-        domains=tuple(
-            DomainMeta(
-                name=name,
-                num_documents=tally.num_documents,
-                num_tokens=tally.num_tokens,
-                num_bytes=tally.num_bytes,
-            )
-            for name, tally in domains.items()
-        ),
-        sources=tuple(sources),
-        files={path.relative_to(folder).as_posix(): store.file_meta(path) for path in files},
-    )
-    (folder / store.META_FILE).write_text(meta.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    kind = np.dtype(token_type).newbyteorder("<")
+    end = np.array([end_of_text], dtype=kind).tobytes()
+    bad: list[BadRecord] = []
+    checked = encoder.checked
+    with ExitStack() as stack:
+        unit = _UnitWriter(folder, stack)
+        for batch, tokens in _encoded(_batches(_good(records, bad, stop_at_bad)), encoder):
+            for record, own in zip(batch, tokens, strict=True):
+                unit.add(record, own.astype(kind, copy=False).tobytes() + end, len(own) + 1)
+            tick(sum(record.num_bytes for record in batch))
+        parts = unit.close()
+    meta = UnitMeta(parts=parts, sources=unit.sources, bad=tuple(bad), checked=encoder.checked - checked)
+    (folder / UNIT_FILE).write_text(meta.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return meta
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Documents in runs of about `_BATCH_BYTES` of text."""
-    batch: list[Document] = []
+def _encoded(
+    batches: Iterable[list[Record]], encoder: Encoder
+) -> Iterator[tuple[list[Record], list[NDArray[np.uint32]]]]:
+    for number, batch in enumerate(batches):
+        yield batch, encoder.encode([record.text for record in batch], first=number == 0)
+
+
+def _good(records: Iterable[Record | Bad], bad: list[BadRecord], stop: bool) -> Iterator[Record]:
+    for record in records:
+        if isinstance(record, Record):
+            yield record
+        elif stop:
+            fix = "mend or remove it, or write --on-bad-record quarantine"
+            raise StoreError(record.place, record.reason, fix)
+        else:
+            bad.append(BadRecord(file=record.file, line=record.line, reason=record.reason))
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in runs of about `_BATCH_BYTES` of text."""
+    batch: list[Record] = []
     size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
+    for record in records:
+        batch.append(record)
+        size += record.num_bytes
         if size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0

@@ -54,6 +54,12 @@ class _LedgerCollector(Collector):
         if ledger.attempts:
             name = "attempt_start_timestamp_seconds"
             yield _gauge(name, "When this attempt started.", ledger.attempts[-1].started)
+        if ledger.attempts and ledger.attempts[-1].startup:
+            text = "How long the parts of this attempt's start took, from rank 0's process start to its first step."
+            parts = GaugeMetricFamily("xgen_train_startup_seconds", text, labels=["part"])
+            for part, seconds in ledger.attempts[-1].startup.items():
+                parts.add_metric([part], seconds)
+            yield parts
 
 
 @dataclass(frozen=True)

@@ -79,21 +79,27 @@ def _check_training(loaded: LoadedJob, job: Pretrain) -> Iterator[Problem]:
             f"{at}.global_batch",
             f"{stage.global_batch} tokens are no whole number of sequences of {stage.seq_len}; write {near}",
         )
-    elif stage.sequences_per_step % (ranks * stage.micro_batch):
-        unit = ranks * stage.micro_batch * stage.seq_len
-        yield loaded.problem(
-            f"{at}.global_batch",
-            f"{stage.sequences_per_step} sequences do not divide over {ranks} ranks with micro_batch "
-            f"{stage.micro_batch}; write a multiple of {unit} tokens",
-        )
     parallel = stage.parallelism
-    fsdp = parallel.fsdp or ranks // parallel.replicate
-    if fsdp * parallel.replicate != ranks:
+    shared = parallel.tp * parallel.cp  # ranks that work on the same samples
+    others = parallel.replicate * shared
+    fsdp = parallel.fsdp or max(1, ranks // others)
+    if fsdp * others != ranks:
+        factors = f"fsdp {fsdp} x replicate {parallel.replicate}" + "".join(
+            f" x {name} {size}" for name, size in (("tp", parallel.tp), ("cp", parallel.cp)) if size > 1
+        )
         yield loaded.problem(
             f"{at}.parallelism",
-            f"fsdp {fsdp} x replicate {parallel.replicate} is not {ranks}, the ranks of {job.resources.nodes} nodes "
-            f"x {job.resources.gpus_per_node} GPUs; write fsdp: {max(1, ranks // parallel.replicate)}",
+            f"{factors} is not {ranks}, the ranks of {job.resources.nodes} nodes "
+            f"x {job.resources.gpus_per_node} GPUs; write fsdp: {max(1, ranks // others)}",
         )
+    elif stage.sequences_per_step % (ranks // shared * stage.micro_batch) and not stage.global_batch % stage.seq_len:
+        unit = ranks // shared * stage.micro_batch * stage.seq_len
+        yield loaded.problem(
+            f"{at}.global_batch",
+            f"{stage.sequences_per_step} sequences do not divide over {ranks // shared} ranks with micro_batch "
+            f"{stage.micro_batch}; write a multiple of {unit} tokens",
+        )
+    yield from _check_split(loaded, job, at)
     if stage.lr.warmup > stage.num_steps:
         yield loaded.problem(
             f"{at}.lr.warmup",
@@ -101,10 +107,34 @@ def _check_training(loaded: LoadedJob, job: Pretrain) -> Iterator[Problem]:
         )
     if stage.lr.to > stage.lr.peak:
         yield loaded.problem(f"{at}.lr.to", f"{stage.lr.to:g} is above the peak {stage.lr.peak:g}; write less")
-    store = Path(job.data.store)
-    if not (store / "meta.json").is_file():
+    for name, folder in job.data.folders.items():
+        if not (Path(folder) / "meta.json").is_file():
+            key = f"data.stores.{name}" if job.data.stores else "data.store"
+            yield loaded.problem(key, f"{folder} is no token store; write `xgen data build {folder} --input …` first")
+
+
+def _check_split(loaded: LoadedJob, job: Pretrain, at: str) -> Iterator[Problem]:
+    """What tensor and context parallelism demand of the model and the sequence."""
+    model, stage = job.model, job.stage
+    tp, cp = stage.parallelism.tp, stage.parallelism.cp
+    if model.num_kv_heads % tp or model.num_heads % tp:
         yield loaded.problem(
-            "data.store", f"{store} is no token store; write `python -m xgen.data build --out {store}` first"
+            f"{at}.parallelism.tp",
+            f"{tp} does not divide the model's {model.num_heads} heads and {model.num_kv_heads} KV heads; write less",
+        )
+    if tp > job.resources.gpus_per_node:
+        yield loaded.problem(
+            f"{at}.parallelism.tp",
+            f"{tp} is more than a node's {job.resources.gpus_per_node} GPUs, and it talks at every layer; "
+            f"write {job.resources.gpus_per_node} or less",
+        )
+    # Each rank gets two blocks of 128 tokens (FlexAttention's), one from the head and one from the tail, to balance.
+    unit = 256 * cp
+    if cp > 1 and stage.seq_len % unit:
+        yield loaded.problem(
+            f"{at}.parallelism.cp",
+            f"{cp} does not divide seq_len {stage.seq_len} into blocks of 128, two a rank; "
+            f"write a seq_len that is a multiple of {unit}, or a smaller cp",
         )
 
 

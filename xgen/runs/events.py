@@ -23,9 +23,12 @@ EventName = Literal[
     "first_step",
     "progress",
     "checkpoint_begin",
+    "checkpoint_staged",
     "checkpoint_durable",
     "checkpoint_failed",
+    "checkpoint_copied",
     "checkpoint_rejected",
+    "rolled_back",
     "signal",
     "stopping",
     "exited",
@@ -56,6 +59,9 @@ class Event(BaseModel):
     exit_code: int | None = None
     data_wait: float | None = None  # seconds since the attempt's first step
     checkpoint: str | None = None
+    stall: float | None = None  # seconds that the training stood still
+    data: str | None = None  # hex: digest of all samples consumed up to `step`
+    startup: dict[str, float] | None = None  # seconds by part of the start, from the process's own start
 
     def to_line(self) -> str:
         return self.model_dump_json(exclude_none=True) + "\n"
@@ -101,6 +107,9 @@ class EventWriter:
         exit_code: int | None = None,
         data_wait: float | None = None,
         checkpoint: str | None = None,
+        stall: float | None = None,
+        data: str | None = None,
+        startup: dict[str, float] | None = None,
         durable: bool = False,
     ) -> Event:
         """Append one event; `durable` waits until the disk has it.
@@ -123,12 +132,15 @@ class EventWriter:
             exit_code=exit_code,
             data_wait=data_wait,
             checkpoint=checkpoint,
+            stall=stall,
+            data=data,
+            startup=startup,
         )
         fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o664)
         try:
-            data = self._after_torn_line(fd) + record.to_line().encode()
+            line = self._after_torn_line(fd) + record.to_line().encode()
             self._whole = False
-            if os.write(fd, data) < len(data):
+            if os.write(fd, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             self._whole = True
             if durable:

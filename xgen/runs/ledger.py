@@ -32,6 +32,7 @@ class Attempt:
     durable_step: int = 0
     end: str = ""  # why it ended, '' while it runs
     phases: dict[Phase, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    startup: dict[str, float] = field(default_factory=dict)  # rank 0's seconds by part, up to its first step
 
 
 class Ledger:
@@ -50,6 +51,7 @@ class Ledger:
         self._replay_until = 0  # steps up to this one were trained before
         self._data_wait = 0.0  # of the current attempt, as far as booked
         self._before_checkpoint: Phase = "train"
+        self._saving_step: int | None = None  # of the save that the training stands still for
         self._exited = True
         self._cancelled = False  # a person's word, which may come while the attempt goes on to save
         self._restart_reason: RestartReason = "lost"
@@ -60,6 +62,9 @@ class Ledger:
             self.began = self._until = event.time
         if event.event == "started":
             self._start_attempt(event)
+            return
+        if event.event == "rolled_back":  # a person's act while nothing runs: it is no time of the run's
+            self.durable_step = event.step or 0
             return
         self._book(event.time)
         attempt = self.attempts[-1] if self.attempts else None
@@ -112,20 +117,23 @@ class Ledger:
             case "restore_end":
                 self.phase = "start"
                 if attempt and event.step:
-                    attempt.resumed_step = attempt.durable_step = event.step
+                    attempt.resumed_step = attempt.durable_step = self.durable_step = event.step
             case "first_step":
                 self.phase = self._stepping(event.step)
                 if attempt:
                     attempt.first_step_time = event.time
+                    attempt.startup = event.startup or {}
             case "progress":
                 if self.phase in ("train", "replay"):
                     self.phase = self._stepping(event.step)
             case "checkpoint_begin":
                 if self.phase != "checkpoint":
                     self._before_checkpoint = self.phase or "train"
-                self.phase = "checkpoint"
-            case "checkpoint_durable" | "checkpoint_failed":
-                self.phase = self._before_checkpoint
+                self.phase, self._saving_step = "checkpoint", event.step
+            case "checkpoint_staged" | "checkpoint_durable" | "checkpoint_failed":
+                # A save that was staged is written while the training goes on: its end is no change of phase.
+                if self.phase == "checkpoint" and event.step == self._saving_step:
+                    self.phase = self._before_checkpoint
                 if event.event == "checkpoint_durable" and event.step is not None:
                     self.durable_step, self.durable_time = event.step, event.time
                     if attempt:

@@ -15,6 +15,7 @@ from xgen.spec.job import (
     Pretrain,
     Resources,
     Secret,
+    Share,
     Stage,
 )
 from xgen.spec.load import LoadedJob, dump, find_profile, load_job, load_profile, load_resolved, project_root
@@ -41,6 +42,7 @@ __all__ = [
     "Resources",
     "RuntimeName",
     "Secret",
+    "Share",
     "SpecError",
     "Stage",
     "dump",

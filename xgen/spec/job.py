@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
-from xgen.spec.base import Count, Number, Strict
+from xgen.spec.base import Count, Number, Strict, nearest
 from xgen.spec.container import Container
 from xgen.spec.models import ModelSpec
 from xgen.spec.units import Bytes, Duration, Length, Steps, Tokens
@@ -134,8 +134,55 @@ class Job(Strict):
         return value
 
 
+class Share(Strict):
+    """The part of a mixture that one domain has. A number alone is its weight."""
+
+    weight: Number = Field(gt=0, description="relative to the others; they need not sum to 1")
+    max_epochs: Number | None = Field(
+        default=None, gt=0, description="its text is never seen more often than this; default: data.max_epochs"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_weight(cls, value: object) -> object:
+        return {"weight": value} if isinstance(value, int | float) else value
+
+
 class Data(Strict):
-    store: str = Field(description="folder of a token store (`python -m xgen.data build`)")
+    """Text as tokens, and how samples are made of it. The order follows from this, `seq_len` and the seed alone."""
+
+    store: str | None = Field(default=None, description="folder of a token store (`xgen data build`)")
+    stores: dict[str, str] = Field(default_factory=dict, description="several stores by name, in place of `store`")
+    mixtures: dict[str, dict[str, Share]] = Field(
+        default_factory=dict,
+        description="by name: {DOMAIN or STORE/DOMAIN or STORE/*: weight or {weight, max_epochs}}; "
+        "without any, all text in proportion",
+    )
+    packing: Literal["best_fit", "none"] = Field(
+        default="best_fit",
+        description="best_fit: whole documents with masks, long ones split; none: plain windows, no masks, one store",
+    )
+    max_epochs: Number | None = Field(default=None, gt=0, description="for every part of a mixture")
+    workers: Count = Field(default=1, ge=0, description="threads that prepare batches; 0: none, for debugging")
+    prefetch: Count = Field(default=4, ge=1, description="micro-batches that are prepared ahead")
+
+    @model_validator(mode="after")
+    def _some_store(self) -> Self:
+        if (self.store is None) == (not self.stores):
+            said = "both `store` and `stores` given" if self.stores else "no store given"
+            raise ValueError(f"{said}; write store: FOLDER, or stores: {{NAME: FOLDER}}")
+        if bad := next((name for name in self.stores if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name)), None):
+            raise ValueError(f"stores: {bad!r} is no name; write letters, digits, '_', '.' and '-'")
+        if empty := next((name for name, shares in self.mixtures.items() if not shares), None):
+            raise ValueError(f"mixtures.{empty} is empty; write {{DOMAIN: WEIGHT}}, or leave it out")
+        if self.packing == "none" and (self.stores or self.mixtures or self.max_epochs):
+            raise ValueError("packing: none takes one store, no mixture and no cap; write packing: best_fit")
+        return self
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Folder of each store by its name."""
+        return self.stores or {"main": self.store or ""}
 
 
 class LearningRate(Strict):
@@ -148,10 +195,13 @@ class LearningRate(Strict):
 
 
 class Parallelism(Strict):
-    """`fsdp` ranks hold one copy of the model in shards, `replicate` such groups split the batch."""
+    """`fsdp` ranks hold one copy of the model in shards, `replicate` such groups split the batch; the ranks of a `tp`
+    (tensor) or `cp` (context) group share the samples of one."""
 
-    fsdp: Count = Field(default=0, ge=0, description="0: all ranks that `replicate` leaves")
+    fsdp: Count = Field(default=0, ge=0, description="0: all ranks that the others leave")
     replicate: Count = Field(default=1, ge=1)
+    tp: Count = Field(default=1, ge=1, description="ranks that split every matrix; keep it inside a node")
+    cp: Count = Field(default=1, ge=1, description="ranks that split the sequence, for long contexts")
 
 
 class Stage(Strict):
@@ -159,6 +209,7 @@ class Stage(Strict):
 
     name: str
     tokens: Tokens
+    mixture: str | None = Field(default=None, description="one of data.mixtures; default: the only one there is")
     seq_len: Length
     global_batch: Length = Field(description="tokens per optimizer step, over all ranks")
     micro_batch: Count = Field(default=1, ge=1, description="sequences per rank in one forward pass")
@@ -177,7 +228,15 @@ class Stage(Strict):
 
 class Checkpoint(Strict):
     every: Steps = Field(default=500, description="optimizer steps between periodic checkpoints")
-    keep: Count = Field(default=2, ge=2, description="complete checkpoints that are kept")
+    keep: Count = Field(default=2, ge=2, description="the newest complete checkpoints that are kept")
+    keep_every: Steps = Field(default=0, description="also keep those of every so many steps; 0: none")
+    keep_best: Count = Field(default=0, ge=0, description="also keep so many of the lowest training loss")
+    mode: Literal["async", "sync"] = Field(
+        default="async", description="async: written while training goes on; takes the state's size in host memory"
+    )
+    copy_to: str | None = Field(
+        default=None, description="a second place for every checkpoint, as fsspec writes it, e.g. s3://bucket/runs"
+    )
 
     @field_validator("every")
     @classmethod
@@ -204,9 +263,24 @@ class Pretrain(Job):
             raise ValueError(f"stages: {len(self.stages)} stages are more than this version chains; write one")
         return self
 
+    @model_validator(mode="after")
+    def _mixtures_are_named(self) -> Self:
+        known = self.data.mixtures
+        for number, stage in enumerate(self.stages):
+            if stage.mixture is None and len(known) > 1:
+                raise ValueError(f"stages[{number}].mixture is missing; {nearest('', known)}")
+            if stage.mixture is not None and stage.mixture not in known:
+                hint = nearest(stage.mixture, known) if known else "there is none in data.mixtures"
+                raise ValueError(f"stages[{number}].mixture: {stage.mixture!r} is not in data.mixtures; {hint}")
+        return self
+
     @property
     def stage(self) -> Stage:
         return self.stages[0]
+
+    def shares(self, stage: Stage) -> dict[str, Share]:
+        """The mixture of a stage; empty: all text in proportion."""
+        return self.data.mixtures[stage.mixture or next(iter(self.data.mixtures))] if self.data.mixtures else {}
 
 
 class Command(Job):

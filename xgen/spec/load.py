@@ -54,16 +54,16 @@ class LoadedJob:
         return Problem(origin_of(self.origins, parse_key(key), self.file), key, message)
 
 
-def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
+def load_job(path: Path, overrides: Sequence[str] = (), root: Path | None = None) -> LoadedJob:
     """Read a spec with what it extends, apply `--set` overrides, validate its shape.
 
     Relative paths in it start at the project's root: the nearest folder above the spec with a pyproject.toml
-    or a .git. Raises SpecError with every problem found.
+    or a .git, unless `root` says otherwise. Raises SpecError with every problem found.
     """
     raw, origins = read_layers(path)
     for override in overrides:
         apply_override(raw, origins, override)
-    root = project_root(path.resolve().parent)
+    root = root or project_root(path.resolve().parent)
     kind = raw.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         said = "is missing" if kind is None else f"{kind!r} is no kind of work"
@@ -134,7 +134,7 @@ def _list(names: Iterable[str]) -> str:
 
 def _with_absolute_paths(value: Any, root: Path, key: str = "") -> Any:
     if isinstance(value, dict):
-        return {k: _with_absolute_paths(v, root, str(k)) for k, v in value.items()}
+        return {k: _with_absolute_paths(v, root, "store" if key == "stores" else str(k)) for k, v in value.items()}
     if isinstance(value, list):
         return [_with_absolute_paths(v, root, "source" if key == "mounts" else key) for v in value]
     if not isinstance(value, str):

@@ -1,24 +1,25 @@
-"""Checkpoints that prove themselves: built aside, checksummed by the ranks that wrote them, renamed into place last.
+"""Checkpoints that cost the training one copy in memory: staged, then written, proven and published by a process aside.
 
-torch.distributed.checkpoint writes and reads the shards; on its own it loads a flipped byte without a word and dies
-of a truncated file (seen), so nothing is loaded that its manifest does not vouch for.
+A save has two halves. All ranks together copy their state into host memory (`staging.py`); from then on the training
+goes on, and the writer process of each rank (`write_process.py`) puts its part on disk. That of rank 0 waits for the
+others' reports in the folder, writes the manifest, and renames the folder into place last. The second half has no
+collective: no rank can hang because another one died.
 """
 
 from __future__ import annotations
 
-import shutil
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor
 from torchtitan.components.checkpointer.base import (
     DATALOADER,
     LR_SCHEDULER,
@@ -30,26 +31,52 @@ from torchtitan.components.checkpointer.base import (
 )
 from torchtitan.tools.logging import logger
 
-from xgen.runs import Refused, TaskContext
+from xgen.runs import TaskContext
+from xgen.train.arena import Arena
 from xgen.train.loader import StoreLoader
-from xgen.train.manifest import Fault, FileEntry, Manifest, describe, sync_folder, verify
-from xgen.train.rng import load_rng, save_rng
+from xgen.train.manifest import Manifest, Mesh
+from xgen.train.pruning import Pruner
+from xgen.train.restore import Restorer, clear_leftovers
+from xgen.train.retention import Summary
+from xgen.train.rng import rng_bytes
+from xgen.train.staging import Stager
+from xgen.train.upload import Copier
+from xgen.train.writer import Writer, report_for_writer
 
 if TYPE_CHECKING:
     from xgen.train.trainer import PretrainTrainer
 
+_STATES_OF_ADAMW = 3  # the weights and two moments, all of one size
+_LAST_WRITES = 60.0  # seconds that the end of the trainer waits for its writer process
+_LAST_COPY = 600.0  # seconds that it waits for the copies in the second place, unless it was told to stop
 
-Answer = TypeVar("Answer")
+
+@dataclass(frozen=True)
+class _Save:
+    """A save whose second half is under way."""
+
+    step: int
+    building: Path
+    token: int  # tells its reports from those of another try at the same step
+    began: float  # time.perf_counter()
+    stall: float  # seconds that the training stood still
+    summary: Summary
+    tokens: int
+    waited_for: bool
 
 
 class VerifiedCheckpoints(BaseCheckpointManager):
-    """Saves and restores the whole state of a run. Every method is called by all ranks together."""
+    """Saves and restores the whole state of a run. Every public method is called by all ranks together."""
 
     @dataclass(kw_only=True, slots=True)
     class Config(BaseCheckpointManager.Config):
         enable: bool = True
         interval: int = 500
         keep: int = 2
+        keep_every: int = 0
+        keep_best: int = 0
+        asynchronous: bool = True
+        copy_to: str = ""
         create_seed_checkpoint: bool = False
         load_step: int = -1
 
@@ -64,8 +91,8 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         states: dict[str, Any],
         **_: Any,
     ) -> None:
-        self.enable, self.save_future = True, None
-        self._interval, self._keep = config.interval, config.keep
+        self.save_future = None
+        self._config = config
         self._loader = dataloader
         self._trainer: PretrainTrainer = states["train_state"]
         self._context: TaskContext = self._trainer.context
@@ -78,24 +105,60 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         }
         self.durable_step = 0
         self.restored_step = 0
+        self._arena = Arena()
+        self._stager = Stager(self._arena, self._context.rank)
+        self._writer = Writer(self._arena.fd)
+        self._arena.prepare(_STATES_OF_ADAMW * sum(_local_bytes(p) for part in model_parts for p in part.parameters()))
+        self._under_way: _Save | None = None
+        self._failure = (0, "")  # step and reason of a save that failed here, until all ranks know
+        self._last_error = ""
+        self._num_tries = 0
+        run, rules = self._context.run, (config.keep, config.keep_every, config.keep_best)
+        self._pruner = Pruner(run, self._writer, *rules)
+        self._copier = Copier(config.copy_to, run.name) if config.copy_to and self._context.rank == 0 else None
+        self.enable = True  # last: torchtitan closes what is enabled, however little of it there is
 
     @property
     def _folder(self) -> Path:
         return self._context.run.checkpoints_dir
 
+    @property
+    def _mesh(self) -> Mesh:
+        dims = self._trainer.parallel_dims
+        return Mesh(replicate=dims.dp_replicate, fsdp=dims.dp_shard, tp=dims.tp, cp=dims.cp)
+
     def save_now(self, step: int) -> None:
-        """Save at this step unless it is durable already. Raises OSError on failure: the caller needs it."""
+        """Return when this step is durable. One that is under way is finished, and is enough if it is of this step.
+
+        Raises OSError on failure, on all ranks: the caller needs it.
+        """
+        self._settle()
+        if step == self.durable_step:
+            return
+        self._begin(step, wait=True)
+        self._settle()
         if step != self.durable_step:
-            self._write(step)
+            said = [self._last_error]
+            dist.broadcast_object_list(said, src=0, group=self._trainer.cpu_group)
+            raise OSError(said[0])
 
     def _save(self, curr_step: int, last_step: bool = False) -> bool:
+        self._poll()
         if last_step:
             self.save_now(curr_step)
             return True
-        if curr_step % self._interval:
+        if curr_step % self._config.interval:
+            return False
+        if busy := self._agree():
+            self._tell_failure(
+                curr_step, f"skipped: the checkpoint before it is still being written since {busy:.1f} s"
+            )
             return False
         try:
-            self.save_now(curr_step)
+            if self._config.asynchronous:
+                self._begin(curr_step, wait=False)
+            else:
+                self.save_now(curr_step)
         except OSError as error:
             # Training is worth more than one checkpoint: the next one may succeed, and the one before is still there.
             logger.error("checkpoint of step %d failed, training goes on: %s", curr_step, error)
@@ -103,200 +166,200 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         return True
 
     @torch.no_grad()
-    def _write(self, step: int) -> None:
-        """All ranks take part in every exchange, whatever fails on one of them: none may be left waiting."""
+    def _begin(self, step: int, wait: bool) -> None:
+        """Stage the state and have it written. Raises OSError, on all ranks, when it cannot be staged."""
         began = time.perf_counter()
-        tell, group = self._trainer.tell, self._trainer.cpu_group
-        tell("checkpoint_begin", step=step)
+        self._trainer.tell("checkpoint_begin", step=step)
+        self._num_tries += 1
         building = self._folder / f".step-{step}.{self._context.attempt}.tmp"
-        error = self._from_rank_0(lambda: _make_empty(building))
-        if not error:
-            gathered: list[tuple[str, list[FileEntry]]] = [("", [])] * self._context.world_size
-            dist.all_gather_object(gathered, self._write_own(building), group=group)
-            error = next((said for said, _ in gathered if said), "")
-        if not error:
-            entries = [entry for _, part in gathered for entry in part]
-            error = self._from_rank_0(lambda: self._publish(building, step, entries))
+        try:
+            # Not `process_group=`: shards of GPU tensors are planned over the default group. It tells all ranks of
+            # what fails on one.
+            save(self._states, storage_writer=self._stager, planner=self._stager.planner())
+        except (CheckpointException, RuntimeError) as failure:
+            error = _root_cause(failure)
+            self._stager.forget_plans()
+            self._tell_failure(step, error)
+            raise OSError(error) from None
+        token = self._context.attempt << 32 | self._num_tries
+        manifest = self._manifest(step)
+        error = self._order(building, token, manifest)
+        stall = time.perf_counter() - began
+        summary = Summary(step, manifest.loss)
+        under_way = _Save(step, building, token, began, stall, summary, manifest.tokens, wait)
+        if not wait:
+            self._trainer.tell("checkpoint_staged", step=step, seconds=round(stall, 3))
         if error:
-            if self._context.rank == 0:
-                shutil.rmtree(building, ignore_errors=True)
-            tell("checkpoint_failed", step=step, reason=error)
-            raise OSError(error)
-        self.durable_step = step
-        seconds = time.perf_counter() - began
-        tell(
-            "checkpoint_durable",
-            step=step,
-            seconds=round(seconds, 3),
-            tokens=self._trainer.tokens_trained,
-            durable=True,
-        )
-        self._prune()
-        if self._trainer.exporter:
-            self._trainer.exporter.on_checkpoint(step, seconds, time.time())
+            self._conclude(under_way, error)
+        else:
+            self._under_way = under_way
 
-    def _write_own(self, building: Path) -> tuple[str, list[FileEntry]]:
-        """This rank's files, on disk and checksummed; or what went wrong, and nothing."""
-        try:
-            # Not `process_group=`: shards of GPU tensors are planned over the default group.
-            save(self._states, checkpoint_id=building)
-            save_rng(building / f"rng.{self._context.rank}.pt")
-            return "", [describe(path) for path in self._own_files(building)]
-        except (OSError, CheckpointException, RuntimeError) as failure:
-            return f"rank {self._context.rank}: {_root_cause(failure)}", []
-
-    def _own_files(self, folder: Path) -> list[Path]:
+    def _order(self, building: Path, token: int, manifest: Manifest) -> str:
+        """Give this rank's part to its writer process. Returns what went wrong, or ''."""
         rank = self._context.rank
-        files = [*folder.glob(f"__{rank}_*.distcp"), folder / f"rng.{rank}.pt"]
-        return [*files, folder / ".metadata"] if rank == 0 else files
-
-    def _publish(self, building: Path, step: int, entries: list[FileEntry]) -> str:
-        """Rank 0: the manifest, then the rename that makes the checkpoint count. Returns what went wrong, or ''."""
-        manifest = Manifest(
-            step=step,
-            tokens=self._trainer.tokens_trained,
-            next_sample=self._loader.next_sample,
-            world_size=self._context.world_size,
-            store=self._loader.store.meta.fingerprint,
-            torch=torch.__version__,
-            torchtitan=version("torchtitan"),
-            files=tuple(sorted(entries, key=lambda entry: entry.name)),
-        )
+        order: dict[str, Any] = {
+            "step": manifest.step,
+            "token": token,
+            "rank": rank,
+            "world_size": self._context.world_size,
+            "building": str(building),
+        }
+        if rank == 0:
+            fields = manifest.model_dump(mode="json", exclude={"files", "saved_at"})
+            order["publish"] = {"final": str(self._folder / f"step-{manifest.step}"), "manifest": fields}
         try:
-            manifest.write(building)
-            sync_folder(building)
-            building.rename(self._folder / f"step-{step}")
-            sync_folder(self._folder)
-        except OSError as error:
-            return f"rank 0: {error}"
+            self._stager.add(f"rng.{rank}.pt", rng_bytes())
+            self._writer.save(order | {"files": [asdict(file) for file in self._stager.files]})
+        except OSError as failure:
+            return f"rank {rank}: {failure}"
         return ""
 
-    def _from_rank_0(self, ask: Callable[[], Answer]) -> Answer:
-        """What rank 0 answers, on all ranks; the others do not even ask."""
-        said: list[Any] = [ask() if self._context.rank == 0 else None]
-        dist.broadcast_object_list(said, src=0, group=self._trainer.cpu_group)
-        answer: Answer = said[0]
-        return answer
+    def _manifest(self, step: int) -> Manifest:
+        """All of it but the files, which are not written yet."""
+        trainer = self._trainer
+        loss = trainer.recent_loss
+        return Manifest(
+            step=step,
+            tokens=trainer.tokens_trained,
+            next_sample=self._loader.next_sample,
+            data_digest=f"{trainer.data_digest:016x}",
+            loss=loss if loss is not None and math.isfinite(loss) else None,  # JSON knows no NaN
+            world_size=self._context.world_size,
+            mesh=self._mesh,
+            data=self._loader.fingerprint,
+            torch=torch.__version__,
+            torchtitan=version("torchtitan"),
+            attempt=self._context.attempt,
+            files=(),
+        )
 
-    def _prune(self) -> None:
-        """Rank 0, after a checkpoint is durable: the newest `keep` stay. Broken ones are not among them."""
-        if self._context.rank != 0:
-            return
-        for step in self._context.run.checkpoint_steps()[: -self._keep]:
-            # Renamed first: a folder that is deleted half way must not look like a checkpoint.
-            leaving = self._folder / f".step-{step}.old.tmp"
+    def _poll(self) -> None:
+        """Hear what became of the save under way, without waiting."""
+        answer = self._writer.answer()
+        if answer is not None and self._under_way:
+            under_way, self._under_way = self._under_way, None
+            self._conclude(under_way, answer)
+        if self._copier and (copied := self._copier.ended()):
+            step, error, seconds = copied
+            if error:
+                self._tell_failure(step, error)
+            else:
+                self._trainer.tell("checkpoint_copied", step=step, seconds=round(seconds, 3))
+
+    def _agree(self) -> float:
+        """Seconds for which any rank has been writing, 0 when none is; all ranks then know the same durable step."""
+        self._poll()
+        busy = time.perf_counter() - self._under_way.began if self._under_way else 0.0
+        state = torch.tensor([busy, bool(self._failure[1]), self.durable_step], dtype=torch.float64)
+        dist.all_reduce(state, op=dist.ReduceOp.MAX, group=self._trainer.cpu_group)
+        self.durable_step = int(state[2])
+        if state[1]:
+            self._share_failures()
+        return float(state[0])
+
+    def _settle(self) -> None:
+        """Wait until nothing is being written on any rank: for as long as it takes, for the disk may just be slow."""
+        pause = 0.002
+        while self._agree():
+            time.sleep(pause)
+            pause = min(1.5 * pause, 0.2)
+
+    def _share_failures(self) -> None:
+        """A rank that could not even write that it failed says so here: rank 0 would wait for it in vain."""
+        failures = [self._failure] * self._context.world_size
+        dist.all_gather_object(failures, self._failure, group=self._trainer.cpu_group)
+        self._failure = (0, "")
+        under_way = self._under_way
+        reasons = [reason for step, reason in failures if reason and under_way and step == under_way.step]
+        if self._context.rank == 0 and under_way and reasons:
+            self._writer.kill()
+            self._writer.answer()
+            self._under_way = None
+            self._conclude(under_way, reasons[0])
+
+    def _conclude(self, save: _Save, error: str) -> None:
+        """The writer of this rank is done with its part; that of rank 0 with all of it."""
+        if self._context.rank == 0:
+            if error:
+                self._pruner.delete([save.building])
+                self._last_error = error
+                self._tell_failure(save.step, error)
+            else:
+                self._on_durable(save)
+        elif error:
+            self._failure = (save.step, error)
+            report_for_writer(save.building, self._context.rank, save.token, error)
+
+    def _on_durable(self, save: _Save) -> None:
+        """Rank 0: say so, then let go of what the rules let go."""
+        self.durable_step = save.step
+        seconds = time.perf_counter() - save.began
+        self._trainer.tell(
+            "checkpoint_durable",
+            step=save.step,
+            seconds=round(seconds, 3),
+            stall=round(seconds if save.waited_for else save.stall, 3),
+            tokens=save.tokens,
+            # In the midst of training an fsync would wait for a disk that is busy; the folder itself is proof enough.
+            durable=save.waited_for,
+        )
+        self._pruner.prune_after(save.summary)
+        if self._copier:
             try:
-                (self._folder / f"step-{step}").rename(leaving)
+                self._copier.copy(self._folder / f"step-{save.step}")
             except OSError as error:
-                logger.error("cannot delete checkpoint step-%d: %s", step, error)
-            shutil.rmtree(leaving, ignore_errors=True)
+                self._tell_failure(save.step, f"copy cannot be started: {error}")
+        if self._trainer.exporter:
+            held_up = seconds if save.waited_for else save.stall
+            self._trainer.exporter.on_checkpoint(save.step, held_up, time.time())
+
+    def _tell_failure(self, step: int, reason: str) -> None:
+        self._trainer.tell("checkpoint_failed", step=step, reason=reason)
 
     @torch.no_grad()
     def _load(self, step: int = -1) -> bool:
-        """Restore the newest checkpoint that verifies; False when the run has none at all.
-
-        Raises Refused when it has some and none verifies: starting over would hide the loss of all of them.
-        """
+        """Restore the newest checkpoint that verifies; False when the run has none at all. Raises Refused."""
         del step
-        context = self._context
-        if context.rank == 0:
-            for leftover in self._folder.glob(".step-*.tmp"):  # of attempts that died while they saved or deleted
-                shutil.rmtree(leftover, ignore_errors=True)
-        for candidate in self._from_rank_0(self._candidates):
-            fault = self._find_fault(self._folder / f"step-{candidate}")
-            if not fault:
-                self._restore(candidate)
-                return True
-            self._reject(candidate, fault)
-        if rejected := self._from_rank_0(self._set_aside):
-            raise Refused(
-                f"no checkpoint of {context.run.name} verifies, see {', '.join(rejected)} in {self._folder}; "
-                "delete them to start from step 0"
-            )
-        return False
-
-    def _candidates(self) -> list[int]:
-        """Steps with a folder, newest first. One without a manifest has lost it: the folder got its name last."""
-        names = (folder.name.partition("-")[2] for folder in self._folder.glob("step-*"))
-        return sorted((int(step) for step in names if step.isdecimal()), reverse=True)
-
-    def _set_aside(self) -> list[str]:
-        return sorted(folder.name for folder in self._folder.glob("step-*.rejected-*"))
-
-    def _find_fault(self, folder: Path) -> str:
-        """The first fault of a checkpoint, '' for none. The ranks share the files among them.
-
-        Raises Refused, on all ranks, when the checkpoint may be sound but is not for this attempt.
-        """
-        context = self._context
-        fault = refusal = ""
-        try:
-            manifest = Manifest.read(folder)
-            refusal = self._why_refuse(manifest, folder.name)
-            if not refusal:
-                for entry in manifest.files[context.rank :: context.world_size]:
-                    verify(folder, entry)
-        except Fault as found:
-            fault = str(found)
-        gathered = [("", "")] * context.world_size
-        dist.all_gather_object(gathered, (refusal, fault), group=self._trainer.cpu_group)
-        if refusal := next((said for said, _ in gathered if said), ""):
-            raise Refused(refusal)
-        return next((said for _, said in gathered if said), "")
-
-    def _why_refuse(self, manifest: Manifest, name: str) -> str:
-        store, world_size = self._loader.store, self._context.world_size
-        if manifest.store != store.meta.fingerprint:
-            return (
-                f"the token store {store.path} is not the one that {name} was trained on; "
-                "restore it, or start a new run"
-            )
-        if manifest.world_size != world_size:
-            return (
-                f"{name} was saved by {manifest.world_size} ranks, this attempt has {world_size}; "
-                "write the same resources"
-            )
-        return ""
-
-    def _reject(self, step: int, fault: str) -> None:
-        """Set a broken checkpoint aside, so that the step can be saved again, and say so."""
-        if self._context.rank != 0:
-            return
-        folder = self._folder / f"step-{step}"
-        aside = folder.with_name(f"{folder.name}.rejected-{self._context.attempt}")
-        folder.rename(aside)
-        logger.error("checkpoint %s is broken: %s; taking the one before it", folder.name, fault)
-        self._trainer.tell("checkpoint_rejected", step=step, reason=fault, checkpoint=aside.name)
-
-    def _restore(self, step: int) -> None:
-        folder = self._folder / f"step-{step}"
-        load(self._states, checkpoint_id=folder)
-        load_rng(folder / f"rng.{self._context.rank}.pt")
-        self.durable_step = self.restored_step = step
+        if self._context.rank == 0:
+            self._pruner.delete(clear_leftovers(self._folder))
+        restorer = Restorer(self._trainer, self._states, self._loader.fingerprint, self._mesh)
+        manifest = restorer.restore()
+        if manifest is None:
+            return False
+        if manifest.data != self._loader.fingerprint:
+            self._loader.begin_at_step(manifest.step)  # sample numbers are those of another order
+        self.durable_step = self.restored_step = manifest.step
+        return True
 
     def _wait_for_saving(self) -> None:
-        pass  # saves are synchronous: durable when `save` returns
+        pass  # torchtitan's own asynchronous saves: `save_future` is never set
 
     def _maybe_wait_for_staging(self) -> None:
-        pass
+        pass  # staged when `save` returns
 
     def _close(self) -> None:
-        pass
+        """Let the writer finish what it has, and hear what came of it: the attempt may end in the midst of a save."""
+        self.enable = False  # torchtitan closes again when the object goes
+        self._writer.close(_LAST_WRITES)
+        self._poll()
+        self._arena.close()
+        if self._copier:
+            deadline = time.monotonic() + (0 if self._context.stop else _LAST_COPY)
+            while self._copier.busy:
+                if time.monotonic() > deadline:
+                    self._copier.stop()
+                self._poll()
+                time.sleep(0.05)
 
 
-def _make_empty(folder: Path) -> str:
-    """A new, empty folder. Returns what went wrong, or ''."""
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-    except OSError as error:
-        return f"rank 0: {error}"
-    return ""
+def _local_bytes(parameter: torch.Tensor) -> int:
+    local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+    return local.nbytes
 
 
 def _root_cause(error: BaseException) -> str:
     """DCP wraps the error of a rank in one of its own; the first inner one says what happened."""
-    inner = (
-        next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) and error.failures else error
-    )
-    return " ".join(f"{type(inner).__name__}: {inner}".split())[:300]
+    if isinstance(error, CheckpointException) and error.failures:
+        rank, (inner, _) = next(iter(error.failures.items()))
+        return f"rank {rank}: " + " ".join(f"{type(inner).__name__}: {inner}".split())[:300]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -29,7 +29,7 @@ def trainer_config(job: Pretrain, run: RunDir) -> PretrainTrainer.Config:
             loss_fn=CrossEntropyLoss.Config(global_vocab_size=job.model.vocab_size),
         ),
         tokenizer=NoTokenizer.Config(),
-        dataloader=StoreLoader.Config(store=job.data.store, seed=job.seed, sequences_per_step=stage.sequences_per_step),
+        dataloader=StoreLoader.Config(job=job),
         optimizer=default_adamw(lr=stage.lr.peak),
         lr_scheduler=_schedule(stage.lr, stage.num_steps),
         training=TrainingConfig(
@@ -43,14 +43,25 @@ def trainer_config(job: Pretrain, run: RunDir) -> PretrainTrainer.Config:
         parallelism=ParallelismConfig(
             data_parallel_shard_degree=stage.parallelism.fsdp or -1,
             data_parallel_replicate_degree=stage.parallelism.replicate,
+            tensor_parallel_degree=stage.parallelism.tp,
+            context_parallel_degree=stage.parallelism.cp,
             # Of the three backends, the one whose every pair of parallelisms ran on a CPU too.
             spmd_backend="partial_dtensor",
         ),
-        checkpoint=VerifiedCheckpoints.Config(interval=job.checkpoint.every, keep=job.checkpoint.keep),
+        checkpoint=VerifiedCheckpoints.Config(
+            interval=job.checkpoint.every,
+            keep=job.checkpoint.keep,
+            keep_every=job.checkpoint.keep_every,
+            keep_best=job.checkpoint.keep_best,
+            asynchronous=job.checkpoint.mode == "async",
+            copy_to=job.checkpoint.copy_to or "",
+        ),
         metrics=StepRecorder.Config(log_freq=1, disable_color_printing=True),
         activation_checkpoint=None,
         comm=CommConfig(trace_buf_size=0),
-        debug=DebugConfig(seed=job.seed, deterministic=job.deterministic, enable_structured_logging=False),
+        debug=DebugConfig(
+            seed=job.seed, deterministic=job.deterministic and not ON_CPU, enable_structured_logging=False
+        ),
         override=OverrideConfig(imports=["xgen.model.attention.dense_on_cpu"]),
     )
 

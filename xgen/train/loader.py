@@ -1,50 +1,93 @@
-"""The data loader: every rank takes its part of a step by the global sample index, which is all its state."""
+"""The data loader: every rank takes its part of a step by the global sample number, which is all its state."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import count, islice
 from typing import Any
 
 import torch
 from torchtitan.components.dataloader import BaseDataLoader
 
-from xgen.data.index import SampleIndex
-from xgen.data.store import TokenStore
+from xgen.data import MODULUS, batch_digest, samples_of
+from xgen.spec import Pretrain
+
+Prepared = tuple[dict[str, torch.Tensor], torch.Tensor, int]  # inputs, labels, digest
 
 
 class StoreLoader(BaseDataLoader):
-    """Micro-batches of one data-parallel rank: of the S sequences of a step, rank r takes r*S/W to (r+1)*S/W."""
+    """Micro-batches of one data-parallel rank: of the S sequences of a step, rank r takes r*S/W to (r+1)*S/W.
+
+    `digest` is the sum of the digests of what was handed out and not yet taken by `take_digest`.
+    """
 
     @dataclass(kw_only=True, slots=True)
     class Config(BaseDataLoader.Config):
-        store: str = ""
-        seed: int = 0
-        sequences_per_step: int = 1
+        job: Any = None  # a Pretrain: torchtitan's parser of configurations knows no pydantic
 
-    def __init__(
-        self, config: Config, *, dp_world_size: int, dp_rank: int, seq_len: int, local_batch_size: int, **_: Any
-    ) -> None:
-        self.store = TokenStore.open(Path(config.store))
-        self._index = SampleIndex(self.store, seq_len, config.seed)
-        self._per_step = config.sequences_per_step
-        self._per_rank = config.sequences_per_step // dp_world_size
+    def __init__(self, config: Config, *, dp_world_size: int, dp_rank: int, local_batch_size: int, **_: Any) -> None:
+        job: Pretrain = config.job
+        self.samples = samples_of(job)
+        self.fingerprint = self.samples.fingerprint
+        self._per_step = job.stage.sequences_per_step
+        self._per_rank = self._per_step // dp_world_size
         self._first = dp_rank * self._per_rank
         self._micro_batch = local_batch_size
-        self._positions = torch.arange(seq_len, dtype=torch.int32).repeat(local_batch_size, 1)
-        self.next_sample = 0  # global index of the first sample of the next step
+        self._workers, self._prefetch = job.data.workers, job.data.prefetch
+        self._digest = 0
+        self.next_sample = 0  # global number of the first sample of the next step
 
     def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
-        """Inputs and labels [micro_batch, seq_len] of int64, without end."""
-        while True:
-            for offset in range(0, self._per_rank, self._micro_batch):
-                start = self.next_sample + self._first + offset
-                tokens = torch.from_numpy(self._index.batch(start, self._micro_batch)).long()
-                if offset + self._micro_batch == self._per_rank:
+        """Inputs and labels [micro_batch, seq_len] of int64, positions of int32, without end."""
+        offsets = range(0, self._per_rank, self._micro_batch)
+        first = self.next_sample
+        starts = (first + step * self._per_step + self._first + offset for step in count() for offset in offsets)
+        with self._threads() as threads:
+            for number, (inputs, labels, digest) in enumerate(self._prepared(starts, threads), start=1):
+                self._digest = (self._digest + digest) % MODULUS
+                if number % len(offsets) == 0:
                     # Before the last yield: what follows it may be the save of this very step.
                     self.next_sample += self._per_step
-                yield {"input": tokens[:, :-1], "positions": self._positions}, tokens[:, 1:]
+                yield inputs, labels
+
+    def take_digest(self) -> int:
+        """Sum of the digests of all that was handed out since it was last asked."""
+        digest, self._digest = self._digest, 0
+        return digest
+
+    def _threads(self) -> AbstractContextManager[ThreadPoolExecutor | None]:
+        return ThreadPoolExecutor(self._workers, thread_name_prefix="data") if self._workers else nullcontext()
+
+    def _prepared(self, starts: Iterator[int], threads: ThreadPoolExecutor | None) -> Iterator[Prepared]:
+        """In the order of `starts`, whatever thread is done first."""
+        if threads is None:
+            yield from map(self._prepare, starts)
+            return
+        ahead: deque[Future[Prepared]] = deque(threads.submit(self._prepare, s) for s in islice(starts, self._prefetch))
+        try:
+            while True:
+                ready = ahead.popleft().result()
+                ahead.append(threads.submit(self._prepare, next(starts)))
+                yield ready
+        finally:
+            for future in ahead:
+                future.cancel()
+
+    def _prepare(self, start: int) -> Prepared:
+        batch = self.samples.batch(start, self._micro_batch)
+        inputs = {
+            "input": torch.from_numpy(batch.tokens).long(),
+            "positions": torch.from_numpy(batch.positions.copy()),
+        }
+        return inputs, torch.from_numpy(batch.labels).long(), batch_digest(start, batch)
+
+    def begin_at_step(self, step: int) -> None:
+        """Go on as if `step` steps had been taken from this very data."""
+        self.next_sample = step * self._per_step
 
     def state_dict(self) -> dict[str, Any]:
         return {"next_sample": self.next_sample}

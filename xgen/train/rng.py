@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from pathlib import Path
 
@@ -15,8 +16,20 @@ def seed_rng(seed: int) -> None:
     np.random.seed(seed % 2**32)
 
 
-def save_rng(path: Path) -> None:
-    """Write the state of Python, NumPy, torch and the rank's GPU."""
+def reseed_rng(seed: int, step: int, rank: int) -> None:
+    """Where no state of this rank was saved: other ranks saved the checkpoint, or laid out otherwise.
+
+    Python and NumPy are seeded from (seed, step, rank), torch from (seed, step) alike on all ranks, as torchtitan
+    seeds it: ranks of a tensor-parallel group must draw the same numbers.
+    """
+    own, shared = (int(np.random.SeedSequence(key).generate_state(1)[0]) for key in ([seed, step, rank], [seed, step]))
+    random.seed(own)
+    np.random.seed(own)
+    torch.manual_seed(shared)  # the GPU's too
+
+
+def rng_bytes() -> bytes:
+    """The state of Python, NumPy, torch and the rank's GPU, as the content of a file."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     assert kind == "MT19937"
     state = {
@@ -25,7 +38,9 @@ def save_rng(path: Path) -> None:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
-    torch.save(state, path)
+    content = io.BytesIO()
+    torch.save(state, content)
+    return content.getvalue()
 
 
 def load_rng(path: Path) -> None:

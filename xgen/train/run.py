@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 
 from xgen.runs import Ledger, Refused, TaskContext, read_events, replay
 from xgen.spec import Pretrain, load_profile
+from xgen.train import preverify, startup
 
 if TYPE_CHECKING:
     from xgen.metrics import RunExporter
@@ -30,17 +32,25 @@ def run_pretrain(context: TaskContext, job: Pretrain) -> TrainResult:
 
 
 def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) -> TrainResult:
+    preverify.start(context.run, context.rank, context.world_size)
+    gc.disable()  # a hundred thousand objects come with the imports, and none of them goes
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(job.resources.cpus_per_task)
-    import xgen.model  # noqa: F401 - before anything imports torchtitan: it settles the device
+    import xgen.model  # before anything imports torchtitan: it settles the device
     from xgen.data.errors import StoreError
     from xgen.train.config import trainer_config
     from xgen.train.rng import seed_rng
     from xgen.train.trainer import PretrainTrainer
 
+    gc.freeze()
+    gc.enable()
+    startup.mark("imports")
     seed_rng(job.seed)
+    if job.deterministic and xgen.model.ON_CPU:
+        torch.set_deterministic_debug_mode("error")  # torchtitan's way would also compile FlexAttention anew
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         trainer = PretrainTrainer(trainer_config(job, context.run), context, job, exporter)
     except StoreError as error:

@@ -22,6 +22,8 @@ class StepRecord:
     lr: float
     tokens: int  # since step 0
     seconds: float
+    first_sample: int = 0  # global number of its first sample
+    data: str = ""  # hex: sum of the digests of the step's samples, modulo 2^64 (xgen.data.proof)
 
 
 class StepFile:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,10 +15,14 @@ from torchtitan.components.metrics import MetricsProcessor
 from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer
 
+from xgen.data import MODULUS
 from xgen.runs import EventName, TaskContext
 from xgen.spec import Pretrain
+from xgen.train import startup
 from xgen.train.agreement import StopAgreement
 from xgen.train.checkpoint import VerifiedCheckpoints
+from xgen.train.loader import StoreLoader
+from xgen.train.proof import DataProof
 from xgen.train.steps import StepFile, StepRecord
 
 if TYPE_CHECKING:
@@ -47,6 +53,7 @@ class StepRecorder(MetricsProcessor):
         self.time_last_log = time.perf_counter()
         self._last_printed = 0.0
         self.data_wait = 0.0  # seconds of this attempt
+        self.losses: deque[float] = deque(maxlen=trainer.job.checkpoint.every)
         self._file = StepFile(trainer.context.run.metrics_dir / "steps.jsonl") if trainer.context.rank == 0 else None
 
     def log(
@@ -59,6 +66,8 @@ class StepRecorder(MetricsProcessor):
     ) -> None:
         """Called by torchtitan's train_step on every rank, with the loss of all ranks."""
         del global_max_loss
+        digest = self._trainer.end_step_proof()
+        self.losses.append(global_avg_loss)
         now = time.perf_counter()
         seconds, self.time_last_log = now - self.time_last_log, now
         data_wait = sum(self.data_loading_times)
@@ -70,7 +79,17 @@ class StepRecorder(MetricsProcessor):
         rate = next(value for key, value in (extra_metrics or {}).items() if key.startswith("lr/"))
         tokens = self._trainer.tokens_trained
         self._file.append(
-            StepRecord(step, global_avg_loss, global_avg_loss.hex(), grad_norm, rate, tokens, round(seconds, 4))
+            StepRecord(
+                step,
+                global_avg_loss,
+                global_avg_loss.hex(),
+                grad_norm,
+                rate,
+                tokens,
+                round(seconds, 4),
+                first_sample=self._trainer.dataloader.next_sample - self._trainer.job.stage.sequences_per_step,
+                data=f"{digest:016x}",
+            )
         )
         if self._trainer.exporter:
             self._trainer.exporter.on_step(step, global_avg_loss, grad_norm, rate, tokens, seconds, data_wait)
@@ -93,21 +112,38 @@ class PretrainTrainer(Trainer):
         pass
 
     checkpointer: VerifiedCheckpoints
+    dataloader: StoreLoader
     metrics_processor: StepRecorder
 
     def __init__(self, config: Config, context: TaskContext, job: Pretrain, exporter: RunExporter | None) -> None:
         self.context, self.job, self.exporter = context, job, exporter  # an exporter on rank 0 only
+        self.data_digest = 0  # of all samples since step 0, over all ranks
         super().__init__(config)
         self.metrics_processor.connect(self)
         group = dist.new_group(backend="gloo", timeout=_CPU_TIMEOUT)
         assert isinstance(group, dist.ProcessGroup)  # of which every rank is a member
         self.cpu_group = group
+        shared = (self.parallel_dims.get_optional_mesh(name) for name in ("tp", "cp", "pp"))
+        self._proof = DataProof(group, counts=all(mesh is None or mesh.get_local_rank() == 0 for mesh in shared))
         self._last_progress = time.monotonic()
 
     @property
     def tokens_trained(self) -> int:
         """Over all ranks, since step 0."""
         return int(self.step) * self.job.stage.global_batch
+
+    @property
+    def recent_loss(self) -> float | None:
+        """Mean training loss of the steps since about the last checkpoint."""
+        losses = self.metrics_processor.losses
+        return sum(losses) / len(losses) if losses else None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "data_digest": self.data_digest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.data_digest = state_dict["data_digest"]
 
     def tell(self, event: EventName, **fields: Any) -> None:
         """Write an event on rank 0. A full disk must not end the training, nor rank 0 alone leave a collective."""
@@ -127,8 +163,10 @@ class PretrainTrainer(Trainer):
         return result
 
     def _restore(self) -> None:
+        startup.mark("build")
         self.tell("restore_begin")
         self.checkpointer.load()
+        startup.mark("restore")
         self.tell("restore_end", step=self.step, checkpoint=f"step-{self.step}" if self.step else None)
         if self.exporter:
             self.exporter.resumed(self.step)
@@ -137,7 +175,7 @@ class PretrainTrainer(Trainer):
         total, restored = self.config.training.steps, self.step
         agreement = StopAgreement(self.context.stop, self.cpu_group)
         agreement.begin()
-        data = self.batch_generator(self.dataloader)
+        data = self._proven(self.batch_generator(self.dataloader))
         self.metrics_processor.time_last_log = time.perf_counter()
         while self.step < total:
             if signal := agreement.decided():
@@ -154,8 +192,22 @@ class PretrainTrainer(Trainer):
         self._report_progress()
         return TrainResult("finished", self.step)
 
+    def _proven(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The same batches; with the last of a step its proof begins, and runs while the step computes."""
+        per_step = self.gradient_accumulation_steps * self.num_pipeline_parallel_microbatches
+        for number, batch in enumerate(batches, start=1):
+            if number % per_step == 0:
+                self._proof.begin(self.dataloader.take_digest())
+            yield batch
+
+    def end_step_proof(self) -> int:
+        """Digest of the step's samples, over all ranks. Called once a step, by all."""
+        digest = self._proof.end()
+        self.data_digest = (self.data_digest + digest) % MODULUS
+        return digest
+
     def _event_after_first_step(self) -> None:
-        self.tell("first_step", step=self.step)
+        self.tell("first_step", step=self.step, startup=startup.mark("first_step"))
         # From here on a collective that hangs is a fault: start-up and compilation are over.
         timeout = timedelta(seconds=self.config.comm.train_timeout_seconds)
         dist_utils.set_pg_timeouts(timeout=timeout, parallel_dims=self.parallel_dims)
@@ -175,4 +227,5 @@ class PretrainTrainer(Trainer):
     def _report_progress(self) -> None:
         self._last_progress = time.monotonic()
         wait = round(self.metrics_processor.data_wait, 3)
-        self.tell("progress", step=self.step, tokens=self.tokens_trained, data_wait=wait)
+        data = f"{self.data_digest:016x}"
+        self.tell("progress", step=self.step, tokens=self.tokens_trained, data_wait=wait, data=data)

@@ -1,0 +1,106 @@
+"""`xgen resume --set`: a run goes on in another image or on other nodes, or it is left exactly as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Project
+from xgen.cli import resume
+from xgen.runs import EventWriter, RunDir
+from xgen.spec import SpecError, dump, load_job, load_profile, load_resolved
+
+NAME = "hello-abc234"
+
+
+def make_run(project: Project, *settings: str, profile: str = "local") -> RunDir:
+    """A run that was cancelled in its first attempt."""
+    run = RunDir(project.runs / NAME)
+    run.create()
+    run.spec_file.write_text(dump(load_job(project.path / "hello.yaml", [f"cluster={profile}", *settings]).job))
+    run.profile_file.write_text(dump(load_profile(project.path / f"slurm/clusters/{profile}.yaml")))
+    EventWriter(run, "host", 1, "7").write("started")
+    EventWriter(run, "host", 1, "7").write("cancelled")
+    run.attempt_dir(1).mkdir()
+    run.cancelled_file.touch()
+    return run
+
+
+def contents(run: RunDir) -> dict[str, str]:
+    files = [path for path in run.path.rglob("*") if path.is_file() and path.name != ".resume.lock"]
+    return {str(path.relative_to(run.path)): path.read_text() for path in files}
+
+
+def test_a_new_image_is_looked_up_and_the_old_one_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        (project.path / "images" / name).mkdir(parents=True)
+    run = make_run(project, "container.image=one", profile="boxed")
+    (run.path / "image.json").write_text(json.dumps({"reference": "one", "kind": "folder", "location": "/old"}) + "\n")
+    before = contents(run)
+    profile, job = load_profile(run.profile_file), load_resolved(run.spec_file)
+    loaded, changed = resume._changed(run, job, profile, ["container.image=two"])
+    assert changed == {"container.image": "two"}
+    undo = resume._replace(run, loaded, profile, changed)
+    assert json.loads(run.image_file.read_text())["location"] == str(project.path / "images/two")
+    assert (run.path / "image.1.json").read_text() == before["image.json"]
+    assert (run.path / "spec.1.yaml").read_text() == before["spec.yaml"]
+    assert load_resolved(run.spec_file).container.image == "two"
+    for step in reversed(undo):
+        step()
+    assert contents(run) == before
+    loaded, changed = resume._changed(run, job, profile, ["lead=31s"])
+    resume._replace(run, loaded, profile, changed)
+    assert run.image_file.read_text() == before["image.json"]  # what the name meant at submission
+    with pytest.raises(SpecError, match=r"container\.image: 'three' is not there as "):
+        resume._replace(
+            run, resume._changed(run, job, profile, ["container.image=three"])[0], profile, {"container.image": 1}
+        )
+
+
+def slurm(folder: Path, sbatch: str) -> dict[str, str]:
+    """An empty queue, and an sbatch that answers the test with `sbatch` and takes no job."""
+    for name, text in (
+        ("squeue", "true"),
+        ("sbatch", f'case "$1" in --test-only) cat >/dev/null; {sbatch} ;; *) echo "no more jobs" >&2; exit 1 ;; esac'),
+    ):
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "code", "said"),
+    [
+        ("echo 'sbatch: error: Too many nodes' >&2; exit 1", 2, "cluster batch: sbatch --test-only: Too many nodes"),
+        ("true", 3, "the scheduler: "),
+    ],
+    ids=["at the test", "at the submission"],
+)
+def test_where_the_scheduler_refuses_the_run_is_as_it_was(
+    project: Project, tmp_path: Path, sbatch: str, code: int, said: str
+) -> None:
+    run = make_run(project, profile="batch")
+    before = contents(run)
+    arguments = ("resume", NAME, "--set", "resources.nodes=9", "--cluster", "batch")
+    done = project.xgen(*arguments, env=slurm(tmp_path, sbatch))
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.splitlines()[-1].startswith(said)
+    after = contents(run)
+    assert {name: text for name, text in after.items() if not name.startswith(("resumed", "submissions/"))} == before
+
+
+def test_what_changes_the_computation_is_left_to_a_fork(project: Project) -> None:
+    run = make_run(project)
+    run.spec_file.write_text(dump(load_job(project.path / "train.yaml").job))
+    before = contents(run)
+    settings = ("--set", "stages.0.lr.peak=1e-4", "--set", "resources.nodes=1", "--set", "seed=2")
+    done = project.xgen("resume", NAME, *settings, "--cluster", "local")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "--set: seed, stages[0].lr.peak: not to be changed in a run, for it changes what is computed; "
+        f"use: xgen fork {NAME} --set stages.0.lr.peak=1e-4 --set resources.nodes=1 --set seed=2\n",
+    )
+    assert contents(run) == before

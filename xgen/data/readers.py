@@ -1,0 +1,186 @@
+"""Records from what people have: jsonl (zstd, gzip, plain), parquet, arrow, `datasets`.
+
+Nothing is skipped silently: what cannot be read comes as `Bad`, with its place and the reason. A disk or a network that
+fails is no such thing: its error is raised, for the next try may succeed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xgen.data.documents import DamagedError, lines_of
+from xgen.data.errors import StoreError
+from xgen.data.units import Piece, Unit, open_stream
+
+_BATCH_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where a record has what."""
+
+    text: str = "text"
+    domain: str | None = None
+    source: str | None = None
+    licence: str | None = None
+
+    @property
+    def named(self) -> list[str]:
+        return [key for key in (self.text, self.domain, self.source, self.licence) if key]
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a record is that does not say it."""
+
+    domain: str
+    source: str
+    licence: str = "unknown"
+
+
+@dataclass(frozen=True)
+class Record:
+    text: str
+    domain: str
+    source: str
+    licence: str
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Bad:
+    """What could not be read: one record, by its line (jsonl) or row, from 1; 0 for the file, or the rest of it."""
+
+    file: str
+    line: int
+    reason: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}: line {self.line}" if self.line else self.file
+
+
+_Row = tuple[int, Any]  # its line or row, and the record as it was read, or Bad
+
+
+def read_unit(unit: Unit, keys: Keys, defaults: Defaults) -> Iterator[Record | Bad]:
+    """Every record of a unit, in order. Raises OSError, and StoreError for a data set that cannot be reached."""
+    for piece in unit.pieces:
+        empty = True
+        for line, row in _rows(piece, keys.named):
+            empty = False
+            yield row if isinstance(row, Bad) else _record(piece.path, line, row, keys, defaults)
+        if empty and piece.kind != "hub":
+            yield Bad(piece.path, 0, "holds no record")
+
+
+def _record(file: str, line: int, row: Any, keys: Keys, defaults: Defaults) -> Record | Bad:
+    if not isinstance(row, dict):
+        return Bad(file, line, f"is no object but {type(row).__name__}")
+    fields = []
+    for key, default in (
+        (keys.text, None),
+        (keys.domain, defaults.domain),
+        (keys.source, defaults.source),
+        (keys.licence, defaults.licence),
+    ):
+        if key is None:
+            fields.append(default)
+            continue
+        value = row.get(key)
+        if key not in row:
+            known = ", ".join(map(str, list(row)[:8])) or "none"
+            return Bad(file, line, f"has no {key!r}; its keys are {known}")
+        if not isinstance(value, str) or (key != keys.text and not value):
+            return Bad(file, line, f"{key}: {value!r:.60} is not text")
+        fields.append(value)
+    text, domain, source, licence = fields
+    try:
+        return Record(text, domain, source, licence, len(text.encode()))  # type: ignore[arg-type,union-attr]
+    except UnicodeEncodeError as error:
+        return Bad(file, line, f"{keys.text}: half of a surrogate pair at character {error.start}")
+
+
+def _rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
+    if piece.kind == "lines":
+        yield from _json_rows(Path(piece.path))
+    elif piece.kind == "hub":
+        yield from _hub_rows(piece)
+    else:
+        import pyarrow
+
+        try:
+            yield from (_parquet_rows if piece.kind == "parquet" else _arrow_rows)(piece, wanted)
+        except (pyarrow.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            yield 0, Bad(piece.path, 0, f"is damaged: {' '.join(str(error).split())[:200]}")
+
+
+def _json_rows(path: Path) -> Iterator[_Row]:
+    from pydantic_core import from_json
+
+    try:
+        for number, line in lines_of(path):
+            if not line or line.isspace():
+                continue
+            try:
+                # Not the json module: this is a third faster, and refuses half of a surrogate pair.
+                yield number, from_json(line)
+            except ValueError as error:
+                yield number, Bad(str(path), number, f"is no JSON: {error}")
+    except DamagedError as error:
+        yield 0, Bad(str(path), 0, error.what)
+
+
+def _parquet_rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(piece.path) as file:
+        last = piece.last or file.metadata.num_row_groups
+        row = sum(file.metadata.row_group(number).num_rows for number in range(piece.first))
+        columns = _columns(piece, file.schema_arrow.names, wanted)
+        if isinstance(columns, Bad):
+            yield 0, columns
+            return
+        groups = range(piece.first, last)
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=columns):
+            for record in batch.to_pylist():
+                row += 1
+                yield row, record
+
+
+def _arrow_rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
+    """An arrow stream, as `datasets.save_to_disk` writes it."""
+    import pyarrow
+
+    row = 0
+    with pyarrow.memory_map(piece.path) as file, pyarrow.ipc.open_stream(file) as batches:
+        columns = _columns(piece, batches.schema.names, wanted)
+        if isinstance(columns, Bad):
+            yield 0, columns
+            return
+        for batch in batches:
+            for record in batch.select(columns).to_pylist():
+                row += 1
+                yield row, record
+
+
+def _columns(piece: Piece, known: Sequence[str], wanted: Sequence[str]) -> list[str] | Bad:
+    for name in wanted:
+        if name not in known:
+            return Bad(piece.path, 0, f"has no column {name!r}; it has {', '.join(known[:20])}")
+    return list(wanted)
+
+
+def _hub_rows(piece: Piece) -> Iterator[_Row]:
+    stream = open_stream(piece.path)
+    try:
+        shard = stream.shard(num_shards=stream.num_shards, index=piece.first)
+        yield from enumerate(shard, start=1)
+    except Exception as error:  # noqa: BLE001 - of datasets; a network that fails looks as a damaged file does
+        what = f"cannot be read: {' '.join(str(error).split())[:200]}"
+        raise StoreError(piece.path, what, "run it again, or xgen fetch it first and name the folder") from None

@@ -1,0 +1,66 @@
+"""Which keys differ between two specs, and what that means for a run that has trained already."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from xgen.spec.job import Job
+from xgen.spec.layers import Key, show_key
+
+# Where and how it is computed, and not what: a resume may change these.
+_RESUMABLE = re.compile(
+    r"(resources|checkpoint|restart|container|env)(\.|\[|$)|lead$|data\.(workers|prefetch)$"
+    r"|stages\[\d+\]\.(micro_batch$|parallelism(\.|$))"
+)
+_TOPOLOGY = re.compile(r"resources\.(nodes|gpus_per_node)$|stages\[\d+\]\.parallelism\.")
+_DATA_ORDER = re.compile(r"(seed|stages\[\d+\]\.(seq_len|mixture))$|data\.")
+Changes = Mapping[str, Any]  # new value by key, e.g. stages[0].lr.peak; None where it is gone
+
+
+def changes(old: Job, new: Job) -> dict[str, Any]:
+    """The keys whose values differ, defaults included, with their new values as the resolved spec has them."""
+    before, after = (dict(_leaves(job.model_dump(mode="json"), ())) for job in (old, new))
+    return {
+        show_key(key): after.get(key)
+        for key in sorted({*before, *after}, key=show_key)
+        if before.get(key) != after.get(key)
+    }
+
+
+def may_resume(key: str) -> bool:
+    """Whether a run may go on with another value of this key: it does not change what is computed."""
+    return _RESUMABLE.match(key) is not None
+
+
+def is_topology(key: str) -> bool:
+    """Whether the key changes the number of ranks, or what each of them holds."""
+    return _TOPOLOGY.match(key) is not None
+
+
+def is_data_order(key: str) -> bool:
+    """Whether the key changes which sample comes when."""
+    return _DATA_ORDER.match(key) is not None and not may_resume(key)
+
+
+def show_changes(changed: Changes) -> str:
+    """`resources.nodes=1, lead=30s`, on one line."""
+    return ", ".join(f"{key}={_show(value)}" for key, value in changed.items())
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _leaves(value: Any, at: Key) -> Iterator[tuple[Key, Any]]:
+    """Mappings, and lists of mappings, key by key; any other list is one value. What is empty is not there."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*at, key))
+    elif isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, (*at, number))
+    else:
+        yield at, value

@@ -1,0 +1,146 @@
+"""Loading the newest checkpoint that verifies, into any number of ranks and any layout of them.
+
+torch.distributed.checkpoint on its own loads a flipped byte without a word and dies of a truncated file (seen), so
+nothing is loaded that its manifest does not vouch for.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch.distributed as dist
+from torch.distributed.checkpoint.state_dict_loader import load
+from torchtitan.tools.logging import logger
+
+from xgen.runs import Refused
+from xgen.runs.origin import read_origin
+from xgen.train import preverify
+from xgen.train.manifest import Fault, Manifest, Mesh
+from xgen.train.rng import load_rng, reseed_rng
+
+if TYPE_CHECKING:
+    from xgen.train.trainer import PretrainTrainer
+
+Answer = TypeVar("Answer")
+
+
+class Restorer:
+    """Finds and loads. Every method is called by all ranks together."""
+
+    def __init__(self, trainer: PretrainTrainer, states: dict[str, Any], data: str, mesh: Mesh) -> None:
+        self._trainer, self._states, self._data, self._mesh = trainer, states, data, mesh
+        self._context = trainer.context
+        self._folder = self._context.run.checkpoints_dir
+
+    def restore(self) -> Manifest | None:
+        """Load the newest checkpoint that verifies; None when the run has none at all.
+
+        Raises Refused when it has some and none verifies: starting over would hide the loss of all of them.
+        """
+        for candidate in self._from_rank_0(self._candidates):
+            folder = self._folder / f"step-{candidate}"
+            fault = self._find_fault(folder)
+            if not fault:
+                return self._load(folder)
+            self._reject(candidate, fault)
+        if rejected := self._from_rank_0(self._set_aside):
+            raise Refused(
+                f"no checkpoint of {self._context.run.name} verifies, see {', '.join(rejected)} in {self._folder}; "
+                "delete them to start from step 0"
+            )
+        return None
+
+    def _from_rank_0(self, ask: Callable[[], Answer]) -> Answer:
+        """What rank 0 answers, on all ranks; the others do not even ask."""
+        said: list[Any] = [ask() if self._context.rank == 0 else None]
+        dist.broadcast_object_list(said, src=0, group=self._trainer.cpu_group)
+        answer: Answer = said[0]
+        return answer
+
+    def _candidates(self) -> list[int]:
+        """Steps with a folder, newest first. One without a manifest has lost it: the folder got its name last."""
+        names = (folder.name.partition("-")[2] for folder in self._folder.glob("step-*"))
+        return sorted((int(step) for step in names if step.isdecimal()), reverse=True)
+
+    def _set_aside(self) -> list[str]:
+        return sorted(folder.name for folder in self._folder.glob("step-*.rejected-*"))
+
+    def _find_fault(self, folder: Path) -> str:
+        """The first fault of a checkpoint, '' for none.
+
+        Raises Refused, on all ranks, when the checkpoint may be sound but is not for this job.
+        """
+        refusal = fault = ""
+        try:
+            refusal = self._why_refuse(Manifest.read(folder), folder.name)
+            fault = "" if refusal else self._fault_of_share(folder)
+        except Fault as found:
+            fault = str(found)
+        gathered = [("", "")] * self._context.world_size
+        dist.all_gather_object(gathered, (refusal, fault), group=self._trainer.cpu_group)
+        if refusal := next((said for said, _ in gathered if said), ""):
+            raise Refused(refusal)
+        return next((said for _, said in gathered if said), "")
+
+    def _fault_of_share(self, folder: Path) -> str:
+        rank, world_size = self._context.rank, self._context.world_size
+        ahead = preverify.started()
+        known = ahead.fault(folder, rank, world_size) if ahead else None
+        return preverify.fault_of_share(folder, rank, world_size) if known is None else known
+
+    def _why_refuse(self, manifest: Manifest, name: str) -> str:
+        if manifest.data == self._data:
+            return ""
+        origin = read_origin(self._context.run)
+        if origin and origin.data_changed and origin.step == manifest.step:
+            return ""  # a fork to other data, from this very checkpoint
+        fix = "restore it, or fork the run (xgen fork)"
+        return f"the data of this job is not the one that {name} was trained on; {fix}"
+
+    def _reject(self, step: int, fault: str) -> None:
+        """Set a broken checkpoint aside, so that the step can be saved again, and say so."""
+        if self._context.rank != 0:
+            return
+        folder = self._folder / f"step-{step}"
+        aside = folder.with_name(f"{folder.name}.rejected-{self._context.attempt}")
+        folder.rename(aside)
+        logger.error("checkpoint %s is broken: %s; taking the one before it", folder.name, fault)
+        self._trainer.tell("checkpoint_rejected", step=step, reason=fault, checkpoint=aside.name)
+
+    def _load(self, folder: Path) -> Manifest:
+        manifest = Manifest.read(folder)
+        rank, world_size = self._context.rank, self._context.world_size
+        load(self._states, checkpoint_id=folder)
+        if (manifest.world_size, manifest.mesh or self._mesh) == (world_size, self._mesh):
+            load_rng(folder / f"rng.{rank}.pt")
+        else:
+            reseed_rng(self._trainer.job.seed, manifest.step, rank)
+            logger.info(
+                "%s was saved by %d ranks as %s, and is resharded", folder.name, manifest.world_size, manifest.mesh
+            )
+        return manifest
+
+
+def clear_leftovers(folder: Path) -> list[Path]:
+    """Rename what dead attempts left half written or half deleted; returns what is to be deleted.
+
+    Renamed first: a writer process that outlived its attempt must not publish a folder that is being emptied.
+    """
+    leaving = []
+    for leftover in folder.glob(".step-*.tmp"):
+        if leftover.is_dir():
+            leaving.append(set_aside_to_delete(leftover))
+    return leaving
+
+
+def set_aside_to_delete(folder: Path) -> Path:
+    """A folder that is deleted half way must not look like a checkpoint. Raises OSError."""
+    if folder.name.endswith(".old.tmp"):
+        return folder
+    leaving = folder.with_name(f".{folder.name.lstrip('.')}.old.tmp")
+    if leaving.exists():
+        shutil.rmtree(leaving, ignore_errors=True)
+    return folder.rename(leaving)
