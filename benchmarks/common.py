@@ -17,24 +17,30 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Figure:
-    """Seconds of repeated runs of one thing."""
+    """Repeated runs of one thing: seconds, or what `unit` says."""
 
     median: float
-    fastest: float
-    slowest: float
+    fastest: float  # the smallest
+    slowest: float  # the largest
     num_runs: int
+    unit: str = "s"
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Figure:
-        return cls(statistics.median(seconds), min(seconds), max(seconds), len(seconds))
+    def of(cls, values: Sequence[float], unit: str = "s") -> Figure:
+        return cls(statistics.median(values), min(values), max(values), len(values), unit)
 
     def __str__(self) -> str:
-        return f"{self.median:.3f} s ({self.fastest:.3f} to {self.slowest:.3f}, {self.num_runs} runs)"
+        digits = 3 if self.unit == "s" else 1
+        numbers = (f"{value:.{digits}f}" for value in (self.median, self.fastest, self.slowest))
+        return "{} {unit} ({} to {}, {} runs)".format(*numbers, self.num_runs, unit=self.unit)
 
 
 @dataclass(frozen=True)
 class Result:
-    """Figures with their goals (seconds, by figure), beside peers that ran in between them."""
+    """Figures with their goals by figure, beside peers that ran in between them.
+
+    A goal is what the median has to stay below; for a rate (a unit that ends in "/s"), what it has to reach.
+    """
 
     name: str
     figures: Mapping[str, Figure]
@@ -43,7 +49,13 @@ class Result:
 
     @property
     def met(self) -> dict[str, bool]:
-        return {name: self.figures[name].median < goal for name, goal in self.goals.items()}
+        return {
+            name: self.figures[name].median >= goal if self._is_rate(name) else self.figures[name].median < goal
+            for name, goal in self.goals.items()
+        }
+
+    def _is_rate(self, name: str) -> bool:
+        return self.figures[name].unit.endswith("/s")
 
     def print(self, as_json: bool) -> None:
         """One JSON object, or a line for each figure."""
@@ -52,9 +64,10 @@ class Result:
             return
         width = max(map(len, (*self.figures, *self.peers)))
         for name, figure in self.figures.items():
-            goal = (
-                f"  goal {self.goals[name]:g} s: {'met' if self.met[name] else 'MISSED'}" if name in self.goals else ""
-            )
+            goal = ""
+            if name in self.goals:
+                bound = "at least" if self._is_rate(name) else "below"
+                goal = f"  goal {bound} {self.goals[name]:.4g} {figure.unit}: {'met' if self.met[name] else 'MISSED'}"
             print(f"{name:<{width}}  {figure}{goal}")
         for name, figure in self.peers.items():
             print(f"{name:<{width}}  {figure}  peer")

@@ -1,0 +1,1 @@
+"""Peers of the benchmarks, each run in an environment of its own."""
