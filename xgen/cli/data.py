@@ -239,7 +239,7 @@ def store_facts(store: TokenStore) -> dict[str, Any]:
         "fingerprint": store.meta.fingerprint,
         **store.meta.model_dump(mode="json", exclude={"files", "parts"}),
         "parts": len(store.parts),
-        "document_tokens": document_lengths(store),
+        "document_tokens": store.document_lengths(),
         "quarantine": quarantined(store),
     }
 
@@ -254,18 +254,8 @@ def _table(store: TokenStore) -> str:
     for name, documents, size, tokens, parts in rows:
         ratio = tokens / max(1, size)
         lines.append(f"  {name:<16}{documents:>12,}{size / 1e6:>11,.2f}{tokens:>15,}{ratio:>13.3f}{parts:>7,}")
-    shares = ", ".join(f"{name} {value:,}" for name, value in document_lengths(store).items())
+    shares = ", ".join(f"{name} {value:,}" for name, value in store.document_lengths().items())
     return "\n".join([*lines, f"  tokens of a document: {shares}"])
-
-
-def document_lengths(store: TokenStore) -> dict[str, int]:
-    """Percentiles, over at most some millions of documents, as many of each part: enough for two digits."""
-    import numpy as np
-
-    most = max(1_000, 5_000_000 // len(store.parts))
-    lengths = np.concatenate([np.diff(part.offsets[: most + 1].astype(np.int64)) for part in store.parts])
-    names = {"5%": 5, "25%": 25, "median": 50, "75%": 75, "95%": 95, "99%": 99, "longest": 100}
-    return {name: int(np.percentile(lengths, at)) for name, at in names.items()}
 
 
 def quarantined(store: TokenStore) -> dict[str, int]:
