@@ -83,7 +83,7 @@ def test_killed_writer_costs_one_checkpoint_and_is_replaced(
         os.kill(held[victim], signal.SIGKILL)
         os.kill(held[1 - victim], signal.SIGCONT)
 
-    assert {o.status for o in asynchronous.go(during=kill, in_rank=lambda _: slow_steps(0.3))} == {"finished"}
+    assert {o.status for o in asynchronous.go(during=kill, in_rank=lambda _: slow_steps(1))} == {"finished"}
     assert "killed by signal 9" in str(wait_for(asynchronous, "checkpoint_failed", 2).reason)
     assert 2 not in asynchronous.run.checkpoint_steps()
     assert 6 in asynchronous.run.checkpoint_steps()
