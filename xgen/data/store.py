@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from xgen.data.errors import StoreError
+from xgen.data.mapping import map_file
 from xgen.data.meta import (
     META_FILE,
     OFFSETS_FILE,
@@ -73,7 +74,7 @@ class Part:
         return self.tokens[int(self.offsets[number]) : int(self.offsets[number + 1])]
 
     def _map(self, name: str, dtype: DTypeLike, count: int) -> NDArray[Any]:
-        """A read-only plain array over the file: slicing np.memmap itself costs more than the slice.
+        """A read-only array over the file.
 
         Raises StoreError when another store has taken the place of the one that was opened: its parts may have the
         same names, and a training must not go on with other text.
@@ -82,7 +83,7 @@ class Part:
         if _mark(store) != self.opened:
             raise StoreError(store, "was replaced while it was in use", "put it back, or start a new run with it")
         kind = np.dtype(dtype).newbyteorder("<")
-        return np.asarray(np.memmap(self.path / name, dtype=kind, mode="r", shape=(count,)))
+        return map_file(self.path / name, kind, count)
 
 
 @dataclass(frozen=True)
