@@ -143,7 +143,7 @@ def _cancel_all(prefix: str) -> None:
 
 def _measure_submissions(bench: Bench, num_rounds: int) -> dict[str, list[float]]:
     loaded = bench.load()
-    request = [line for line in bench.prepare(loaded).script.splitlines() if line.startswith("#SBATCH ")]
+    request = [line for line in bench.prepare(loaded).scripts[0].splitlines() if line.startswith("#SBATCH ")]
     script = bench.folder / "bare.sh"
     script.write_text("\n".join(["#!/bin/bash", *request, "srun true"]) + "\n")
     profile = bench.folder / "profile.yaml"
@@ -153,7 +153,7 @@ def _measure_submissions(bench: Bench, num_rounds: int) -> dict[str, list[float]
     executor = _submitit(bench, loaded)
 
     def in_process(prepared_for: Profile | None = None) -> str:
-        return submit(bench.prepare(loaded, prepared_for))[0]
+        return submit(bench.prepare(loaded, prepared_for))[0][0]
 
     def ours() -> str:
         job_id: str = json.loads(_output(bench, [*xgen, "--json"]))["job_id"]

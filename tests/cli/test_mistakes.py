@@ -77,7 +77,8 @@ MISTAKES = [
         "wrong.yaml: kind: 'comand' is no kind of work; write command",
     ),
     wrong(
-        "no kind", HELLO.replace("kind: command\n", ""), "wrong.yaml: kind: is missing; write one of command, pretrain"
+        "no kind", HELLO.replace("kind: command\n", ""), 
+        "wrong.yaml: kind: is missing; write one of command, export, pretrain",
     ),
     wrong(
         "unknown model", TRAIN.replace("tiny", "tinny"), "wrong.yaml: model: 'tinny' is no known model; write tiny"
@@ -94,8 +95,8 @@ MISTAKES = [
     ),
     wrong(
         "two stages",
-        TRAIN + "  - {name: two, tokens: 80k, seq_len: 256, global_batch: 1k, lr: {peak: 3e-3}}\n",
-        "wrong.yaml: stages: 2 stages are more than this version chains; write one",
+        TRAIN + "  - {name: only, tokens: 80k, seq_len: 256, global_batch: 1k, lr: {peak: 3e-3}}\n",
+        "wrong.yaml: stages: 'only' is the name of two; write another for one of them",
     ),
     wrong(
         "protected variable",

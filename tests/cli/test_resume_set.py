@@ -43,7 +43,7 @@ def test_a_new_image_is_looked_up_and_the_old_one_kept(project: Project, monkeyp
     profile, job = load_profile(run.profile_file), load_resolved(run.spec_file)
     loaded, changed = resume._changed(run, job, profile, ["container.image=two"])
     assert changed == {"container.image": "two"}
-    undo = resume._replace(run, loaded, profile, changed)
+    undo = resume._replace(run, loaded, profile, changed, 0)
     assert json.loads(run.image_file.read_text())["location"] == str(project.path / "images/two")
     assert (run.path / "image.1.json").read_text() == before["image.json"]
     assert (run.path / "spec.1.yaml").read_text() == before["spec.yaml"]
@@ -52,11 +52,11 @@ def test_a_new_image_is_looked_up_and_the_old_one_kept(project: Project, monkeyp
         step()
     assert contents(run) == before
     loaded, changed = resume._changed(run, job, profile, ["lead=31s"])
-    resume._replace(run, loaded, profile, changed)
+    resume._replace(run, loaded, profile, changed, 0)
     assert run.image_file.read_text() == before["image.json"]  # what the name meant at submission
     with pytest.raises(SpecError, match=r"container\.image: 'three' is not there as "):
         resume._replace(
-            run, resume._changed(run, job, profile, ["container.image=three"])[0], profile, {"container.image": 1}
+            run, resume._changed(run, job, profile, ["container.image=three"])[0], profile, {"container.image": 1}, 0
         )
 
 

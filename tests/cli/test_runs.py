@@ -114,12 +114,12 @@ def test_following_a_log_ends_with_a_run_that_could_not_say_that_it_ended(
 def test_a_cancel_is_always_an_event(project: Project, run: RunDir, tmp_path: Path) -> None:
     """Also of a job that runs: it may have decided to be requeued, and then nothing comes after it."""
     (run.path / "local").rmdir()
-    for name, text in (("squeue", f'echo "7|{NAME}|RUNNING|None|gpu|n1|N/A|0|"'), ("scancel", 'echo "$1" >"$0.args"')):
+    for name, text in (("squeue", f'echo "7|{NAME}|RUNNING|None|gpu|n1|N/A|0|"'), ("scancel", 'echo "$@" >"$0.args"')):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     done = project.xgen("cancel", NAME, "--cluster", "local", env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert (done.returncode, done.stdout) == (0, f"{NAME} was running, job 7; cancelled\n")
-    assert (tmp_path / "scancel.args").read_text() == "7\n"
+    assert (tmp_path / "scancel.args").read_text() == f"--user={os.getuid()} --name={NAME}\n"
     assert [(e.event, e.writer) for e in read_events(run)] == [("started", "host"), ("cancelled", "client")]
 
 
@@ -131,7 +131,7 @@ def test_of_two_resumes_at_once_the_second_waits_and_sees_the_first(project: Pro
             second = pool.submit(project.xgen, "resume", NAME, "--cluster", "local")
             time.sleep(2)
             assert not second.done()
-            local.start(run, "sleep 60", {})
+            local.start(run, {0: "sleep 60"}, {})
             fcntl.flock(first, fcntl.LOCK_UN)
         done = second.result()
         assert (done.returncode, done.stderr) == (2, f"{NAME} is running as job 7: nothing to resume\n")

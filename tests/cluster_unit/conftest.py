@@ -169,7 +169,7 @@ def batch_script(run: RunDir) -> int:
     """Process id of the bash that runs the script."""
     for folder in Path("/proc").iterdir():
         try:
-            if (folder / "cmdline").read_text().split("\0")[:2] == ["bash", f"{run.path}/local/script.sh"]:
+            if (folder / "cmdline").read_text().split("\0")[:2] == ["bash", f"{run.path}/local/script-0.sh"]:
                 return int(folder.name)
         except OSError:
             continue

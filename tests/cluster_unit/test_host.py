@@ -16,6 +16,7 @@ from xgen.runs import AttemptOutcome, RankOutcome, RunDir, read_attempt_outcome,
 
 _PRELUDE = """
 RUN={run} RUN_NAME=demo-abc234 NUM_TASKS={tasks} TIME_LIMIT=3600 LEAD=60 MAX_FAILURES={most}
+STAGE={stage} LAST_STAGE={last} STAGE_NAME={name}
 DISCOVERY_FILE="$RUN/discovery.json" SLURM_JOB_ID=7 SLURM_JOB_NODELIST=localhost ATTEMPT={attempt} FAILURES=0 RESUMED=''
 REQUEUE_PAUSE=0.1
 TERMINATED={terminated}
@@ -47,12 +48,21 @@ class Host:
         (self.bin / "scontrol").chmod(0o755)
 
     def bash(
-        self, text: str, *, attempt: int = 1, tasks: int = 2, most: int = 3, terminated: str = ""
+        self,
+        text: str,
+        *,
+        attempt: int = 1,
+        tasks: int = 2,
+        most: int = 3,
+        terminated: str = "",
+        stage: int = 0,
+        last: int = 0,
+        name: str = "",
     ) -> subprocess.CompletedProcess[str]:
         self.run.attempt_dir(attempt).mkdir(exist_ok=True)
         prelude = _PRELUDE.format(
             run=shlex.quote(str(self.run.path)), host=shlex.quote(str(ROOT / "xgen/cluster/host.sh")), tasks=tasks,
-            most=most, attempt=attempt, terminated=terminated,
+            most=most, attempt=attempt, terminated=terminated, stage=stage, last=last, name=name,
         )  # fmt: skip
         environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "LC_ALL": "C"}
         return subprocess.run(
@@ -286,6 +296,52 @@ def test_a_finished_run_has_nothing_to_do(host: Host) -> None:
     done = host.bash("begin_attempt; echo went on", attempt=2)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "xgen: demo-abc234 has finished; job 7 has nothing to do\n"
+
+
+def test_a_stage_that_is_not_the_last_ends_and_the_run_does_not(host: Host) -> None:
+    (host.run.path / ".secrets").write_text("sealed")
+    host.ranks(("finished", "", 1), ("finished", "", 1))
+    done = host.bash("decide", last=2, name="broad")
+    assert done.returncode == 0
+    assert (host.outcome().status, host.outcome().stage) == ("stage_finished", 0)
+    assert [e.stage for e in read_events(host.run) if e.event == "stage_finished"] == ["broad"]
+    assert (host.run.path / ".secrets").exists()  # the next stage opens them
+
+
+def test_the_next_stage_starts_and_the_same_one_has_nothing_to_do(host: Host) -> None:
+    host.ranks(("finished", "", 1), ("finished", "", 1))
+    host.bash("decide", last=2, name="broad")
+    again = host.bash("begin_attempt; echo went on", attempt=2, last=2, name="broad")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert again.stderr == "xgen: demo-abc234 has finished stage broad; job 7 has nothing to do\n"
+    following = host.bash("begin_attempt; echo went on", attempt=2, stage=1, last=2, name="anneal")
+    assert following.returncode == 0
+    assert [e.stage for e in read_events(host.run) if e.event == "started"] == ["anneal"]
+
+
+def test_a_stage_that_fails_counts_its_own_failures(host: Host) -> None:
+    host.checkpoint("step-6")
+    host.ranks(("finished", "", 1), ("finished", "", 1))
+    host.bash("decide", last=1, name="broad")
+    host.ranks(("crashed", "it broke", 1), ("crashed", "it broke", 2), attempt=2)
+    host.bash("decide", attempt=2, stage=1, last=1, name="anneal")
+    assert (host.outcome(2).status, host.outcome(2).failures, host.outcome(2).stage) == ("crashed", 1, 1)
+
+
+def test_a_successor_takes_over_the_job_that_waits(host: Host) -> None:
+    host.scontrol(answer="Requeue is disabled", code=1)
+    (host.bin / "sbatch").write_text("#!/bin/sh\necho 9\n")
+    (host.bin / "sbatch").chmod(0o755)
+    scontrol = (host.bin / "scontrol").read_text()
+    taking = f'  update*) echo "$*" >>"{host.run.path}/calls" ;;\nesac'
+    (host.bin / "scontrol").write_text(scontrol.replace("esac", taking))
+    (host.run.path / "jobs").mkdir()
+    for stage, job in ((0, 7), (1, 8)):
+        host.run.job_file(stage).write_text(f"{job}\n")
+    host.ranks(("stopped", "", 1), ("stopped", "", 1))
+    assert host.bash("decide", last=1, name="broad").returncode == 75
+    assert "update JobId=8 Dependency=afterok:9" in (host.run.path / "calls").read_text()
+    assert host.run.job_file(0).read_text() == "9\n"
 
 
 def test_what_a_person_resumes_starts_whatever_the_failures_before(host: Host) -> None:

@@ -44,7 +44,7 @@ def test_a_job_runs_to_its_end(bench: Bench) -> None:
     ]  # fmt: skip
     assert status(run, 1) == "finished"
     assert_every_step_once(run, 5)
-    assert (run.attempt_dir(1) / "sbatch.sh").read_text() == (run.path / "local/script.sh").read_text()
+    assert (run.attempt_dir(1) / "sbatch.sh").read_text() == (run.path / "local/script-0.sh").read_text()
 
 
 def test_a_preempted_job_saves_is_requeued_and_resumes_at_the_saved_step(bench: Bench) -> None:

@@ -142,7 +142,7 @@ def test_a_run_has_one_supervisor(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     wait_for_steps(run, 1)
     monkeypatch.setattr(local, "_await_end", lambda *_: None)
     with pytest.raises(SchedulerError, match=f"still run by process {supervisor(run)}; write xgen cancel {run.name}"):
-        local.start(run, "", {})
+        local.start(run, {0: ""}, {})
 
 
 def test_a_full_disk_costs_the_output_and_not_the_task(tmp_path: Path) -> None:

@@ -73,7 +73,43 @@ def test_what_attempts_took_is_part_of_the_whole(story: list[Event]) -> None:
     totals = ledger.totals(story[-1].time)
     for phase in PHASES:
         assert sum(a.phases[phase] for a in ledger.attempts) <= totals[phase] + 1e-4
-    assert sum(ledger.restarts.values()) == max(0, len(ledger.attempts) - 1)
+    # An attempt after a stage's end is no restart.
+    restarts = sum(ledger.restarts.values())
+    if "stage_finished" in {event.event for event in story}:
+        assert restarts <= max(0, len(ledger.attempts) - 1)
+    else:
+        assert restarts == max(0, len(ledger.attempts) - 1)
+
+
+def test_the_next_stage_is_no_restart() -> None:
+    story = [
+        *first_attempt(),
+        event(1095, "stage_finished", stage="broad"),
+        event(1105, "started", 2, stage="anneal"),
+        event(1110, "restore_end", 2, step=20),
+        event(1115, "first_step", 2, step=21),
+    ]
+    ledger = replay(story)
+    assert sum(ledger.restarts.values()) == 0
+    assert [attempt.stage for attempt in ledger.attempts] == ["", "anneal"]
+    assert phases(story, 1115)["queued"] == 10 + 10
+
+
+def test_what_is_trained_again_after_a_rollback_is_replay() -> None:
+    story = [
+        *first_attempt(),
+        event(1091, "guard", step=21, action="rollback", reason="loss nan"),
+        event(1091, "restore_begin", step=21),
+        event(1093, "restore_end", step=10, checkpoint="step-10"),
+        event(1094, "first_step", step=11),
+        event(1104, "progress", step=21),
+        event(1110, "progress", step=25),
+    ]
+    ledger = replay(story)
+    assert ledger.guarded == {"rollback": 1}
+    found = phases(story, 1110)
+    assert (found["restore"], found["replay"]) == (2, 10)
+    assert ledger.durable_step == 10
 
 
 def first_attempt() -> list[Event]:

@@ -23,13 +23,13 @@ def test_stores_by_name_start_at_the_project_and_a_number_is_a_weight(tmp_path: 
     job = load_job(tmp_path / "job.yaml").job
     assert isinstance(job, Pretrain)
     assert job.data.folders == {"web": f"{tmp_path}/raw/web", "code": "/abs/code"}
-    assert {name: share.weight for name, share in job.shares(job.stage).items()} == {"web/*": 0.8, "code": 0.2}
+    assert {name: share.weight for name, share in job.shares(job.stages[0]).items()} == {"web/*": 0.8, "code": 0.2}
 
 
 def test_the_only_mixture_needs_no_name(tmp_path: Path) -> None:
     job = load_job(TINY, ["stages.0.mixture=null"]).job
     assert isinstance(job, Pretrain)
-    assert set(job.shares(job.stage)) == {"code", "reference", "literature"}
+    assert set(job.shares(job.stages[0])) == {"code", "reference", "literature"}
 
 
 @pytest.mark.parametrize(

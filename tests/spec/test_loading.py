@@ -114,8 +114,8 @@ def test_a_missing_file_a_folder_and_bytes_that_are_no_text(tmp_path: Path) -> N
 def test_set_reaches_into_lists(key: str) -> None:
     job = load_job(TINY, [f"{key}=1e-4"]).job
     assert isinstance(job, Pretrain)
-    assert job.stage.lr.peak == 1e-4
-    assert job.stage.lr.warmup == 10
+    assert job.stages[0].lr.peak == 1e-4
+    assert job.stages[0].lr.warmup == 10
 
 
 def test_set_makes_keys_that_were_not_there(tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def test_unknown_keys_are_forbidden_at_every_depth(schema: dict[str, Any]) -> No
 def test_every_key_of_every_model_is_in_the_schema() -> None:
     schema = job_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["discriminator"]["mapping"] == {"command": "#/$defs/Command", "pretrain": "#/$defs/Pretrain"}
+    assert schema["discriminator"]["mapping"] == {
+        name: f"#/$defs/{name.capitalize()}" for name in ("command", "export", "pretrain")
+    }
     for model in (Pretrain, Command):
         properties = schema["$defs"][model.__name__]["properties"]
         assert set(properties) == set(model.model_fields) | {"extends"}

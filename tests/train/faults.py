@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 def writers(pids: list[int]) -> list[int]:
@@ -48,3 +53,23 @@ def slow_steps(seconds: float) -> None:
         fast(self, data)
 
     PretrainTrainer.train_step = slow
+
+
+def spoil_step(step: int, factor: float, times: int = 1) -> None:
+    """For `go(in_rank=...)`: loss and gradients of that step of this rank are multiplied, the first `times`."""
+    from xgen.train.trainer import PretrainTrainer
+
+    sound, left = PretrainTrainer._forward_backward, [times]
+
+    def spoilt(self: PretrainTrainer, data: Iterator[Any]) -> torch.Tensor:
+        loss = sound(self, data)
+        if self.step != step or not left[0]:
+            return loss
+        left[0] -= 1
+        for part in self.model_parts:
+            for parameter in part.parameters():
+                if parameter.grad is not None:
+                    parameter.grad *= factor
+        return loss * factor
+
+    PretrainTrainer._forward_backward = spoilt  # type: ignore[method-assign]

@@ -56,7 +56,7 @@ class Training:
     """A run directory, and attempts on it."""
 
     def __init__(self, run: RunDir, world_size: int = 2) -> None:
-        self.run, self.world_size, self.attempt = run, world_size, 0
+        self.run, self.world_size, self.attempt, self.stage = run, world_size, 0, 0
         run.create()
         run.spec_file.write_text(yaml.safe_dump(SPEC))
         run.profile_file.write_text(yaml.safe_dump({"run_root": str(run.path.parent), "partitions": {"gpu": {}}}))
@@ -137,7 +137,7 @@ class Training:
             from xgen.cli.task import _work
 
             events = EventWriter(self.run, "rank0", self.attempt, "1") if rank == 0 else None
-            context = TaskContext(self.run, self.attempt, "1", rank, rank, self.world_size, stop, events)
+            context = TaskContext(self.run, self.attempt, "1", rank, rank, self.world_size, stop, events, self.stage)
             _work(context).write(self.run, self.attempt, rank)
         finally:
             os._exit(0)

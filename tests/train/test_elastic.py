@@ -17,6 +17,17 @@ LAYOUTS = {
     "fsdp 2": (2, {}),
     "one rank": (1, {}),
     "tp 2 x cp 2": (4, {"tp": 2, "cp": 2}),
+    "replicate 2": (2, {"fsdp": 1, "replicate": 2}),
+    "tp 2": (2, {"tp": 2}),
+    "cp 2": (2, {"cp": 2}),
+    "pp 2": (2, {"pp": 2}),
+    "fsdp 2 x tp 2": (4, {"fsdp": 2, "tp": 2}),
+    "fsdp 2 x cp 2": (4, {"fsdp": 2, "cp": 2}),
+    "fsdp 2 x pp 2": (4, {"fsdp": 2, "pp": 2}),
+    "replicate 2 x tp 2": (4, {"fsdp": 1, "replicate": 2, "tp": 2}),
+    "replicate 2 x cp 2": (4, {"fsdp": 1, "replicate": 2, "cp": 2}),
+    "tp 2 x pp 2": (4, {"tp": 2, "pp": 2}),
+    "cp 2 x pp 2": (4, {"cp": 2, "pp": 2}),
 }
 
 
@@ -56,7 +67,7 @@ def test_training_goes_on_with_the_same_losses(saved: Training, other: Training)
         other.change("stages", 0, "micro_batch", 4)
     other.change("data", "workers", 3)
     other.change("data", "prefetch", 7)
-    assert {o.status for o in other.go(timeout=180)} == {"finished"}
+    assert {o.status for o in other.go(timeout=180)} == {"finished"}, other._log()
     restored = other.event("restore_end")
     assert restored
     assert restored.step == 4

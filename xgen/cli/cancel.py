@@ -30,7 +30,7 @@ def command(run: RunArgument, cluster: ClusterOption = None, as_json: JsonOption
     if is_local:
         local.send(found, signal.SIGTERM)
     elif found.name in view.jobs:
-        slurm.cancel(status.job_id)
+        slurm.cancel(found.name)
     # Always: an attempt that has just decided to be requeued will not, and nothing comes after it.
     EventWriter(found, "client", status.attempt, status.job_id).write("cancelled", durable=True)
     if status.state != "running":  # a running attempt may still open them, and removes them when it ends

@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from xgen.runs import RunDir
-    from xgen.spec import Command, LoadedJob, Pretrain, Profile
+    from xgen.spec import LoadedJob, Profile, Work
 
 EXIT_USAGE = 2
 EXIT_SCHEDULER = 3
@@ -71,7 +71,7 @@ def usage(message: str) -> NoReturn:
 
 
 def load_checked(
-    spec: Path, overrides: list[str] | None, cluster: str | None, runtime: str | None = None
+    spec: Path, overrides: list[str] | None, cluster: str | None, runtime: str | None = None, *, stores: bool = True
 ) -> tuple[LoadedJob, str, Profile]:
     """Read a spec and the profile of its cluster, and check that they make sense together. Raises SpecError."""
     from xgen.plan import check
@@ -82,33 +82,35 @@ def load_checked(
     profile = load_profile(file)
     if runtime is not None:
         profile = with_runtime(profile, runtime)
-    problems = check(loaded, profile)
+    problems = check(loaded, profile, stores=stores)
     if problems:
         raise SpecError(*problems)
     return loaded, name, profile
 
 
-def check_mixture(job: Pretrain | Command) -> list[dict[str, Any]]:
-    """Each part of the mixture of a training: its share, tokens and epochs of the whole. Raises SpecError where the
-    stores cannot give it: a part that is not there, or would be seen too often."""
+def check_mixture(job: Work) -> list[dict[str, Any]]:
+    """Each part of the mixture of each stage of a training: its share and tokens, and the epochs of it that are seen
+    until the stage's end. Raises SpecError where the stores cannot give it: a part that is not there, or would be seen
+    too often."""
     from xgen.spec import Pretrain, Problem, SpecError
 
     if not isinstance(job, Pretrain) or job.data.packing == "none":
         return []
-    from xgen.data import StoreError, check_vocabulary, mixture_for, read_meta
+    from xgen.data import StoreError, check_vocabulary, mixtures_for, read_meta
 
-    tokens = job.stage.num_steps * job.stage.global_batch
     try:
         metas = {name: read_meta(Path(folder)) for name, folder in job.data.folders.items()}
         check_vocabulary(job, metas)
-        mixture = mixture_for(job, metas)
+        mixtures = mixtures_for(job, metas)
     except StoreError as error:
         raise SpecError(Problem("", "data", str(error))) from None
-    rows = zip(mixture.components, mixture.quotas(tokens), mixture.epochs(tokens), strict=True)
-    return [
-        {"name": part.name, "share": quota / tokens, "tokens": quota, "epochs": epochs, "has": part.num_tokens}
-        for part, quota, epochs in rows
-    ]
+    rows = []
+    for stage, mixture in zip(job.stages, mixtures, strict=True):
+        tokens = stage.num_tokens
+        for part, quota, epochs in zip(mixture.components, mixture.quotas(tokens), mixture.epochs(tokens), strict=True):
+            facts = {"share": quota / tokens, "tokens": quota, "epochs": epochs, "has": part.num_tokens}
+            rows.append({"stage": stage.name, "name": part.name, **facts})
+    return rows
 
 
 def run_root(cluster: str | None) -> Path:

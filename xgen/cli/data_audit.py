@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xgen.cli.common import ClusterOption, JsonOption, RunArgument, find_run, print_json, usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xgen.data import Samples
     from xgen.runs import RunDir
     from xgen.spec import Pretrain
 
@@ -55,7 +58,8 @@ def command(
     if not isinstance(job, Pretrain):
         usage(f"{found.name} is a {job.kind} run: only training consumes data")
     try:
-        audit = _audit(found, job, samples_of(job), first, last, threads)
+        samples = [samples_of(job, place.index) for place in job.places]
+        audit = _audit(found, job, samples, first, last, threads)
     except (StoreError, ValueError) as error:
         usage(str(error))
     if as_json:
@@ -75,47 +79,50 @@ def command(
     sys.exit(1 if audit.difference else 0)
 
 
-def _audit(run: RunDir, job: Pretrain, samples: Any, first: int, last: int | None, threads: int) -> Audit:
+def _audit(run: RunDir, job: Pretrain, samples: Sequence[Samples], first: int, last: int | None, threads: int) -> Audit:
     import time
 
     from xgen.data.audit import read_claims, recompute
     from xgen.data.progress import show_progress
 
-    began, per_step = time.monotonic(), job.stage.sequences_per_step
+    began = time.monotonic()
     steps_file = run.metrics_dir / "steps.jsonl"
     if not steps_file.is_file():
         usage(f"{run.name} has not finished a step: there is nothing to audit")
-    claims = [c for c in read_claims(steps_file, per_step) if first <= c.step <= (last or c.step)]
+    claims = [c for c in read_claims(steps_file, job) if first <= c.step <= (last or c.step)]
     totals, fingerprints = _manifests(run)
     difference = ""
-    if wrong := next((s for s, name in sorted(fingerprints.items()) if name != samples.fingerprint), None):
-        difference = (
-            f"checkpoint step-{wrong} was made with the data order {fingerprints[wrong]}, and spec and stores "
-            f"now give {samples.fingerprint}: a store was changed"
-        )
-        claims = []
-    steps = unrecorded = confirmed = 0
+    for step, fingerprint in sorted(fingerprints.items()):
+        now = samples[job.place_after(step - 1).index].fingerprint
+        if fingerprint != now:
+            difference = (
+                f"checkpoint step-{step} was made with the data order {fingerprint}, and spec and stores now give "
+                f"{now}: a store was changed"
+            )
+            claims = []
+            break
+    steps = unrecorded = confirmed = num_samples = num_tokens = 0
     with show_progress() as progress:
-        for checked in recompute(samples, claims, per_step, threads):
-            steps += 1
-            progress("steps", steps, len(claims))
+        for checked in recompute(samples.__getitem__, claims, job, threads):
             claim = checked.claim
+            stage = job.stages[claim.stage]
+            steps += 1
+            num_samples += stage.sequences_per_step
+            num_tokens += stage.global_batch
+            progress("steps", steps, len(claims))
             unrecorded += claim.digest is None
             if checked.differs:
-                difference = _say(claim.step, claim.first_sample, per_step, samples)
+                difference = _say(claim.step, claim.first_sample, stage.sequences_per_step, samples[claim.stage])
                 difference += f"; recorded {claim.digest:016x}, now {checked.digest:016x}"
                 break
             # A total is of all steps: it says nothing about a part that begins later.
-            if claims[0].first_sample == 0 and claim.step in totals:
+            if claims[0].step == 1 and claim.step in totals:
                 if totals[claim.step] != checked.total:
                     difference = f"the total of checkpoint step-{claim.step}, though no recorded step before it differs"
                     break
                 confirmed += 1
     seconds = round(time.monotonic() - began, 3)
-    num_samples = steps * per_step
-    return Audit(
-        run.name, steps, num_samples, num_samples * samples.seq_len, unrecorded, confirmed, difference, seconds
-    )
+    return Audit(run.name, steps, num_samples, num_tokens, unrecorded, confirmed, difference, seconds)
 
 
 def _manifests(run: RunDir) -> tuple[dict[int, int], dict[int, str]]:
@@ -134,7 +141,7 @@ def _manifests(run: RunDir) -> tuple[dict[int, int], dict[int, str]]:
     return totals, fingerprints
 
 
-def _say(step: int, first: int, per_step: int, samples: Any) -> str:
+def _say(step: int, first: int, per_step: int, samples: Samples) -> str:
     where = f"step {step} (samples {first:,} to {first + per_step - 1:,}"
     windows = getattr(samples, "window_samples", 0)
     if not windows:

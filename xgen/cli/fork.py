@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -79,20 +80,25 @@ def command(
         fork.origin.write(building)
 
     try:
-        job_id, _ = submit(fork.prepared, fill)
+        job_ids, _ = submit(fork.prepared, fill)
     except FileNotFoundError as error:
         if fork.checkpoint.folder.exists():
             raise
         usage(f"{fork.origin.checkpoint} was deleted while it was carried over ({error.filename}); take a newer one")
     notes = [*([DATA_NOTE] if fork.origin.data_changed else []), *warnings(loaded, profile)]
     if as_json:
-        facts = _facts(fork) | {"job_id": job_id, "path": fork.prepared.run.path, "checkpoint": how[0]}
+        facts = _facts(fork) | {
+            "job_id": job_ids[0],
+            "job_ids": job_ids,
+            "path": fork.prepared.run.path,
+            "checkpoint": how[0],
+        }
         print_json(facts | {"warnings": notes})
         return
     new = fork.prepared.run.name
     print(f"{new}  {fork.origin}, checkpoint {how[0]}")
     print(f"  changed   {_changed(fork.origin) or 'nothing'}")
-    print(f"  job       {job_id}")
+    print(f"  job       {', '.join(job_ids)}")
     print(f"watch it:   xgen status {new}      xgen logs -f {new}")
     for note in notes:
         print(f"  warning   {note}", file=sys.stderr)
@@ -111,7 +117,7 @@ def _prepare(
     from xgen.cluster.submit import prepare
     from xgen.plan import check
     from xgen.runs.origin import Origin, read_origin
-    from xgen.spec import SpecError, find_profile, load_job, load_profile, load_resolved, project_root
+    from xgen.spec import Pretrain, SpecError, find_profile, load_job, load_profile, load_resolved, project_root
     from xgen.spec.changes import changes, is_data_order
 
     root = project_root(Path.cwd())
@@ -123,7 +129,7 @@ def _prepare(
         profile = load_profile(file)
     checkpoint = _find(parent, old, step)
     changed = {key: value for key, value in changes(old, loaded.job).items() if key not in ("name", "cluster")}
-    if problems := [*_why_not(loaded, checkpoint, changed), *check(loaded, profile)]:
+    if problems := [*_why_not(loaded, old, checkpoint, changed), *check(loaded, profile)]:
         raise SpecError(*problems)
     inherited = read_origin(parent)  # until it saves for the first time, a fork has another run's checkpoint
     before = inherited is not None and inherited.data_changed and inherited.step == checkpoint.step
@@ -135,7 +141,8 @@ def _prepare(
         data_changed=before or any(is_data_order(key) for key in changed),
         time=time.time(),
     )
-    return Fork(parent, checkpoint, origin, prepare(loaded, cluster_name, profile)), loaded, profile
+    first = loaded.job.place_after(checkpoint.step).index if isinstance(loaded.job, Pretrain) else 0
+    return Fork(parent, checkpoint, origin, prepare(loaded, cluster_name, profile, first=first)), loaded, profile
 
 
 def _find(parent: RunDir, job: Job, step: int | None) -> Checkpoint:
@@ -154,7 +161,7 @@ def _find(parent: RunDir, job: Job, step: int | None) -> Checkpoint:
     return complete[-1]
 
 
-def _why_not(loaded: LoadedJob, checkpoint: Checkpoint, changed: Changes) -> list[Problem]:
+def _why_not(loaded: LoadedJob, old: Job, checkpoint: Checkpoint, changed: Changes) -> list[Problem]:
     """What of the checkpoint could not carry over to the new spec."""
     from xgen.spec import Pretrain
 
@@ -163,12 +170,17 @@ def _why_not(loaded: LoadedJob, checkpoint: Checkpoint, changed: Changes) -> lis
     for key in changed:
         if key == "kind" or key.split(".")[0] == "model":
             message = "the checkpoint holds another; leave it, or write xgen submit with a spec of its own"
-        elif key.endswith("].global_batch"):
+            problems.append(loaded.problem(key, f"{changed[key]} does not carry over: {message}"))
+    if problems or not isinstance(job, Pretrain) or not isinstance(old, Pretrain) or manifest is None:
+        return problems
+    trained = old.place_after(manifest.step - 1).index  # the stage that the checkpoint was saved in
+    for key in changed:
+        match = re.fullmatch(r"stages\[(\d+)\]\.(global_batch|tokens)", key)
+        # The budget of the stage itself may change: how far it has come does not depend on it.
+        if match and int(match[1]) <= trained and (match[2] == "global_batch" or int(match[1]) < trained):
             message = "steps and tokens of the checkpoint are counted in its own batches; leave it"
-        else:
-            continue
-        problems.append(loaded.problem(key, f"{changed[key]} does not carry over: {message}"))
-    if problems or not isinstance(job, Pretrain) or manifest is None:
+            problems.append(loaded.problem(key, f"{changed[key]} does not carry over: {message}"))
+    if problems:
         return problems
     total, steps = sum(stage.tokens for stage in job.stages), sum(stage.num_steps for stage in job.stages)
     if manifest.tokens >= total or manifest.step >= steps:
@@ -197,12 +209,12 @@ def _verify(fork: Fork) -> None:
 
 def _report_dry(fork: Fork, as_json: bool) -> None:
     if as_json:
-        print_json(_facts(fork) | {"script": fork.prepared.script})
+        print_json(_facts(fork) | {"scripts": fork.prepared.scripts})
         return
     print(f"{fork.prepared.run.name} would be {fork.origin}: {_changed(fork.origin) or 'no change'}", file=sys.stderr)
     if fork.origin.data_changed:
         print(f"note: {DATA_NOTE}", file=sys.stderr)
-    print(fork.prepared.script, end="")
+    print("\n".join(fork.prepared.scripts), end="")
 
 
 def _changed(origin: Origin) -> str:

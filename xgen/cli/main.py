@@ -16,11 +16,13 @@ from xgen.cli import (
     checkpoints,
     data,
     doctor,
+    export,
     fetch,
     fork,
     image,
     image_build,
     image_check,
+    lengths,
     logs,
     plan,
     resume,
@@ -39,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (submit, plan, status, logs, cancel, resume, fork, checkpoints, fetch, schema, doctor):
+for module in (submit, plan, status, logs, cancel, resume, fork, checkpoints, export, lengths, fetch, schema, doctor):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 image.app.command(name="build")(image_build.command)
 image.app.command(name="check")(image_check.command)

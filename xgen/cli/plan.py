@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
 from xgen.cli.common import (
     ClusterOption,
     JsonOption,
@@ -11,7 +15,12 @@ from xgen.cli.common import (
     check_mixture,
     load_checked,
     print_json,
+    usage,
 )
+
+if TYPE_CHECKING:
+    from xgen.plan import Plan
+    from xgen.spec import Profile, Resources
 
 
 def command(
@@ -19,35 +28,74 @@ def command(
     cluster: ClusterOption = None,
     overrides: SetOption = None,
     runtime: RuntimeOption = None,
+    mttf: Annotated[
+        str | None,
+        typer.Option(
+            "--mttf", metavar="TIME", help="Mean time between failures of the job, e.g. 8h. Default: as Llama 3 saw it."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print parameters, steps, FLOPs, time, checkpoint size, and what a stop needs and gets."""
-    loaded, name, profile = load_checked(spec, overrides, cluster, runtime)
+    """Print parameters, steps, FLOPs, time, memory, checkpoints, and what a stop needs and gets, for each stage."""
+    loaded, name, profile = load_checked(spec, overrides, cluster, runtime, stores=False)
 
-    from xgen.plan import STOP_MARGIN, plan, warnings
+    from xgen.plan import missing_stores, plans, warnings
+    from xgen.spec.units import parse_duration
+
+    try:
+        seconds = float(parse_duration(mttf)) if mttf else None
+    except ValueError as error:
+        usage(f"--mttf: {error}")
+    numbers = plans(loaded.job, profile, seconds)
+    missing = missing_stores(loaded)
+    notes = warnings(loaded, profile) + [str(problem) for problem in missing]
+    mixture = [] if missing else check_mixture(loaded.job)
+    if as_json:
+        first = {"plan": numbers[0], "stages": numbers}
+        print_json({"name": loaded.job.name, "cluster": name, **first, "mixture": mixture, "warnings": notes})
+        return
+    print(f"{loaded.job.name} on {name}")
+    for one, (_, resources) in zip(numbers, loaded.job.jobs, strict=True):
+        _show(one, resources, profile, [part for part in mixture if part["stage"] == one.stage])
+    if len(numbers) > 1:
+        hours, tokens = sum(one.gpu_hours for one in numbers), sum(one.tokens for one in numbers)
+        print(f"  all: {tokens:,} tokens, {hours:,.3g} GPU-hours")
+    for note in notes:
+        print(f"  warning     {note}")
+
+
+def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[dict[str, Any]]) -> None:
+    from xgen.plan import STOP_MARGIN
     from xgen.spec.units import format_bytes, format_duration
 
-    numbers = plan(loaded.job, profile)
-    notes = warnings(loaded, profile)
-    mixture = check_mixture(loaded.job)
-    if as_json:
-        print_json({"name": loaded.job.name, "cluster": name, "plan": numbers, "mixture": mixture, "warnings": notes})
-        return
-    resources = loaded.job.resources
-    print(f"{loaded.job.name} on {name}: {resources.nodes} nodes x {resources.gpus_per_node} tasks")
+    head = f"{numbers.stage}: " if numbers.stage else ""
+    print(f"  {head}{resources.nodes} nodes x {resources.gpus_per_node} tasks")
     if numbers.num_steps:
+        rate = numbers.tokens / numbers.train_seconds
         print(f"  parameters  {numbers.num_parameters:,}")
         print(f"  steps       {numbers.num_steps:,} of {numbers.tokens // numbers.num_steps:,} tokens")
         print(f"  tokens      {numbers.tokens:,}")
         print(f"  compute     {numbers.flops:.3g} FLOP, {numbers.gpu_hours:,.3g} GPU-hours")
         print(
             f"  time        {format_duration(numbers.train_seconds)} of training, "
-            f"{numbers.step_seconds:.2g} s a step at MFU {profile.gpus.mfu:g}"
+            f"{numbers.step_seconds:.2g} s a step at MFU {profile.gpus.mfu:g}, {rate:,.0f} tokens/s"
         )
+        if numbers.memory:
+            parts = ", ".join(
+                f"{part} {format_bytes(size)}" for part, size in vars(numbers.memory).items() if size >= 2**20
+            )
+            room = f" of {format_bytes(profile.gpus.memory)}" if profile.gpus.memory else ""
+            print(f"  memory      about {format_bytes(numbers.memory.total)}{room} a GPU: {parts}")
         print(
             f"  checkpoint  {format_bytes(numbers.checkpoint_bytes)}, saved in {numbers.save_seconds:.1f} s; "
             f"a kill without warning loses {format_duration(numbers.lost_seconds)} on average"
         )
+        if numbers.saving:
+            saving = numbers.saving
+            print(
+                f"  failures    one in {format_duration(saving.mttf)}: best saved every {numbers.best_every:,} steps "
+                f"({format_duration(saving.interval)}), for an effective training time ratio of {saving.ettr:.1%}"
+            )
         print(
             f"  stop        needs {numbers.stop_seconds:.1f} s (step, save, margin {STOP_MARGIN:.0f} s), "
             f"gets {numbers.stop_budget:.0f} s"
@@ -57,5 +105,3 @@ def command(
             f"  data        {part['name']:<16} {part['share']:>6.1%} {part['tokens']:>16,} tokens, "
             f"{part['epochs']:.2f} epochs of {part['has']:,}"
         )
-    for note in notes:
-        print(f"  warning     {note}")

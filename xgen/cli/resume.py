@@ -40,8 +40,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Submit a run again: same directory, same code, from its newest checkpoint that verifies."""
-    from xgen.cluster.submit import resubmit
-    from xgen.runs import EventWriter
+    from xgen.cluster.submit import resubmit, tell_queued
     from xgen.spec import load_profile, load_resolved
     from xgen.spec.changes import is_topology, show_changes
 
@@ -55,30 +54,29 @@ def command(
     job: Job = load_resolved(found.spec_file)
     undo: list[Callable[[], object]] = []
     changed: Changes = {}
+    from_step = max(found.checkpoint_steps(), default=0)
     if overrides:
         loaded, changed = _changed(found, job, profile, overrides)
         if changed:
             job = loaded.job
-            undo += _replace(found, loaded, profile, changed)
+            undo += _replace(found, loaded, profile, changed, _stage(job, from_step))
     if found.cancelled_file.exists():
         undo.append(found.cancelled_file.touch)
         found.cancelled_file.unlink()  # before the job is there, which would obey it
     try:
-        job_id = resubmit(found, job, profile)
+        job_ids = resubmit(found, job, profile, _stage(job, from_step))
     except BaseException:
         for step in reversed(undo):
             step()
         raise
     reason = f"resumed with {show_changes(changed)}" if changed else "resumed"
-    EventWriter(found, "client", status.attempt, job_id).write("queued", reason=reason, durable=True)
+    tell_queued(found, job, job_ids, status.attempt, reason)
     note = TOPOLOGY_NOTE if any(is_topology(key) for key in changed) else ""
-    from_step = max(found.checkpoint_steps(), default=0)
     if as_json:
-        print_json(
-            {"run": found.name, "job_id": job_id, "from_step": from_step, "changed": changed, "note": note or None}
-        )
+        facts = {"run": found.name, "job_id": job_ids[0], "job_ids": job_ids, "from_step": from_step}
+        print_json(facts | {"changed": changed, "note": note or None})
         return
-    print(f"{found.name} resumes as job {job_id} from step {from_step}")
+    print(f"{found.name} resumes as job {', '.join(job_ids)} from step {from_step}")
     if changed:
         print(f"  changed   {show_changes(changed)}")
     if note:
@@ -111,6 +109,13 @@ def hold(run: RunDir) -> RunStatus:
     return status
 
 
+def _stage(job: Job, step: int) -> int:
+    """In which a run goes on that has a checkpoint of that step."""
+    from xgen.spec import Pretrain
+
+    return job.place_after(step).index if isinstance(job, Pretrain) else 0
+
+
 def _changed(run: RunDir, job: Job, profile: Profile, overrides: list[str]) -> tuple[LoadedJob, Changes]:
     """The spec with other keys, checked as a whole, and the keys. Raises SpecError; leaves with exit code 2 for a key
     that changes what is computed."""
@@ -132,7 +137,9 @@ def _changed(run: RunDir, job: Job, profile: Profile, overrides: list[str]) -> t
     return loaded, changed
 
 
-def _replace(run: RunDir, loaded: LoadedJob, profile: Profile, changed: Changes) -> list[Callable[[], object]]:
+def _replace(
+    run: RunDir, loaded: LoadedJob, profile: Profile, changed: Changes, first: int
+) -> list[Callable[[], object]]:
     """Write the new spec, and the new image where it is another; the old ones are kept under numbers. Returns how to
     undo it. Raises SpecError, before anything is written, when the runtime or the scheduler refuses."""
     import json
@@ -141,7 +148,7 @@ def _replace(run: RunDir, loaded: LoadedJob, profile: Profile, changed: Changes)
     from xgen.spec import dump
 
     new_image = "container.image" in changed
-    prepared = prepare_again(run, loaded, profile, new_image=new_image)
+    prepared = prepare_again(run, loaded, profile, new_image=new_image, first=first)
     check_with_scheduler(prepared)
     undo = [_rewrite(run.spec_file, dump(loaded.job))]
     if new_image:

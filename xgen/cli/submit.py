@@ -53,10 +53,10 @@ def command(
 
     prepared = prepare(loaded, name, profile, run_id, pin=_pin_or_warn if dry_run else None)
     if dry_run:
-        print(prepared.script, end="")
+        print("\n".join(prepared.scripts), end="")
         return
     estimate = check_with_scheduler(prepared)
-    job_id, code = submit(prepared)
+    job_ids, code = submit(prepared)
 
     from xgen.plan import warnings
 
@@ -65,7 +65,8 @@ def command(
         print_json(
             {
                 "run": prepared.run.name,
-                "job_id": job_id,
+                "job_id": job_ids[0],
+                "job_ids": job_ids,
                 "path": prepared.run.path,
                 "cluster": name,
                 "image": prepared.image.to_dict(),
@@ -75,7 +76,7 @@ def command(
             }
         )
         return
-    _report(prepared, code, job_id, estimate)
+    _report(prepared, code, job_ids, estimate)
     for note in notes:
         print(f"  warning   {note}", file=sys.stderr)
 
@@ -91,19 +92,31 @@ def _pin_or_warn(reference: Reference) -> str:
         return ""
 
 
-def _report(prepared: Prepared, code: Code, job_id: str, estimate: str) -> None:
-    job, profile = prepared.job, prepared.profile
-    where = job.resources.partition or profile.default_partition
+def _report(prepared: Prepared, code: Code, job_ids: list[str], estimate: str) -> None:
     starts = (
         f", could start at {estimate.split(' start at ')[1].split(' ', maxsplit=1)[0]}"
         if " start at " in estimate
         else ""
     )
-    print(f"{prepared.run.name}  {job.resources.nodes} nodes x {job.resources.gpus_per_node} tasks in {where}")
+    jobs = prepared.job.jobs
+    print(f"{prepared.run.name}  {_size(prepared, 0) if len(jobs) == 1 else f'{len(jobs)} stages'}")
     print(f"  code      {code}")
     print(f"  image     {_image(prepared)}")
-    print(f"  job       {job_id}{starts}")
+    if len(jobs) == 1:
+        print(f"  job       {job_ids[0]}{starts}")
+    else:
+        width = max(9, *(len(name) for name, _ in jobs))
+        for stage, (name, _) in enumerate(jobs):
+            job_id = job_ids[min(stage, len(job_ids) - 1)]  # the local executor has one for all
+            after = starts if stage == 0 else f", after {jobs[stage - 1][0]}"
+            print(f"  {name:<{width}} job {job_id}  {_size(prepared, stage)}{after}")
     print(f"watch it:   xgen status {prepared.run.name}      xgen logs -f {prepared.run.name}")
+
+
+def _size(prepared: Prepared, stage: int) -> str:
+    _, resources = prepared.job.jobs[stage]
+    where = resources.partition or prepared.profile.default_partition
+    return f"{resources.nodes} nodes x {resources.gpus_per_node} tasks in {where}"
 
 
 def _image(prepared: Prepared) -> str:

@@ -35,7 +35,7 @@ from xgen.runs import (
     StopFlag,
     TaskContext,
 )
-from xgen.spec import Command, Job, Pretrain, SpecError, load_resolved
+from xgen.spec import Command, Export, Job, Pretrain, SpecError, load_resolved
 from xgen.spec.units import format_bytes
 
 
@@ -74,6 +74,7 @@ def _context(run: RunDir, stop: StopFlag) -> TaskContext:
         world_size=int(os.environ["SLURM_NTASKS"]),
         stop=stop,
         events=EventWriter(run, "rank0", attempt, job_id) if rank == 0 else None,
+        stage=int(os.environ["XGEN_STAGE"]),
     )
 
 
@@ -87,7 +88,13 @@ def _work(context: TaskContext) -> RankOutcome:
             os.environ.update(unseal(context.run, key))
         if context.events:
             context.events.write("container_ready")
-        return _train(context, job) if isinstance(job, Pretrain) else _command(context, job)
+        match job:
+            case Pretrain():
+                return _train(context, job)
+            case Export():
+                return _export(context, job)
+            case Command():
+                return _command(context, job)
     except (Refused, SpecError) as error:
         return RankOutcome(status="refused", reason=str(error), time=time.time())
     except BaseException as error:  # noqa: BLE001 - whatever ends a rank is its outcome
@@ -147,6 +154,14 @@ def _train(context: TaskContext, job: Pretrain) -> RankOutcome:
     from xgen.train import run_pretrain
 
     result = run_pretrain(context, job)
+    reason = f"after {result.signal}" if result.signal else ""
+    return RankOutcome(status=result.status, reason=reason, step=result.step, time=time.time())
+
+
+def _export(context: TaskContext, job: Export) -> RankOutcome:
+    from xgen.train.export import run_export
+
+    result = run_export(context, job)
     reason = f"after {result.signal}" if result.signal else ""
     return RankOutcome(status=result.status, reason=reason, step=result.step, time=time.time())
 

@@ -57,8 +57,8 @@ write_outcome() {
     stopped:time_limit) [ "$durable" -gt "${before:--1}" ] || failures=$((${failures:-0} + 1)) ;;
   esac
   OUTCOME=$2 REASON=$3 FAILURES=${failures:-0} # the decision must not depend on room on the disk
-  printf '{"status":"%s","reason":"%s","durable_step":%d,"failures":%d,"time":%s}\n' \
-    "$2" "$(json_text "$3")" "$durable" "$FAILURES" "$(now)" >"$dir/.outcome.json.tmp" &&
+  printf '{"status":"%s","reason":"%s","durable_step":%d,"failures":%d,"stage":%d,"time":%s}\n' \
+    "$2" "$(json_text "$3")" "$durable" "$FAILURES" "$STAGE" "$(now)" >"$dir/.outcome.json.tmp" &&
     sync "$dir/.outcome.json.tmp" &&
     mv "$dir/.outcome.json.tmp" "$dir/outcome.json"
 }
@@ -100,7 +100,7 @@ refuse() {
 # The attempt's number, its folder and its log. A requeue under the same job id gets a folder of its own too.
 begin_attempt() {
   exec 9>>"$RUN/.lock"
-  local last locked
+  local last locked stage
   flock -E 75 -w 600 9 # a file system keeps the lock of a node that died for a minute or two
   locked=$?
   if [ "$locked" -eq 75 ]; then
@@ -111,10 +111,15 @@ begin_attempt() {
     exit 1
   fi
   last=$(find "$RUN/attempts" -mindepth 2 -name outcome.json | sort | tail -n 1)
-  if [ -n "$last" ] && [ "$(field "$last" status)" = finished ]; then
-    echo "xgen: $RUN_NAME has finished; job $SLURM_JOB_ID has nothing to do" >&2
-    exit 0
-  fi
+  case $(field "$last" status) in
+    finished | stage_finished)
+      stage=$(field "$last" stage)
+      if [ "${stage:-0}" -ge "$STAGE" ]; then
+        echo "xgen: $RUN_NAME has finished${STAGE_NAME:+ stage $STAGE_NAME}; job $SLURM_JOB_ID has nothing to do" >&2
+        exit 0
+      fi
+      ;;
+  esac
   ATTEMPT=1
   while ! mkdir "$(attempt_dir "$ATTEMPT")" 2>/dev/null; do
     [ -d "$(attempt_dir "$ATTEMPT")" ] || { echo "xgen: cannot write to $RUN/attempts" >&2; exit 1; }
@@ -126,7 +131,7 @@ begin_attempt() {
   mkdir -p "${DISCOVERY_FILE%/*}" # before the container starts: it is one of its mounts
   # A host that died within a line of the events must not take the next line with it.
   [ -z "$(tail -c 1 "$RUN/events/host.jsonl" 2>/dev/null)" ] || echo >>"$RUN/events/host.jsonl"
-  event started ",\"nodes\":\"$SLURM_JOB_NODELIST\""
+  event started ",\"nodes\":\"$SLURM_JOB_NODELIST\"${STAGE_NAME:+,\"stage\":\"$STAGE_NAME\"}"
   if [ -e "$RUN/cancelled" ]; then
     write_outcome "$ATTEMPT" cancelled "the run was cancelled"
     finish_run
@@ -282,6 +287,10 @@ decide() {
     exit 75
   elif [ "$(count crashed)" -gt 0 ]; then
     write_outcome "$ATTEMPT" crashed "$(first crashed)"
+  elif [ "$finished" -eq "$NUM_TASKS" ] && [ "$STAGE" -lt "$LAST_STAGE" ]; then
+    write_outcome "$ATTEMPT" stage_finished ''
+    event stage_finished ",\"stage\":\"$STAGE_NAME\""
+    exit 0 # what the next stage's job waits for
   elif [ "$finished" -eq "$NUM_TASKS" ]; then
     write_outcome "$ATTEMPT" finished ''
     finish_run
@@ -338,7 +347,17 @@ successor() {
   local answer
   if answer=$(timeout 60 sbatch --parsable --dependency=afterany:"$SLURM_JOB_ID" "$ATTEMPT_DIR/sbatch.sh" 2>&1); then
     event queued ",\"reason\":\"successor of job $SLURM_JOB_ID: ${answer%%;*}\""
+    hand_over "${answer%%;*}"
   else
     give_up "requeue is refused here, and so is a successor: $answer"
   fi
+}
+
+# hand_over JOB: the job of the next stage, which waits for this one, waits for JOB from now on.
+hand_over() {
+  local next
+  echo "$1" >"$RUN/jobs/.$STAGE.tmp" && mv "$RUN/jobs/.$STAGE.tmp" "$RUN/jobs/$STAGE"
+  next=$(cat "$RUN/jobs/$((STAGE + 1))" 2>/dev/null)
+  [ -z "$next" ] || timeout 60 scontrol update JobId="$next" Dependency=afterok:"$1" ||
+    echo "xgen: job $next of the next stage does not wait for job $1: write xgen resume $RUN_NAME once it ends" >&2
 }

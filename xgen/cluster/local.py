@@ -37,8 +37,9 @@ esac
 """
 
 
-def start(run: RunDir, script: str, environment: Mapping[str, str]) -> str:
-    """Start the supervisor of a run, detached, with more in its environment. Returns its process id, the job id.
+def start(run: RunDir, scripts: Mapping[int, str], environment: Mapping[str, str]) -> str:
+    """Start the supervisor of a run, detached, with the script of each stage and more in its environment. Returns its
+    process id, the job id.
 
     Raises SchedulerError when the run has one that does not end.
     """
@@ -50,7 +51,8 @@ def start(run: RunDir, script: str, environment: Mapping[str, str]) -> str:
         _kill_job(run, str(before))  # what outlived a supervisor that was killed
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    write_atomic(folder / "script.sh", script)
+    for stage, script in scripts.items():
+        write_atomic(folder / f"script-{stage}.sh", script)
     write_atomic(folder / "host", os.uname().nodename + "\n")
     with (folder / "supervisor.log").open("ab") as log:
         # Blocked until its handlers are armed: a signal that comes while it imports is kept, not deadly.
@@ -152,10 +154,11 @@ def _await_end(goes_on: Callable[[], bool], seconds: float) -> None:
 
 
 class Supervisor:
-    """Runs the script until it no longer requeues itself."""
+    """Runs the script of each stage until it no longer requeues itself, and then that of the next."""
 
     def __init__(self, run: RunDir, job: Job, profile: Profile) -> None:
         self._run, self._job, self._profile = run, job, profile
+        self._resources = job.resources  # of the stage that runs
         self._folder = run.path / "local"
         self._cancelled = self._preempted = False
 
@@ -164,18 +167,28 @@ class Supervisor:
         signal.signal(signal.SIGUSR2, self._on_preempt)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self._write_shims()
+        code = EXIT_STOPPED
+        for stage, (_, resources) in enumerate(self._job.jobs):
+            self._resources = resources
+            script = self._folder / f"script-{stage}.sh"
+            if script.exists() and (code := self._stage(script)):
+                break
+        if self._cancelled:  # maybe where no script was there to settle it
+            self._run.cancelled_file.touch()
+            (self._run.path / ".secrets").unlink(missing_ok=True)
+        return code
+
+    def _stage(self, script: Path) -> int:
+        """Attempts on one stage; returns the exit code of the last."""
         code, restarts = EXIT_STOPPED, 0
         while not self._cancelled:
             self._preempted = False
             (self._folder / "requeue").unlink(missing_ok=True)
-            code = self._attempt(restarts)
+            code = self._attempt(script, restarts)
             _kill_job(self._run, str(os.getpid()))
             if not (self._folder / "requeue").exists():
                 break
             restarts += 1
-        if self._cancelled:  # maybe where no script was there to settle it
-            self._run.cancelled_file.touch()
-            (self._run.path / ".secrets").unlink(missing_ok=True)
         return code
 
     def _on_cancel(self, _number: int, _frame: FrameType | None) -> None:
@@ -201,7 +214,7 @@ class Supervisor:
             write_atomic(self._folder / "state", record)
 
     def _environment(self, restarts: int) -> dict[str, str]:
-        resources = self._job.resources
+        resources = self._resources
         kept = ("HOME", "USER", "LOGNAME", "LANG", KEY_VARIABLE)
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment |= {
@@ -216,19 +229,19 @@ class Supervisor:
         }
         return environment
 
-    def _attempt(self, restarts: int) -> int:
-        """Run the script once, with the signals that SLURM would send. Returns its exit code."""
+    def _attempt(self, path: Path, restarts: int) -> int:
+        """Run a script once, with the signals that SLURM would send. Returns its exit code."""
         self._set_state("RUNNING")
         (self._folder / "srun.pid").unlink(missing_ok=True)
         script = subprocess.Popen(
-            ["bash", str(self._folder / "script.sh")],
+            ["bash", str(path)],
             env=self._environment(restarts),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             cwd=self._run.path,
             preexec_fn=die_with_parent(),  # noqa: PLW1509 - there is no thread
         )
-        limit = self._job.resources.time
+        limit = self._resources.time
         began = time.monotonic()
         deadline = began + limit
         warned = terminated = False
@@ -256,7 +269,7 @@ class Supervisor:
                 script.kill()  # the tasks end with it
 
     def _grace(self) -> int:
-        name = self._job.resources.partition or self._profile.default_partition
+        name = self._resources.partition or self._profile.default_partition
         return self._profile.partitions[name].grace
 
     def _signal_srun(self, number: int) -> bool:

@@ -66,7 +66,7 @@ def prove(
     try:
         prepared = prepare(LoadedJob(job, "proof", folder, {}), cluster, profile)
         began = time.time()
-        job_id, _ = submit(prepared)
+        (job_id,), _ = submit(prepared)
     finally:
         del os.environ["XGEN_PROOF_SECRET"]
     run = prepared.run

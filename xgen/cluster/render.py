@@ -17,25 +17,35 @@ from xgen.spec import Job, Profile
 SIGNAL = "USR2"  # USR1 belongs to NCCL's tooling (submitit#1709)
 # What the job takes over from the environment of `xgen submit`; sbatch leaves everything else behind.
 _FROM_CLIENT = ("HOME", "USER", "LOGNAME", "LANG", "PATH")
-_FOR_TASKS = ("LC_ALL", "XGEN_RUN_DIR", "XGEN_ATTEMPT", "MASTER_ADDR", "MASTER_PORT", "PYTHONPATH", "PYTHONUNBUFFERED")
+_FOR_TASKS = (
+    "LC_ALL",
+    "XGEN_RUN_DIR",
+    "XGEN_ATTEMPT",
+    "XGEN_STAGE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "PYTHONPATH",
+    "PYTHONUNBUFFERED",
+)
 
 
-def render(job: Job, profile: Profile, run: RunDir, image: Image) -> str:
-    """The batch script of a run; every attempt and every successor runs this same text."""
-    box = container_box(job, profile, run, image)
+def render(job: Job, profile: Profile, run: RunDir, image: Image, stage: int = 0, after: str = "") -> str:
+    """The batch script of a stage of a run, to start when the job `after` has finished; every attempt and every
+    successor runs this same text."""
+    box = container_box(job, profile, run, image, stage)
     launch = RUNTIMES[profile.container.runtime].launch(box)
     names = dict.fromkeys((*_FROM_CLIENT, *box.env, *launch.names))
     parts = [
         "#!/bin/bash",
-        *(f"#SBATCH --{line}" for line in _sbatch_options(job, profile, run)),
+        *(f"#SBATCH --{line}" for line in _sbatch_options(job, profile, run, stage, after)),
         "# shellcheck disable=SC2317 # which of the functions are called depends on the runtime",
         "trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides",
         f"# {run.name}, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.",
         "",
-        *_settings(job, run, names),
+        *_settings(job, run, names, stage),
         "",
         _host_library(),
-        *_body(job, profile, run, image, launch),
+        *_body(job, profile, run, image, launch, stage),
     ]
     return "\n".join(parts) + "\n"
 
@@ -44,15 +54,11 @@ def _from_client(job: Job) -> list[str]:
     return [*_FROM_CLIENT, *([KEY_VARIABLE] if job.secrets else [])]
 
 
-def partition_of(job: Job, profile: Profile) -> str:
-    return job.resources.partition or profile.default_partition
-
-
-def _sbatch_options(job: Job, profile: Profile, run: RunDir) -> list[str]:
-    resources = job.resources
+def _sbatch_options(job: Job, profile: Profile, run: RunDir, stage: int, after: str) -> list[str]:
+    name, resources = job.jobs[stage]
     options = [
         f"job-name={run.name}",
-        f"partition={partition_of(job, profile)}",
+        f"partition={resources.partition or profile.default_partition}",
         f"nodes={resources.nodes}",
         f"ntasks-per-node={resources.gpus_per_node}",
         f"cpus-per-task={resources.cpus_per_task}",
@@ -64,6 +70,11 @@ def _sbatch_options(job: Job, profile: Profile, run: RunDir) -> list[str]:
         f"chdir={run.path}",
         f"export={','.join(_from_client(job))}",
     ]
+    if name:
+        options.append(f"comment=stage:{name}")
+    if after:
+        # One that can never start would wait in the queue for ever.
+        options += [f"dependency=afterok:{after}", "kill-on-invalid-dep=yes"]
     if resources.memory is not None:
         options.append(f"mem={resources.memory // 2**20}M")
     if job.project is not None:
@@ -79,13 +90,17 @@ def _sbatch_options(job: Job, profile: Profile, run: RunDir) -> list[str]:
     return options
 
 
-def _settings(job: Job, run: RunDir, names: Iterable[str]) -> list[str]:
+def _settings(job: Job, run: RunDir, names: Iterable[str], stage: int) -> list[str]:
+    name, resources = job.jobs[stage]
     constants = {
         "RUN": str(run.path),
         "RUN_NAME": run.name,
         "DISCOVERY_FILE": str(run.discovery_file),
-        "NUM_TASKS": job.resources.world_size,
-        "TIME_LIMIT": job.resources.time,
+        "STAGE": stage,
+        "STAGE_NAME": name,
+        "LAST_STAGE": len(job.jobs) - 1,
+        "NUM_TASKS": resources.world_size,
+        "TIME_LIMIT": resources.time,
         "LEAD": job.lead,
         "MAX_FAILURES": job.restart.max_failures,
         "EXPORT": ",".join(names),
@@ -102,7 +117,7 @@ def _host_library() -> str:
     return Path(__file__).with_name("host.sh").read_text(encoding="utf-8")
 
 
-def container_box(job: Job, profile: Profile, run: RunDir, image: Image) -> Box:
+def container_box(job: Job, profile: Profile, run: RunDir, image: Image, stage: int = 0) -> Box:
     """What is to run, in the words of the runtimes."""
     values = {**profile.env, **job.env}
     names = (*_FOR_TASKS, *values, *([KEY_VARIABLE] if job.secrets else []))
@@ -116,13 +131,13 @@ def container_box(job: Job, profile: Profile, run: RunDir, image: Image) -> Box:
         gpus=profile.gpus.request != "none",
         gpu_device=profile.gpus.devices,
         devices=tuple(profile.container.devices),
-        memory=job.resources.memory,
+        memory=job.jobs[stage][1].memory,
         entrypoint=job.container.entrypoint,
         as_root=job.container.as_root,
     )
 
 
-def _body(job: Job, profile: Profile, run: RunDir, image: Image, launch: Launch) -> list[str]:
+def _body(job: Job, profile: Profile, run: RunDir, image: Image, launch: Launch, stage: int) -> list[str]:
     environment = {"PYTHONUNBUFFERED": "1", **profile.env, **job.env}
     srun = [
         "srun",
@@ -139,9 +154,9 @@ def _body(job: Job, profile: Profile, run: RunDir, image: Image, launch: Launch)
     return [
         "# shellcheck disable=SC2016 # values are literal: a $ in them is a $",
         "set_environment() {",
-        '  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"',
+        '  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT" XGEN_STAGE="$STAGE"',
         f"  export PYTHONPATH={shlex.quote(str(run.code_dir))}",
-        f"  export SRUN_CPUS_PER_TASK={job.resources.cpus_per_task}  # srun does not inherit it",
+        f"  export SRUN_CPUS_PER_TASK={job.jobs[stage][1].cpus_per_task}  # srun does not inherit it",
         *(f"  export {name}={shlex.quote(value)}" for name, value in environment.items()),
         "}",
         "",

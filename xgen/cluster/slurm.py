@@ -75,8 +75,9 @@ def queue(users: Iterable[int] = ()) -> list[QueueRow]:
     return rows
 
 
-def cancel(job_id: str) -> None:
-    command("scancel", job_id)
+def cancel(name: str) -> None:
+    """All jobs of this user that have the name. Raises SchedulerError."""
+    command("scancel", f"--user={os.getuid()}", f"--name={name}")
 
 
 def submit_script(script: str, folder: Path, num_tasks: int, environment: Mapping[str, str]) -> Job[Any]:

@@ -41,9 +41,20 @@ def ask_queue(runs: Iterable[RunDir]) -> QueueView:
     """One squeue, whatever the number of runs and of their owners; no SLURM or no answer is a view without jobs."""
     owners = {run.path.stat().st_uid for run in runs}
     try:
-        return QueueView({row.name: row for row in slurm.queue(uid for uid in owners if _name(uid))})
+        rows = slurm.queue(uid for uid in owners if _name(uid))
+        return QueueView({row.name: row for row in sorted(rows, key=_distance, reverse=True)})
     except slurm.SchedulerError as error:
         return QueueView(None, str(error))
+
+
+def _distance(row: slurm.QueueRow) -> tuple[bool, bool, int]:
+    """How far a job of a run is from running: of the jobs of its stages the first to do so speaks for the run."""
+    pending = row.state == "PENDING"
+    return pending, pending and _waits_for_another(row), int(row.job_id.partition("_")[0])
+
+
+def _waits_for_another(row: slurm.QueueRow) -> bool:
+    return row.reason.startswith("Dependency")
 
 
 def not_ours(run: RunDir) -> str:
@@ -105,10 +116,13 @@ def last_decision(events: Iterable[Event], before: Event | None = None) -> Event
 def run_state(run: RunDir, last: Event | None, view: QueueView) -> tuple[State, str]:
     """State and reason. `last` is the run's last decision. Raises OSError when the run cannot be read."""
     row = view.jobs.get(run.name) if view.jobs else None
-    if row is not None and row.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"):
+    waiting = row is not None and row.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+    if row is not None and waiting and not _waits_for_another(row):
         return "pending", row.reason
     if decided := _decided(run, last):
         return decided
+    if row is not None and waiting:
+        return "pending", row.reason
     cancelled = run.cancelled_file.exists() or (last is not None and last.event == "cancelled")
     if row is not None:
         said = "" if row.state == "RUNNING" else row.state.lower()

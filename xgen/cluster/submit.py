@@ -22,15 +22,21 @@ from xgen.spec.image import Reference
 
 @dataclass(frozen=True)
 class Prepared:
-    """A submission that is ready but has left no trace yet; a dry run prints `script` and stops here."""
+    """A submission that is ready but has left no trace yet; a dry run prints the scripts and stops here."""
 
     job: Job
     cluster: str
     profile: Profile
     run: RunDir
     image: Image
-    script: str
     root: Path  # of the project whose code is pinned
+    first: int = 0  # stage that the run begins in
+
+    @property
+    def scripts(self) -> list[str]:
+        """The batch script of each job, without what it waits for."""
+        stages = range(self.first, len(self.job.jobs))
+        return [render(self.job, self.profile, self.run, self.image, stage) for stage in stages]
 
 
 def prepare(
@@ -40,25 +46,26 @@ def prepare(
     run_id: str | None = None,
     *,
     pin: Callable[[Reference], str] | None = None,
+    first: int = 0,
 ) -> Prepared:
-    """Name the run, pin its image, render its script. The same `run_id` gives the same run, so it cannot be submitted
-    twice. `pin` gives the digest of a tag; default: its registry does.
+    """Name the run and pin its image. The same `run_id` gives the same run, so it cannot be submitted twice. `pin`
+    gives the digest of a tag; default: its registry does. `first` is the stage to begin in.
 
     Raises SpecError when the image is not there, or the runtime cannot do what the spec asks of it.
     """
     job = loaded.job.model_copy(update={"cluster": cluster})
     run = RunDir(Path(profile.run_root) / f"{job.name}-{run_id or new_run_id()}")
-    return _prepare(loaded, job, profile, run, _find_image(loaded, profile, pin or _ask_registry))
+    return _prepare(loaded, job, profile, run, _find_image(loaded, profile, pin or _ask_registry), first)
 
 
-def prepare_again(run: RunDir, loaded: LoadedJob, profile: Profile, *, new_image: bool) -> Prepared:
+def prepare_again(run: RunDir, loaded: LoadedJob, profile: Profile, *, new_image: bool, first: int) -> Prepared:
     """The same for a run that ended and goes on with another spec, in its own directory and in the image that it was
     submitted with, unless it gets a new one. Raises SpecError."""
     image = _find_image(loaded, profile, _ask_registry) if new_image else _pinned_image(run)
-    return _prepare(loaded, loaded.job, profile, run, image)
+    return _prepare(loaded, loaded.job, profile, run, image, first)
 
 
-def _prepare(loaded: LoadedJob, job: Job, profile: Profile, run: RunDir, image: Image) -> Prepared:
+def _prepare(loaded: LoadedJob, job: Job, profile: Profile, run: RunDir, image: Image, first: int) -> Prepared:
     runtime = RUNTIMES[profile.container.runtime]
     problems = [
         loaded.problem(key if key.startswith("env.") else f"container.{key}", message)
@@ -66,7 +73,7 @@ def _prepare(loaded: LoadedJob, job: Job, profile: Profile, run: RunDir, image: 
     ]
     if problems:
         raise SpecError(*problems)
-    return Prepared(job, job.cluster or "", profile, run, image, render(job, profile, run, image), loaded.root)
+    return Prepared(job, job.cluster or "", profile, run, image, loaded.root, first)
 
 
 def _find_image(loaded: LoadedJob, profile: Profile, pin: Callable[[Reference], str]) -> Image:
@@ -96,18 +103,20 @@ def _ask_registry(reference: Reference) -> str:
 
 
 def check_with_scheduler(prepared: Prepared) -> str:
-    """The third step of validation. Returns the scheduler's estimate. Raises SpecError with its own words."""
+    """The third step of validation. Returns the scheduler's estimate for the first job. Raises SpecError with its own
+    words."""
     if prepared.profile.scheduler == "local":
         return ""
     try:
-        return slurm.test_only(prepared.script)
+        estimates = [slurm.test_only(script) for script in prepared.scripts]
     except slurm.SchedulerError as error:
         raise SpecError(Problem(f"cluster {prepared.cluster}", "sbatch --test-only", str(error))) from None
+    return estimates[0]
 
 
-def submit(prepared: Prepared, fill: Callable[[RunDir], None] = lambda _: None) -> tuple[str, Code]:
-    """Create the run directory and submit. Returns the job id and the code that was pinned; on a failure nothing is
-    left behind, unless the scheduler cannot say that it has no such job: then a cancelled run stays.
+def submit(prepared: Prepared, fill: Callable[[RunDir], None] = lambda _: None) -> tuple[list[str], Code]:
+    """Create the run directory and submit. Returns the id of each job and the code that was pinned; on a failure
+    nothing is left behind, unless the scheduler cannot say that it has no such job: then a cancelled run stays.
 
     `fill` puts more into the directory, which has not got its name yet.
 
@@ -121,12 +130,18 @@ def submit(prepared: Prepared, fill: Callable[[RunDir], None] = lambda _: None) 
     client = EventWriter(run, "client", 0, "")
     try:
         client.write("submitted", reason=f"cluster {prepared.cluster}", durable=True)
-        job_id = launch(run, prepared.job, prepared.profile, prepared.script, key)
+        job_ids = launch(run, prepared.job, prepared.profile, prepared.image, key, prepared.first)
     except BaseException:
         _withdraw(run, prepared.profile)
         raise
-    EventWriter(run, "client", 0, job_id).write("queued", durable=True)
-    return job_id, code
+    tell_queued(run, prepared.job, job_ids)
+    return job_ids, code
+
+
+def tell_queued(run: RunDir, job: Job, job_ids: list[str], attempt: int = 0, reason: str | None = None) -> None:
+    """The events of jobs that have just been submitted, the last of them for the last stage."""
+    for job_id, (stage, _) in zip(job_ids, job.jobs[-len(job_ids) :], strict=True):
+        EventWriter(run, "client", attempt, job_id).write("queued", stage=stage or None, reason=reason, durable=True)
 
 
 def _withdraw(run: RunDir, profile: Profile) -> None:
@@ -138,8 +153,8 @@ def _withdraw(run: RunDir, profile: Profile) -> None:
     if profile.scheduler == "slurm":
         try:
             jobs = [row.job_id for row in slurm.queue() if row.name == run.name]
-            for job_id in jobs:
-                slurm.cancel(job_id)
+            if jobs:
+                slurm.cancel(run.name)
         except slurm.SchedulerError:
             if shutil.which("sbatch"):
                 return
@@ -149,24 +164,40 @@ def _withdraw(run: RunDir, profile: Profile) -> None:
     shutil.rmtree(run.path, ignore_errors=True)
 
 
-def resubmit(run: RunDir, job: Job, profile: Profile) -> str:
-    """A new job for a run that ended: the same image and code, its secrets read anew. Returns the job id.
+def resubmit(run: RunDir, job: Job, profile: Profile, first: int) -> list[str]:
+    """New jobs for a run that ended, from stage `first` on: the same image and code, its secrets read anew. Returns
+    their ids.
 
     Raises SpecError when a secret is missing, SchedulerError when the scheduler refuses.
     """
     key = seal(read_secrets(job), run)
     run.resumed_file.touch()
-    return launch(run, job, profile, render(job, profile, run, _pinned_image(run)), key)
+    return launch(run, job, profile, _pinned_image(run), key, first)
 
 
-def launch(run: RunDir, job: Job, profile: Profile, script: str, key: str) -> str:
-    """Hand a run's script to the scheduler, with the key of its secrets. Returns the job id. Raises SchedulerError."""
+def launch(run: RunDir, job: Job, profile: Profile, image: Image, key: str, first: int) -> list[str]:
+    """Hand a run to the scheduler, with the key of its secrets: a job for each stage from `first` on, which starts when
+    the one before has finished. Returns their ids; the local executor has one for all. Raises SchedulerError, and then
+    none of them is left."""
     environment = {KEY_VARIABLE: key} if key else {}
+    stages = range(first, len(job.jobs))
     if profile.scheduler == "local":
-        return local.start(run, script, environment)
+        return [local.start(run, {stage: render(job, profile, run, image, stage) for stage in stages}, environment)]
     folder = run.path / "submissions"
-    folder.mkdir(exist_ok=True)
-    return str(slurm.submit_script(script, folder, job.resources.world_size, environment).job_id)
+    for place in (folder, run.job_file(0).parent):
+        place.mkdir(exist_ok=True)
+    job_ids: list[str] = []
+    try:
+        for stage in stages:
+            script = render(job, profile, run, image, stage, after=job_ids[-1] if job_ids else "")
+            _, resources = job.jobs[stage]
+            job_ids.append(str(slurm.submit_script(script, folder, resources.world_size, environment).job_id))
+            write_atomic(run.job_file(stage), job_ids[-1] + "\n")
+    except BaseException:
+        if job_ids:
+            slurm.cancel(run.name)
+        raise
+    return job_ids
 
 
 def _create(prepared: Prepared, code: Code, secrets: dict[str, str], fill: Callable[[RunDir], None]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xgen.data.errors import StoreError
     from xgen.data.meta import StoreMeta, read_meta
-    from xgen.data.mixture import Mixture, check_vocabulary, make_mixture, mixture_for
+    from xgen.data.mixture import Mixture, check_vocabulary, make_mixture, mixtures_for
     from xgen.data.order import Samples, samples_of
     from xgen.data.plain import PlainSamples
     from xgen.data.proof import MODULUS, batch_digest
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "errors": ("StoreError",),
     "meta": ("StoreMeta", "read_meta"),
-    "mixture": ("Mixture", "check_vocabulary", "make_mixture", "mixture_for"),
+    "mixture": ("Mixture", "check_vocabulary", "make_mixture", "mixtures_for"),
     "order": ("Samples", "samples_of"),
     "plain": ("PlainSamples",),
     "proof": ("MODULUS", "batch_digest"),
@@ -42,7 +42,7 @@ __all__ = [
     "batch_digest",
     "check_vocabulary",
     "make_mixture",
-    "mixture_for",
+    "mixtures_for",
     "read_meta",
     "samples_of",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from xgen.data.order import Samples
 from xgen.data.proof import MODULUS, batch_digest
+from xgen.spec import Pretrain
 
 _CHUNK = 16  # samples that are read at once
 
@@ -20,6 +21,7 @@ _CHUNK = 16  # samples that are read at once
 class Claim:
     """What the run recorded of one step: its first sample, and the digest of its samples (None: not recorded)."""
 
+    stage: int
     step: int
     first_sample: int
     digest: int | None
@@ -38,13 +40,13 @@ class Checked:
         return self.claim.digest is not None and self.claim.digest != self.digest
 
 
-def read_claims(steps_file: Path, per_step: int) -> list[Claim]:
+def read_claims(steps_file: Path, job: Pretrain) -> list[Claim]:
     """The claims of `metrics/steps.jsonl`, by step; of a step that was trained twice the last one counts.
 
     Steps that are missing between the first and the last (a full disk costs records) are filled in without a digest.
     Raises OSError, and ValueError for a line that is no record.
     """
-    found: dict[int, Claim] = {}
+    found: dict[int, tuple[int, int | None]] = {}  # first sample and digest by step
     with steps_file.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith("\n"):
@@ -52,27 +54,33 @@ def read_claims(steps_file: Path, per_step: int) -> list[Claim]:
             try:
                 record = json.loads(line)
                 step, digest = int(record["step"]), str(record.get("data", ""))
-                first = int(record.get("first_sample", (step - 1) * per_step))
-                found[step] = Claim(step, first, int(digest, 16) if digest else None)
+                first = int(record.get("first_sample", (step - 1) * job.stages[0].sequences_per_step))
+                found[step] = first, int(digest, 16) if digest else None
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{steps_file}: line {number} is no record of a step: {error}") from None
     claims: list[Claim] = []
     for step in range(min(found, default=1), max(found, default=0) + 1):
-        first = claims[-1].first_sample + per_step if claims else 0
-        claims.append(found.get(step) or Claim(step, first, None))
+        place = job.place_after(step - 1)
+        follows = bool(claims) and claims[-1].stage == place.index
+        first = claims[-1].first_sample + place.stage.sequences_per_step if follows else 0
+        claims.append(Claim(place.index, step, *found.get(step, (first, None))))
     return claims
 
 
-def recompute(samples: Samples, claims: Iterable[Claim], per_step: int, threads: int = 0) -> Iterator[Checked]:
-    """Read the samples of every step again, in order of steps, with `threads` (0: all cores) at once."""
+def recompute(
+    samples: Callable[[int], Samples], claims: Iterable[Claim], job: Pretrain, threads: int = 0
+) -> Iterator[Checked]:
+    """Read the samples of every step again, in order of steps, with `threads` (0: all cores) at once; `samples` gives
+    those of a stage."""
     workers = threads or os.cpu_count() or 1
     total, waiting = 0, iter(claims)
     with ThreadPoolExecutor(workers) as pool:
 
         def digest(claim: Claim) -> int:
-            end = claim.first_sample + per_step
+            end = claim.first_sample + job.stages[claim.stage].sequences_per_step
             starts = range(claim.first_sample, end, _CHUNK)
-            return sum(batch_digest(at, samples.batch(at, min(_CHUNK, end - at))) for at in starts) % MODULUS
+            source = samples(claim.stage)
+            return sum(batch_digest(at, source.batch(at, min(_CHUNK, end - at))) for at in starts) % MODULUS
 
         # Some steps ahead, not all of a training at once.
         while batch := list(islice(waiting, 8 * workers)):

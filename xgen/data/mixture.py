@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import lcm
@@ -27,6 +27,7 @@ class Component:
     weight: Fraction
     max_epochs: float | None
     origin: str  # names its text: the stores' fingerprints and the domains
+    begin: int = 0  # tokens of it that the stages before have taken
 
 
 class Mixture:
@@ -48,21 +49,25 @@ class Mixture:
         cumulated = [tokens * edge // self._edges[-1] for edge in self._edges]
         return [after - before for before, after in pairwise(cumulated)]
 
+    def after(self, taken: Mapping[tuple[str, str], int]) -> Mixture:
+        """The same, going on in every text where the stages before have left it: `taken` tokens by name and origin."""
+        return Mixture([replace(c, begin=taken.get((c.name, c.origin), 0)) for c in self.components])
+
     def epochs(self, tokens: int) -> list[float]:
-        """How often the text of each component is seen in the first `tokens`."""
-        return [
-            quota / component.num_tokens for quota, component in zip(self.quotas(tokens), self.components, strict=True)
-        ]
+        """How often the text of each component has been seen after the first `tokens`, in the stages before too."""
+        quotas = zip(self.quotas(tokens), self.components, strict=True)
+        return [(component.begin + quota) / component.num_tokens for quota, component in quotas]
 
     def check_caps(self, tokens: int) -> None:
         """Raises StoreError when `tokens` of training repeat a component more often than it may be."""
         for component, epochs in zip(self.components, self.epochs(tokens), strict=True):
             if component.max_epochs is not None and epochs > component.max_epochs:
                 total = sum(other.weight for other in self.components)
-                most = component.max_epochs * component.num_tokens / tokens
+                most = max(0.0, component.max_epochs * component.num_tokens - component.begin) / tokens
                 raise StoreError(
                     f"mixture: {component.name}",
-                    f"{component.num_tokens:,} tokens would be seen {epochs:.2f} times in {tokens:,}, "
+                    f"{component.num_tokens:,} tokens would be seen {epochs:.2f} times in {tokens:,}"
+                    f"{' and the stages before' if component.begin else ''}, "
                     f"and max_epochs is {component.max_epochs:g}",
                     f"write a share of at most {most:.3g} of all (it is {float(component.weight / total):.3g}), "
                     "a larger max_epochs, or add text",
@@ -107,12 +112,18 @@ def make_mixture(
     return Mixture(components)
 
 
-def mixture_for(job: Pretrain, stores: Mapping[str, TokenStore] | Mapping[str, StoreMeta]) -> Mixture:
-    """The mixture of a job's stage. Raises StoreError where the stores cannot give it for the whole training."""
-    stage = job.stage
-    mixture = make_mixture(stores, job.shares(stage), job.data.max_epochs)
-    mixture.check_caps(stage.num_steps * stage.global_batch)
-    return mixture
+def mixtures_for(job: Pretrain, stores: Mapping[str, TokenStore] | Mapping[str, StoreMeta]) -> list[Mixture]:
+    """The mixture of each stage: one that has a text of the stages before goes on in it where they end by their plan,
+    so that no document comes again before its epoch is over. Raises StoreError where the stores cannot give it."""
+    taken: dict[tuple[str, str], int] = {}
+    mixtures = []
+    for stage in job.stages:
+        mixture = make_mixture(stores, job.shares(stage), job.data.max_epochs).after(taken)
+        mixture.check_caps(stage.num_tokens)
+        for component, quota in zip(mixture.components, mixture.quotas(stage.num_tokens), strict=True):
+            taken[component.name, component.origin] = component.begin + quota
+        mixtures.append(mixture)
+    return mixtures
 
 
 def check_vocabulary(job: Pretrain, metas: Mapping[str, StoreMeta]) -> None:

@@ -56,21 +56,24 @@ class Window:
 class PackedSamples:
     """Endless samples of `seq_len` tokens from a mixture. Thread-safe: workers may share it."""
 
-    def __init__(self, mixture: Mixture, seq_len: int, seed: int) -> None:
-        """Raises StoreError when a component is so small a share that a window would not hold a token of it."""
+    def __init__(self, mixture: Mixture, seq_len: int, seed: int, block: int = 0) -> None:
+        """`block`: tokens that lie together in every text; default: what suits `seq_len`.
+
+        Raises StoreError when a component is so small a share that a window would not hold a token of it.
+        """
         self.mixture, self.seq_len, self.seed = mixture, seq_len, seed
         self._parts = [part for component in mixture.components for part in component.parts]
-        total = sum(component.num_tokens for component in mixture.components)
-        self.window_samples = _window_samples(seq_len, total)
+        self.window_samples = _window_samples(seq_len, mixture)
         window_tokens = self.window_samples * seq_len
-        block = max(window_tokens // _BLOCKS_PER_WINDOW, _BLOCK_SAMPLES * seq_len)
+        self._own_block = block_tokens(mixture, seq_len)
+        self._block = block or self._own_block
         self._streams, first = [], 0
         weights = sum(component.weight for component in mixture.components)
         for component in mixture.components:
             if component.weight * window_tokens < weights:
                 what = f"a window of {window_tokens:,} tokens would hold none of it"
                 raise StoreError(f"mixture: {component.name}", what, "write a larger weight, or leave it out")
-            self._streams.append(DocumentStream(component.parts, block, (seed, component.name), first))
+            self._streams.append(DocumentStream(component.parts, self._block, (seed, component.name), first))
             first += len(component.parts)
         self._windows: OrderedDict[int, Window] = OrderedDict()
         self._lock = Lock()
@@ -80,7 +83,8 @@ class PackedSamples:
         """Names all that the order follows from: the text, the mixture, `seq_len`, the seed, this algorithm."""
         return order_fingerprint(
             [f"packed-{VERSION}", f"seq_len={self.seq_len}", f"seed={self.seed}", f"window={self.window_samples}"]
-            + [f"{c.name} {c.weight} {c.origin}" for c in self.mixture.components]
+            + ([f"block={self._block}"] if self._block != self._own_block else [])
+            + [f"{c.name} {c.weight} {c.origin}{f' {c.begin}' if c.begin else ''}" for c in self.mixture.components]
         )
 
     def batch(self, start: int, count: int) -> Batch:
@@ -115,7 +119,8 @@ class PackedSamples:
         tokens = self.window_samples * self.seq_len
         before, after = (self.mixture.quotas(tokens * edge) for edge in (number, number + 1))
         taken = [
-            stream.pieces(begin, end - begin) for stream, begin, end in zip(self._streams, before, after, strict=True)
+            stream.pieces(component.begin + begin, end - begin)
+            for stream, component, begin, end in zip(self._streams, self.mixture.components, before, after, strict=True)
         ]
         pieces = Pieces.join(taken).cut(self.seq_len)
         pieces = pieces.take(np.argsort(shuffle_keys(len(pieces), self.seed, "documents", number)))
@@ -164,8 +169,14 @@ def order_fingerprint(facts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
-def _window_samples(seq_len: int, total: int) -> int:
+def block_tokens(mixture: Mixture, seq_len: int) -> int:
+    """Tokens of a text that lie together, so that documents are rarely cut."""
+    return max(_window_samples(seq_len, mixture) * seq_len // _BLOCKS_PER_WINDOW, _BLOCK_SAMPLES * seq_len)
+
+
+def _window_samples(seq_len: int, mixture: Mixture) -> int:
     """About `WINDOW_TOKENS`, but not more than one epoch of a small corpus; a power of two."""
+    total = sum(component.num_tokens for component in mixture.components)
     wanted = max(_MIN_SAMPLES, WINDOW_TOKENS // seq_len)
     return 1 << (max(1, min(wanted, total // seq_len)).bit_length() - 1)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from socketserver import TCPServer, ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from xgen.metrics.phases import PhaseCounters
-from xgen.runs import Ledger, Refused
+from xgen.runs import GUARD_ACTIONS, Ledger, Refused
 
 # seconds; from a tiny model on a CPU to 128k tokens on few GPUs
 _STEP_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120)
@@ -51,6 +51,17 @@ class _LedgerCollector(Collector):
         if ledger.durable_time:
             name = "checkpoint_durable_timestamp_seconds"
             yield _gauge(name, "When the newest checkpoint became durable.", ledger.durable_time)
+        guarded = CounterMetricFamily(
+            "xgen_train_guard", "Steps that the guard acted on, by action.", labels=["action"]
+        )
+        for action in GUARD_ACTIONS:
+            guarded.add_metric([action], ledger.guarded.get(action, 0))
+        yield guarded
+        if ledger.attempts and (stage := ledger.attempts[-1].stage):
+            text = "1 for the stage that is trained."
+            names = GaugeMetricFamily("xgen_train_stage_info", text, labels=["stage"])
+            names.add_metric([stage], 1)
+            yield names
         if ledger.attempts:
             name = "attempt_start_timestamp_seconds"
             yield _gauge(name, "When this attempt started.", ledger.attempts[-1].started)
@@ -82,6 +93,8 @@ class _AttemptCollector(Collector):
         self.last: _Step | None = None
         self.resumed: int | None = None
         self.save_seconds: float | None = None
+        self.slowest: tuple[int, float] | None = None  # rank, and its time over the median's
+        self.validation: dict[str, float] = {}
 
     def collect(self) -> Iterator[Metric]:
         last = self.last
@@ -98,6 +111,15 @@ class _AttemptCollector(Collector):
             yield _counter("data_wait_seconds", "Time that steps of this attempt waited for data.", 0)
         if self.resumed is not None:
             yield _gauge("resumed_step", "Step of the checkpoint this attempt began from; 0: none.", self.resumed)
+        if self.slowest is not None:
+            yield _gauge("slowest_rank", "The rank that took longest for the same work.", self.slowest[0])
+            yield _gauge("slowest_rank_ratio", "How long it took, over the median rank.", self.slowest[1])
+        if self.validation:
+            text = "Loss on held-out text."
+            losses = GaugeMetricFamily("xgen_train_validation_loss", text, labels=["domain"])
+            for domain, loss in self.validation.items():
+                losses.add_metric([domain], loss)
+            yield losses
         if self.save_seconds is not None:
             yield _gauge("checkpoint_save_seconds", "How long the last save held up the training.", self.save_seconds)
 
@@ -167,6 +189,13 @@ class RunExporter:
         """A checkpoint is durable; its step and time reach the exporter through the ledger, as an event."""
         del step, time
         self._attempt.save_seconds = seconds
+
+    def on_slowest(self, rank: int, ratio: float) -> None:
+        self._attempt.slowest = rank, ratio
+
+    def on_validation(self, losses: Mapping[str, float]) -> None:
+        """Held-out loss by domain."""
+        self._attempt.validation = dict(losses)
 
     def resumed(self, step: int) -> None:
         """The attempt begins from the checkpoint of this step, 0 for a fresh start."""

@@ -1,22 +1,26 @@
-"""The plan of a spec: parameters, steps, FLOPs, time, memory, checkpoints, and what a stop needs."""
+"""The plan of each job of a spec: parameters, steps, FLOPs, time, memory, checkpoints, and what a stop needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xgen.spec import Command, Partition, Pretrain, Profile
+from xgen.plan.failures import GPU_MTTF, Saving, best_interval
+from xgen.plan.memory import Memory, memory
+from xgen.spec import Partition, Pretrain, Profile, Resources, Work
 
 STOP_MARGIN = 5.0  # seconds for the agreement of the ranks, the barrier, the outcomes and the host's events
+_STAGING = 5e9  # bytes/s from a GPU into the host's memory, all GPUs of a node at once: ours
 _BYTES_PER_PARAMETER = 12  # fp32 weights and the two moments of AdamW: what a checkpoint holds
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Estimates are for the whole run unless they say otherwise; times are seconds, sizes bytes.
+    """Of one job: a stage, or all of what has none. Times are seconds, sizes bytes.
 
-    A command has no numbers of its own: they are 0.
+    Work that trains nothing has no numbers of its own: they are 0.
     """
 
+    stage: str
     num_ranks: int
     num_parameters: int
     num_steps: int
@@ -30,47 +34,63 @@ class Plan:
     stop_seconds: float  # one step, one save and the margin: what the work needs once it is told to stop
     stop_budget: float  # what it gets: the lead, or the grace of a partition that preempts
     lost_seconds: float  # what a kill without warning costs on average: half a checkpoint interval
+    memory: Memory | None = None  # of one GPU
+    saving: Saving | None = None  # the best checkpoint interval
+    best_every: int = 0  # the same in steps
 
 
-def plan(job: Pretrain | Command, profile: Profile) -> Plan:
-    """Numbers of a job on a cluster.
+def plans(job: Work, profile: Profile, mttf: float | None = None) -> list[Plan]:
+    """The plan of each job of the work, in turn."""
+    return [plan(job, profile, stage, mttf) for stage in range(len(job.jobs))]
+
+
+def plan(job: Work, profile: Profile, stage: int = 0, mttf: float | None = None) -> Plan:
+    """Numbers of one job on a cluster; `mttf` is the mean time between failures of all its GPUs, in seconds, as seen
+    in the training of Llama 3 by default.
 
     FLOPs are 6 N + 6 L d T a token, forward and backward (causal attention counted at half; PaLM,
     arXiv 2204.02311, appendix B). Time follows from the profile's peak FLOP/s and MFU.
     """
-    ranks = job.resources.world_size
-    budget = stop_budget(job, partition(job, profile))
-    if isinstance(job, Command):
-        return Plan(ranks, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, budget, 0.0)
-    model, stage = job.model, job.stage
-    tokens = stage.num_steps * stage.global_batch
-    per_token = 6 * model.num_parameters + 6 * model.num_layers * model.dim * stage.seq_len
-    step_seconds = per_token * stage.global_batch / (ranks * profile.gpus.flops * profile.gpus.mfu)
+    name, resources = job.jobs[stage]
+    ranks = resources.world_size
+    budget = stop_budget(job, partition(resources, profile))
+    if not isinstance(job, Pretrain):
+        return Plan(name, ranks, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, budget, 0.0)
+    model, place = job.model, job.places[stage]
+    num_steps, batch = place.stage.num_steps, place.stage.global_batch
+    per_token = 6 * model.num_parameters + 6 * model.num_layers * model.dim * place.stage.seq_len
+    step_seconds = per_token * batch / (ranks * profile.gpus.flops * profile.gpus.mfu)
     checkpoint_bytes = model.num_parameters * _BYTES_PER_PARAMETER
     # Every node writes its own shards; a second for opening, syncing and renaming.
-    save_seconds = 1.0 + checkpoint_bytes / (profile.write_bandwidth * job.resources.nodes)
+    save_seconds = 1.0 + checkpoint_bytes / (profile.write_bandwidth * resources.nodes)
+    staging = checkpoint_bytes / ranks / _STAGING
+    saving = best_interval(staging if job.checkpoint.mode == "async" else save_seconds, mttf or GPU_MTTF / ranks)
     return Plan(
+        stage=name,
         num_ranks=ranks,
         num_parameters=model.num_parameters,
-        num_steps=stage.num_steps,
-        tokens=tokens,
-        flops=float(per_token) * tokens,
+        num_steps=num_steps,
+        tokens=place.stage.num_tokens,
+        flops=float(per_token) * place.stage.num_tokens,
         step_seconds=step_seconds,
-        train_seconds=step_seconds * stage.num_steps,
-        gpu_hours=step_seconds * stage.num_steps * ranks / 3600,
+        train_seconds=step_seconds * num_steps,
+        gpu_hours=step_seconds * num_steps * ranks / 3600,
         checkpoint_bytes=checkpoint_bytes,
         save_seconds=save_seconds,
         stop_seconds=step_seconds + save_seconds + STOP_MARGIN,
         stop_budget=budget,
-        lost_seconds=min(job.checkpoint.every, stage.num_steps) * step_seconds / 2,
+        lost_seconds=min(job.checkpoint.every, num_steps) * step_seconds / 2,
+        memory=memory(model, place),
+        saving=saving,
+        best_every=max(1, round(saving.interval / step_seconds)),
     )
 
 
-def partition(job: Pretrain | Command, profile: Profile) -> Partition:
-    """The partition the job goes to; KeyError when the profile has none of that name."""
-    return profile.partitions[job.resources.partition or profile.default_partition]
+def partition(resources: Resources, profile: Profile) -> Partition:
+    """The partition a job goes to; KeyError when the profile has none of that name."""
+    return profile.partitions[resources.partition or profile.default_partition]
 
 
-def stop_budget(job: Pretrain | Command, where: Partition) -> float:
+def stop_budget(job: Work, where: Partition) -> float:
     """On preemption the budget is the partition's grace, whatever the lead."""
     return float(min(job.lead, where.grace) if where.preemptible else job.lead)

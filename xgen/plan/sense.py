@@ -3,58 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
-from xgen.plan.numbers import partition, plan
-from xgen.spec import LoadedJob, Pretrain, Problem, Profile
+from xgen.plan.memory import RESERVE, lever, memory
+from xgen.plan.numbers import partition, plan, plans
+from xgen.spec import LoadedJob, Place, Pretrain, Problem, Profile
 from xgen.spec.base import nearest
-from xgen.spec.units import format_duration
+from xgen.spec.units import format_bytes, format_duration
 
 
-def check(loaded: LoadedJob, profile: Profile) -> list[Problem]:
-    """Everything that would make the job fail or lose work; empty when it makes sense."""
+def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True) -> list[Problem]:
+    """Everything that would make a job fail or lose work; empty when it makes sense. `stores` also asks for the token
+    stores, which a plan does not need."""
     problems = list(_check_resources(loaded, profile))
     if problems:
         return problems  # the rest speaks of a partition, which may not exist
     problems += _check_container(loaded, profile)
     if isinstance(loaded.job, Pretrain):
-        problems += _check_training(loaded, loaded.job)
-        problems += _check_stop(loaded, profile)
+        for place in loaded.job.places:
+            problems += _check_stage(loaded, loaded.job, place, profile)
+        if stores:
+            problems += missing_stores(loaded)
+        problems += _check_stops(loaded, profile)
     return problems
 
 
 def warnings(loaded: LoadedJob, profile: Profile) -> list[str]:
     """What a person should know before submitting, though it is no mistake."""
-    where = partition(loaded.job, profile)
-    if not (where.preemptible and where.grace == 0):
+    notes = []
+    for numbers, (_, resources) in zip(plans(loaded.job, profile), loaded.job.jobs, strict=True):
+        where = partition(resources, profile)
+        if where.preemptible and where.grace == 0:
+            cost = f", about {format_duration(numbers.lost_seconds)} of training each time" if numbers.num_steps else ""
+            notes.append(f"the partition preempts without grace: only periodic checkpoints protect the run{cost}")
+    if isinstance(loaded.job, Pretrain):
+        notes += [note for before, after in pairwise(loaded.job.places) for note in _border(before, after)]
+    return list(dict.fromkeys(notes))
+
+
+def _border(before: Place, after: Place) -> Iterator[str]:
+    """What is odd about a stage that follows another."""
+    name, old, new = after.stage.name, before.stage, after.stage
+    if new.seq_len < old.seq_len:
+        yield f"stage {name}: seq_len {new.seq_len} is shorter than {old.seq_len} of the stage before"
+    if new.rope_theta < old.rope_theta:
+        yield f"stage {name}: rope_theta {new.rope_theta:g} is below {old.rope_theta:g} of the stage before"
+    if after.lr_peak > before.lr_to and not new.lr.warmup:
+        yield f"stage {name}: the learning rate jumps from {before.lr_to:g} to {after.lr_peak:g}; write lr.warmup"
+
+
+def missing_stores(loaded: LoadedJob) -> list[Problem]:
+    """Token stores of the spec that are not there."""
+    if not isinstance(loaded.job, Pretrain):
         return []
-    numbers = plan(loaded.job, profile)
-    cost = f", about {format_duration(numbers.lost_seconds)} of training each time" if numbers.num_steps else ""
-    return [f"the partition preempts without grace: only periodic checkpoints protect the run{cost}"]
+    data, validation = loaded.job.data, loaded.job.validation
+    folders = {f"data.stores.{name}" if data.stores else "data.store": path for name, path in data.folders.items()}
+    if validation:
+        folders["validation.store"] = validation.store
+    return [
+        loaded.problem(key, f"{folder} is no token store; write `xgen data build {folder} --input …` first")
+        for key, folder in folders.items()
+        if not (Path(folder) / "meta.json").is_file()
+    ]
 
 
 def _check_resources(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
-    resources = loaded.job.resources
-    name = resources.partition
-    if name is not None and name not in profile.partitions:
-        yield loaded.problem(
-            "resources.partition",
-            f"{name!r} is not in the cluster profile; {nearest(name, profile.partitions)}",
-        )
-        return
-    where = partition(loaded.job, profile)
-    if resources.time > where.max_time:
-        yield loaded.problem(
-            "resources.time",
-            f"{format_duration(resources.time)} is over the partition's limit; "
-            f"write {format_duration(where.max_time)} or less: the run goes on in the next attempt",
-        )
-    if loaded.job.lead >= resources.time:
-        yield loaded.problem(
-            "lead",
-            f"{format_duration(loaded.job.lead)} leaves nothing of the time limit "
-            f"{format_duration(resources.time)}; write less",
-        )
+    seen = set()
+    for number, (_, resources) in enumerate(loaded.job.jobs):
+        own = isinstance(loaded.job, Pretrain) and loaded.job.stages[number].resources is not None
+        at = f"stages[{number}].resources" if own else "resources"
+        if resources in seen:
+            continue
+        seen.add(resources)
+        name = resources.partition
+        if name is not None and name not in profile.partitions:
+            yield loaded.problem(
+                f"{at}.partition",
+                f"{name!r} is not in the cluster profile; {nearest(name, profile.partitions)}",
+            )
+            continue
+        where = partition(resources, profile)
+        if resources.time > where.max_time:
+            yield loaded.problem(
+                f"{at}.time",
+                f"{format_duration(resources.time)} is over the partition's limit; "
+                f"write {format_duration(where.max_time)} or less: the run goes on in the next attempt",
+            )
+        if loaded.job.lead >= resources.time:
+            yield loaded.problem(
+                "lead",
+                f"{format_duration(loaded.job.lead)} leaves nothing of the time limit "
+                f"{format_duration(resources.time)}; write less",
+            )
 
 
 def _check_container(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
@@ -70,9 +111,9 @@ def _check_container(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
             )
 
 
-def _check_training(loaded: LoadedJob, job: Pretrain) -> Iterator[Problem]:
-    stage, ranks = job.stage, job.resources.world_size
-    at = "stages[0]"
+def _check_stage(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profile) -> Iterator[Problem]:
+    stage, resources, at = place.stage, place.resources, f"stages[{place.index}]"
+    ranks = resources.world_size
     if stage.global_batch % stage.seq_len:
         near = max(1, round(stage.global_batch / stage.seq_len)) * stage.seq_len
         yield loaded.problem(
@@ -80,53 +121,56 @@ def _check_training(loaded: LoadedJob, job: Pretrain) -> Iterator[Problem]:
             f"{stage.global_batch} tokens are no whole number of sequences of {stage.seq_len}; write {near}",
         )
     parallel = stage.parallelism
-    shared = parallel.tp * parallel.cp  # ranks that work on the same samples
-    others = parallel.replicate * shared
-    fsdp = parallel.fsdp or max(1, ranks // others)
-    if fsdp * others != ranks:
+    fsdp = parallel.shards(ranks)
+    sharing = ranks // parallel.shared
+    if fsdp * parallel.others != ranks:
         factors = f"fsdp {fsdp} x replicate {parallel.replicate}" + "".join(
-            f" x {name} {size}" for name, size in (("tp", parallel.tp), ("cp", parallel.cp)) if size > 1
+            f" x {name} {size}" for name in ("tp", "cp", "pp") if (size := getattr(parallel, name)) > 1
         )
         yield loaded.problem(
             f"{at}.parallelism",
-            f"{factors} is not {ranks}, the ranks of {job.resources.nodes} nodes "
-            f"x {job.resources.gpus_per_node} GPUs; write fsdp: {max(1, ranks // others)}",
+            f"{factors} is not {ranks}, the ranks of {resources.nodes} nodes "
+            f"x {resources.gpus_per_node} GPUs; write fsdp: {max(1, ranks // parallel.others)}",
         )
-    elif stage.sequences_per_step % (ranks // shared * stage.micro_batch) and not stage.global_batch % stage.seq_len:
-        unit = ranks // shared * stage.micro_batch * stage.seq_len
+    elif stage.sequences_per_step % (sharing * stage.micro_batch) and not stage.global_batch % stage.seq_len:
+        unit = sharing * stage.micro_batch * stage.seq_len
         yield loaded.problem(
             f"{at}.global_batch",
-            f"{stage.sequences_per_step} sequences do not divide over {ranks // shared} ranks with micro_batch "
+            f"{stage.sequences_per_step} sequences do not divide over {sharing} ranks with micro_batch "
             f"{stage.micro_batch}; write a multiple of {unit} tokens",
         )
-    yield from _check_split(loaded, job, at)
+    elif not stage.global_batch % stage.seq_len:
+        yield from _check_split(loaded, job, place, at)
+        yield from _check_memory(loaded, job, place, profile, at)
     if stage.lr.warmup > stage.num_steps:
         yield loaded.problem(
             f"{at}.lr.warmup",
             f"{stage.lr.warmup} steps are more than the stage's {stage.num_steps}; write fewer",
         )
-    if stage.lr.to > stage.lr.peak:
-        yield loaded.problem(f"{at}.lr.to", f"{stage.lr.to:g} is above the peak {stage.lr.peak:g}; write less")
-    for name, folder in job.data.folders.items():
-        if not (Path(folder) / "meta.json").is_file():
-            key = f"data.stores.{name}" if job.data.stores else "data.store"
-            yield loaded.problem(key, f"{folder} is no token store; write `xgen data build {folder} --input …` first")
+    if stage.lr.to > place.lr_peak:
+        yield loaded.problem(f"{at}.lr.to", f"{stage.lr.to:g} is above the peak {place.lr_peak:g}; write less")
+    scaling = stage.rope_scaling
+    if scaling and scaling.original * scaling.factor < stage.seq_len:
+        yield loaded.problem(
+            f"{at}.rope_scaling.factor",
+            f"{scaling.factor:g} times {scaling.original} is less than seq_len {stage.seq_len}; "
+            f"write {-(-stage.seq_len // scaling.original)} or more",
+        )
 
 
-def _check_split(loaded: LoadedJob, job: Pretrain, at: str) -> Iterator[Problem]:
-    """What tensor and context parallelism demand of the model and the sequence."""
-    model, stage = job.model, job.stage
-    tp, cp = stage.parallelism.tp, stage.parallelism.cp
+def _check_split(loaded: LoadedJob, job: Pretrain, place: Place, at: str) -> Iterator[Problem]:
+    """What tensor, context and pipeline parallelism demand of the model, the sequence and the batch."""
+    model, stage, per_node = job.model, place.stage, place.resources.gpus_per_node
+    tp, cp, pp = stage.parallelism.tp, stage.parallelism.cp, stage.parallelism.pp
     if model.num_kv_heads % tp or model.num_heads % tp:
         yield loaded.problem(
             f"{at}.parallelism.tp",
             f"{tp} does not divide the model's {model.num_heads} heads and {model.num_kv_heads} KV heads; write less",
         )
-    if tp > job.resources.gpus_per_node:
+    if tp > per_node:
         yield loaded.problem(
             f"{at}.parallelism.tp",
-            f"{tp} is more than a node's {job.resources.gpus_per_node} GPUs, and it talks at every layer; "
-            f"write {job.resources.gpus_per_node} or less",
+            f"{tp} is more than a node's {per_node} GPUs, and it talks at every layer; write {per_node} or less",
         )
     # Each rank gets two blocks of 128 tokens (FlexAttention's), one from the head and one from the tail, to balance.
     unit = 256 * cp
@@ -136,20 +180,54 @@ def _check_split(loaded: LoadedJob, job: Pretrain, at: str) -> Iterator[Problem]
             f"{cp} does not divide seq_len {stage.seq_len} into blocks of 128, two a rank; "
             f"write a seq_len that is a multiple of {unit}, or a smaller cp",
         )
-
-
-def _check_stop(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
-    numbers = plan(loaded.job, profile)
-    where = partition(loaded.job, profile)
-    if numbers.stop_seconds <= numbers.stop_budget or (where.preemptible and where.grace == 0):
-        return
-    need = f"a step, a save and the margin take {numbers.stop_seconds:.0f}s"
-    if where.preemptible and where.grace < loaded.job.lead:
+    if pp > model.num_layers:
         yield loaded.problem(
-            "resources.partition",
-            f"its grace of {format_duration(where.grace)} is too short: {need}; "
-            "write another partition, or more nodes for faster saves",
+            f"{at}.parallelism.pp", f"{pp} is more than the model's {model.num_layers} layers; write less"
         )
-    else:
-        longer = format_duration(int(numbers.stop_seconds) + 1)
-        yield loaded.problem("lead", f"{format_duration(loaded.job.lead)} is too short: {need}; write {longer} or more")
+    micro_batches = stage.sequences_per_step // (place.resources.world_size // stage.parallelism.shared)
+    micro_batches //= stage.micro_batch
+    if micro_batches < pp:
+        yield loaded.problem(
+            f"{at}.parallelism.pp",
+            f"{pp} ranks would wait for one another: a step has {micro_batches} micro-batches for them; "
+            "write a larger global_batch, a smaller micro_batch, or less",
+        )
+
+
+def _check_memory(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profile, at: str) -> Iterator[Problem]:
+    if profile.gpus.memory is None:
+        return
+    limit = profile.gpus.memory * (1 - RESERVE)
+    need = memory(job.model, place).total
+    if need > limit:
+        fix = lever(job.model, place, limit)
+        yield loaded.problem(
+            at,
+            f"{place.stage.name} needs about {format_bytes(need)} on a GPU, and {format_bytes(limit)} of "
+            f"{format_bytes(profile.gpus.memory)} are there; write {fix or 'more nodes and a larger fsdp'}",
+        )
+
+
+def _check_stops(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
+    seen = set()
+    for number, (_, resources) in enumerate(loaded.job.jobs):
+        numbers = plan(loaded.job, profile, number)
+        where = partition(resources, profile)
+        if numbers.stop_seconds <= numbers.stop_budget or (where.preemptible and where.grace == 0):
+            continue
+        need = f"a step, a save and the margin take {numbers.stop_seconds:.0f}s"
+        if where.preemptible and where.grace < loaded.job.lead:
+            key, message = (
+                "resources.partition",
+                f"its grace of {format_duration(where.grace)} is too short: {need}; "
+                "write another partition, or more nodes for faster saves",
+            )
+        else:
+            longer = format_duration(int(numbers.stop_seconds) + 1)
+            key, message = (
+                "lead",
+                f"{format_duration(loaded.job.lead)} is too short: {need}; write {longer} or more",
+            )
+        if key not in seen:
+            yield loaded.problem(key, message)
+        seen.add(key)

@@ -29,12 +29,15 @@ EventName = Literal[
     "checkpoint_copied",
     "checkpoint_rejected",
     "rolled_back",
+    "guard",
+    "straggler",
     "signal",
     "stopping",
     "exited",
     "requeued",
     "cancelled",
     "failed",
+    "stage_finished",
     "finished",
 ]
 
@@ -62,6 +65,8 @@ class Event(BaseModel):
     stall: float | None = None  # seconds that the training stood still
     data: str | None = None  # hex: digest of all samples consumed up to `step`
     startup: dict[str, float] | None = None  # seconds by part of the start, from the process's own start
+    stage: str | None = None  # name of the stage that the job is for
+    action: str | None = None  # what the guard did about the step
 
     def to_line(self) -> str:
         return self.model_dump_json(exclude_none=True) + "\n"
@@ -110,6 +115,8 @@ class EventWriter:
         stall: float | None = None,
         data: str | None = None,
         startup: dict[str, float] | None = None,
+        stage: str | None = None,
+        action: str | None = None,
         durable: bool = False,
     ) -> Event:
         """Append one event; `durable` waits until the disk has it.
@@ -135,6 +142,8 @@ class EventWriter:
             stall=stall,
             data=data,
             startup=startup,
+            stage=stage,
+            action=action,
         )
         fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o664)
         try:

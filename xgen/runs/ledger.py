@@ -15,6 +15,8 @@ Phase = Literal["queued", "start", "restore", "train", "data_wait", "replay", "c
 PHASES: tuple[Phase, ...] = get_args(Phase)
 RestartReason = Literal["preempted", "time_limit", "crashed", "lost", "other"]
 RESTART_REASONS: tuple[RestartReason, ...] = get_args(RestartReason)
+GuardAction = Literal["record", "skip", "rollback", "stop"]
+GUARD_ACTIONS: tuple[GuardAction, ...] = get_args(GuardAction)
 
 
 @dataclass
@@ -33,6 +35,7 @@ class Attempt:
     end: str = ""  # why it ended, '' while it runs
     phases: dict[Phase, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     startup: dict[str, float] = field(default_factory=dict)  # rank 0's seconds by part, up to its first step
+    stage: str = ""  # name of its stage, '' for work without stages
 
 
 class Ledger:
@@ -54,7 +57,8 @@ class Ledger:
         self._saving_step: int | None = None  # of the save that the training stands still for
         self._exited = True
         self._cancelled = False  # a person's word, which may come while the attempt goes on to save
-        self._restart_reason: RestartReason = "lost"
+        self._restart_reason: RestartReason | None = "lost"  # None: the next attempt is the next stage's first
+        self.guarded: dict[str, int] = {}  # what the guard did, and how often
 
     def add(self, event: Event) -> None:
         """Take one event; events must come in the order in which `read_events` returns them."""
@@ -101,9 +105,10 @@ class Ledger:
             self._restart_reason = "lost"
         self._cancelled = False
         self._book(event.time)
-        if self.attempts:
+        if self.attempts and self._restart_reason:
             self.restarts[self._restart_reason] += 1
-        self.attempts.append(Attempt(event.attempt, event.job_id, nodes=event.nodes or "", started=event.time))
+        attempt = Attempt(event.attempt, event.job_id, event.nodes or "", event.time, stage=event.stage or "")
+        self.attempts.append(attempt)
         self.phase, self._exited, self._data_wait = "start", False, 0.0
         self._replay_until, self._restart_reason = self.highest_step, "lost"
 
@@ -116,13 +121,19 @@ class Ledger:
                 self.phase = "restore"
             case "restore_end":
                 self.phase = "start"
-                if attempt and event.step:
+                if attempt and event.step and not attempt.first_step_time:
                     attempt.resumed_step = attempt.durable_step = self.durable_step = event.step
             case "first_step":
                 self.phase = self._stepping(event.step)
-                if attempt:
+                if attempt and not attempt.first_step_time:
                     attempt.first_step_time = event.time
                     attempt.startup = event.startup or {}
+            case "guard":
+                action = event.action or ""
+                self.guarded[action] = self.guarded.get(action, 0) + 1
+                if action == "rollback":  # what was trained since the checkpoint is trained again
+                    self.highest_step = max(self.highest_step, event.step or 0)
+                    self._replay_until = self.highest_step
             case "progress":
                 if self.phase in ("train", "replay"):
                     self.phase = self._stepping(event.step)
@@ -142,6 +153,9 @@ class Ledger:
                 self.phase = "stop"
             case "exited" | "requeued":
                 self._end_attempt(event, attempt)
+            case "stage_finished":
+                self._end_attempt(event, attempt)
+                self._restart_reason = None
             case "finished" | "failed" | "cancelled":
                 self._end_attempt(event, attempt)
                 self.phase = None

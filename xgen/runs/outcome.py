@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from xgen.runs.rundir import RunDir, write_atomic
 
 RankStatus = Literal["finished", "stopped", "crashed", "refused"]
-AttemptStatus = Literal["finished", "stopped", "crashed", "refused", "lost", "cancelled"]
+AttemptStatus = Literal["finished", "stage_finished", "stopped", "crashed", "refused", "lost", "cancelled"]
 
 # Exit codes of the batch script; 75 and 78 are EX_TEMPFAIL and EX_CONFIG of sysexits.h.
 EXIT_FINISHED, EXIT_FAILED, EXIT_STOPPED, EXIT_REFUSED = 0, 1, 75, 78
@@ -41,6 +41,7 @@ class AttemptOutcome(BaseModel):
     reason: str = ""
     durable_step: int = -1  # newest complete checkpoint when the attempt ended, -1 when none
     failures: int = 0  # failed attempts in a row without a new checkpoint, this one included
+    stage: int = 0
     time: float
 
 

@@ -91,6 +91,10 @@ class RunDir:
         """Prometheus' file_sd takes a wildcard in the last path segment only, so all runs share a folder."""
         return self.path.parent / ".discovery" / f"{self.name}.json"
 
+    def job_file(self, stage: int) -> Path:
+        """Holds the number of the newest job of a stage."""
+        return self.path / "jobs" / str(stage)
+
     def attempt_dir(self, attempt: int) -> Path:
         return self.attempts_dir / f"{attempt:04d}"
 

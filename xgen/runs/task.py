@@ -15,7 +15,7 @@ class Refused(Exception):  # noqa: N818 - a decision, not an accident
 
 @dataclass(frozen=True)
 class TaskContext:
-    """One rank of one attempt. `events` is there on rank 0 only."""
+    """One rank of one attempt, at one stage of the work. `events` is there on rank 0 only."""
 
     run: RunDir
     attempt: int
@@ -25,3 +25,4 @@ class TaskContext:
     world_size: int
     stop: StopFlag
     events: EventWriter | None
+    stage: int = 0

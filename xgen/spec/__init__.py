@@ -3,23 +3,27 @@
 from xgen.spec.cluster import Partition, Profile, with_runtime
 from xgen.spec.container import Container, Mount, RuntimeName
 from xgen.spec.errors import Problem, SpecError
-from xgen.spec.job import (
-    PROTECTED_ENV,
-    SECRET_ENV,
-    Checkpoint,
-    Command,
-    Data,
-    Job,
-    LearningRate,
-    Parallelism,
-    Pretrain,
-    Resources,
-    Secret,
-    Share,
-    Stage,
-)
+from xgen.spec.export import Export
+from xgen.spec.job import PROTECTED_ENV, SECRET_ENV, Command, Job, Resources, Secret
+from xgen.spec.kinds import Work
 from xgen.spec.load import LoadedJob, dump, find_profile, load_job, load_profile, load_resolved, project_root
 from xgen.spec.models import MODELS, ModelSpec
+from xgen.spec.pretrain import (
+    Checkpoint,
+    Data,
+    Guard,
+    LearningRate,
+    Optimizer,
+    Parallelism,
+    Place,
+    Pretrain,
+    RopeScaling,
+    Share,
+    Sinks,
+    Stage,
+    Validation,
+    WandB,
+)
 
 __all__ = [
     "MODELS",
@@ -29,22 +33,31 @@ __all__ = [
     "Command",
     "Container",
     "Data",
+    "Export",
+    "Guard",
     "Job",
     "LearningRate",
     "LoadedJob",
     "ModelSpec",
     "Mount",
+    "Optimizer",
     "Parallelism",
     "Partition",
+    "Place",
     "Pretrain",
     "Problem",
     "Profile",
     "Resources",
+    "RopeScaling",
     "RuntimeName",
     "Secret",
     "Share",
+    "Sinks",
     "SpecError",
     "Stage",
+    "Validation",
+    "WandB",
+    "Work",
     "dump",
     "find_profile",
     "load_job",

@@ -32,6 +32,7 @@ class Gpus(Strict):
         description="device file of a GPU, {} for its number; default: NVIDIA's, found by the runtime's own means",
     )
     flops: Rate = Field(default=989e12, description="dense bf16 FLOP/s of one GPU at its peak")
+    memory: Bytes | None = Field(default=None, description="of one GPU, e.g. 80GB; default: not checked")
     mfu: Number = Field(default=0.35, gt=0, le=1, description="the share of it that training reaches")
 
 

@@ -17,10 +17,10 @@ from xgen.spec.base import nearest
 from xgen.spec.cluster import Profile
 from xgen.spec.errors import Problem, SpecError
 from xgen.spec.image import is_registry_reference
-from xgen.spec.job import KINDS, Command, Pretrain
+from xgen.spec.kinds import KINDS, Work
 from xgen.spec.layers import Key, apply_override, origin_of, parse_key, read_layers, show_key
 
-_PATH_KEYS = {"store", "source", "run_root", "image_dir", "python", "file"}
+_PATH_KEYS = {"store", "source", "run_root", "image_dir", "python", "file", "out", "tokenizer"}
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml is ten times faster, where PyYAML has it
 ModelT = TypeVar("ModelT", bound=BaseModel)
 # What pydantic says of a wrong type, in the words of the people who write specs.
@@ -44,7 +44,7 @@ _PLAIN_WORDS = {
 class LoadedJob:
     """A spec, and what is needed to speak of it: where each key stands, where relative paths begin."""
 
-    job: Pretrain | Command
+    job: Work
     file: str
     root: Path
     origins: Mapping[Key, str]
@@ -71,11 +71,11 @@ def load_job(path: Path, overrides: Sequence[str] = (), root: Path | None = None
             Problem(origin_of(origins, ("kind",), str(path)), "kind", f"{said}; {nearest(str(kind), KINDS)}")
         )
     job = _validate(KINDS[kind], _with_absolute_paths(raw, root), str(path), origins)
-    assert isinstance(job, Pretrain | Command)
+    assert isinstance(job, Work)
     return LoadedJob(job, str(path), root, origins)
 
 
-def load_resolved(path: Path) -> Pretrain | Command:
+def load_resolved(path: Path) -> Work:
     """The resolved spec of a run directory. Raises SpecError when it was edited into something invalid."""
     return load_job(path).job
 
@@ -139,7 +139,8 @@ def _with_absolute_paths(value: Any, root: Path, key: str = "") -> Any:
         return [_with_absolute_paths(v, root, "source" if key == "mounts" else key) for v in value]
     if not isinstance(value, str):
         return value
-    if key in _PATH_KEYS or (key == "image" and "/" in value and not is_registry_reference(value)):
+    named = key in ("image", "run") and ("/" not in value or is_registry_reference(value))
+    if key in _PATH_KEYS | {"image", "run"} and not named:
         # Joined, not resolved: .venv/bin/python is a link that must stay the name of the environment.
         head, colon, tail = value.partition(":") if key == "source" else (value, "", "")
         return f"{root / os.path.expandvars(Path(head).expanduser())}{colon}{tail}"

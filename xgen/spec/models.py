@@ -20,6 +20,7 @@ class ModelSpec(Strict):
     ffn_dim: Count = Field(gt=0)
     vocab_size: Count = Field(gt=0)
     norm_eps: Number = Field(default=1e-5, gt=0)
+    qk_norm: bool = Field(default=False, description="RMSNorm of queries and keys, per head (arXiv 2302.05442)")
 
     @model_validator(mode="before")
     @classmethod
@@ -40,11 +41,16 @@ class ModelSpec(Strict):
         return self
 
     @property
+    def head_dim(self) -> int:
+        return self.dim // self.num_heads
+
+    @property
     def num_parameters(self) -> int:
         """Embedding and output weights are untied; norms included, no biases."""
-        head_dim = self.dim // self.num_heads
+        head_dim = self.head_dim
         attention = 2 * self.dim * self.dim + 2 * self.dim * self.num_kv_heads * head_dim
-        layer = attention + 3 * self.dim * self.ffn_dim + 2 * self.dim
+        norms = 2 * self.dim + (2 * head_dim if self.qk_norm else 0)
+        layer = attention + 3 * self.dim * self.ffn_dim + norms
         return self.num_layers * layer + 2 * self.vocab_size * self.dim + self.dim
 
 
@@ -57,5 +63,24 @@ MODELS: dict[str, dict[str, Any]] = {
         "num_kv_heads": 2,
         "ffn_dim": 352,
         "vocab_size": 4096,
+    },
+    # Sizes of ours; docs/recipes.md says why.
+    "xgen-4b": {
+        "name": "xgen-4b",
+        "dim": 3072,
+        "num_layers": 32,
+        "num_heads": 24,
+        "num_kv_heads": 8,
+        "ffn_dim": 9216,
+        "vocab_size": 102400,
+    },
+    "xgen-9b": {
+        "name": "xgen-9b",
+        "dim": 4096,
+        "num_layers": 38,
+        "num_heads": 32,
+        "num_kv_heads": 8,
+        "ffn_dim": 14336,
+        "vocab_size": 102400,
     },
 }

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from xgen.spec.cluster import Profile
-from xgen.spec.job import AnyJob
+from xgen.spec.kinds import KINDS, AnyJob
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _EXTENDS = {
@@ -19,7 +19,7 @@ _EXTENDS = {
 def job_schema() -> dict[str, Any]:
     """Schema of a spec file; `extends` is resolved while loading, so it is added here."""
     schema = TypeAdapter(AnyJob).json_schema()
-    for name in ("Pretrain", "Command"):
+    for name in (kind.__name__ for kind in KINDS.values()):
         schema["$defs"][name]["properties"]["extends"] = _EXTENDS
         # What a base spec may provide cannot be required of the file that extends it.
         schema["$defs"][name]["required"] = ["kind"]

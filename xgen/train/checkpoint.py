@@ -125,7 +125,7 @@ class VerifiedCheckpoints(BaseCheckpointManager):
     @property
     def _mesh(self) -> Mesh:
         dims = self._trainer.parallel_dims
-        return Mesh(replicate=dims.dp_replicate, fsdp=dims.dp_shard, tp=dims.tp, cp=dims.cp)
+        return Mesh(replicate=dims.dp_replicate, fsdp=dims.dp_shard, tp=dims.tp, cp=dims.cp, pp=dims.pp)
 
     def save_now(self, step: int) -> None:
         """Return when this step is durable. One that is under way is finished, and is enough if it is of this step.
@@ -141,6 +141,11 @@ class VerifiedCheckpoints(BaseCheckpointManager):
             said = [self._last_error]
             dist.broadcast_object_list(said, src=0, group=self._trainer.cpu_group)
             raise OSError(said[0])
+
+    def load_again(self) -> bool:
+        """Go back to the newest checkpoint in the midst of training, once it is written. False when there is none."""
+        self._settle()
+        return self._load() if self.durable_step else False
 
     def _save(self, curr_step: int, last_step: bool = False) -> bool:
         self._poll()
@@ -326,8 +331,8 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         manifest = restorer.restore()
         if manifest is None:
             return False
-        if manifest.data != self._loader.fingerprint:
-            self._loader.begin_at_step(manifest.step)  # sample numbers are those of another order
+        if manifest.data != self._loader.fingerprint or manifest.step == self._trainer.place.first_step:
+            self._loader.begin_at_step(manifest.step)  # sample numbers are those of another order, or stage
         self.durable_step = self.restored_step = manifest.step
         return True
 

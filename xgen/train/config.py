@@ -3,40 +3,52 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
-from torchtitan.components.optimizer import LRSchedulersContainer, default_adamw
-from torchtitan.config import CommConfig, DebugConfig, ParallelismConfig, TrainingConfig
+from torchtitan.components.optimizer import default_adamw
+from torchtitan.config import CommConfig, CompileConfig, DebugConfig, ParallelismConfig, TrainingConfig
 from torchtitan.config.override import OverrideConfig
+from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
 
 from xgen.model import ON_CPU, titan_model
 from xgen.runs import RunDir
-from xgen.spec import LearningRate, Pretrain
+from xgen.spec import Place, Pretrain
 from xgen.train.checkpoint import VerifiedCheckpoints
 from xgen.train.loader import StoreLoader
+from xgen.train.recorder import StepRecorder
+from xgen.train.schedule import StageSchedule
 from xgen.train.tokenizer import NoTokenizer
-from xgen.train.trainer import PretrainTrainer, StepRecorder
+from xgen.train.trainer import PretrainTrainer
+
+_CHECKPOINTING = {"none": None, "selective": SelectiveAC.Config(), "full": FullAC.Config()}
 
 
-def trainer_config(job: Pretrain, run: RunDir) -> PretrainTrainer.Config:
-    stage = job.stage
+def trainer_config(job: Pretrain, run: RunDir, index: int = 0) -> PretrainTrainer.Config:
+    """For the stage of that index."""
+    place = job.places[index]
+    stage = place.stage
     return PretrainTrainer.Config(
-        model_spec=titan_model(job.model, stage.seq_len, stage.rope_theta),
+        model_spec=titan_model(job.model, stage.seq_len, stage.rope_theta, stage.rope_scaling),
         dump_folder=str(run.path),
         loss=ChunkedLossWrapper.Config(
             num_chunks=math.gcd(8, stage.seq_len),  # torchtitan's 8, where they can be equal parts: it demands that
             loss_fn=CrossEntropyLoss.Config(global_vocab_size=job.model.vocab_size),
         ),
         tokenizer=NoTokenizer.Config(),
-        dataloader=StoreLoader.Config(job=job),
-        optimizer=default_adamw(lr=stage.lr.peak),
-        lr_scheduler=_schedule(stage.lr, stage.num_steps),
+        dataloader=StoreLoader.Config(job=job, stage=index),
+        optimizer=default_adamw(
+            lr=place.lr_peak,
+            betas=job.optimizer.betas,
+            eps=job.optimizer.eps,
+            weight_decay=job.optimizer.weight_decay,
+        ),
+        lr_scheduler=StageSchedule.Config(place=place, warmup_steps=stage.lr.warmup, total_steps=stage.num_steps),
         training=TrainingConfig(
-            local_batch_size=stage.micro_batch,
+            local_batch_size=_local_batch(place),
             global_batch_size=stage.sequences_per_step,
             seq_len=stage.seq_len,
-            steps=stage.num_steps,
+            steps=place.last_step,
+            max_norm=job.optimizer.max_norm,
             mixed_precision_param="float32" if ON_CPU else "bfloat16",
             disable_cuda_graphs=True,
         ),
@@ -45,6 +57,9 @@ def trainer_config(job: Pretrain, run: RunDir) -> PretrainTrainer.Config:
             data_parallel_replicate_degree=stage.parallelism.replicate,
             tensor_parallel_degree=stage.parallelism.tp,
             context_parallel_degree=stage.parallelism.cp,
+            pipeline_parallel_degree=stage.parallelism.pp,
+            pipeline_parallel_schedule="1F1B",
+            pipeline_parallel_microbatch_size=stage.micro_batch if stage.parallelism.pp > 1 else 1,
             # Of the three backends, the one whose every pair of parallelisms ran on a CPU too.
             spmd_backend="partial_dtensor",
         ),
@@ -57,7 +72,8 @@ def trainer_config(job: Pretrain, run: RunDir) -> PretrainTrainer.Config:
             copy_to=job.checkpoint.copy_to or "",
         ),
         metrics=StepRecorder.Config(log_freq=1, disable_color_printing=True),
-        activation_checkpoint=None,
+        activation_checkpoint=_CHECKPOINTING[stage.activation_checkpointing],
+        compile=CompileConfig(enable=stage.compile and not ON_CPU),
         comm=CommConfig(trace_buf_size=0),
         debug=DebugConfig(
             seed=job.seed, deterministic=job.deterministic and not ON_CPU, enable_structured_logging=False
@@ -66,9 +82,9 @@ def trainer_config(job: Pretrain, run: RunDir) -> PretrainTrainer.Config:
     )
 
 
-def _schedule(lr: LearningRate, num_steps: int) -> LRSchedulersContainer.Config:
-    """torchtitan's warm-up, stable, decay: without `decay_ratio` the decay begins right after the warm-up."""
-    settings: dict[str, Any] = {"warmup_steps": lr.warmup, "total_steps": num_steps}
-    if lr.shape == "stable":
-        return LRSchedulersContainer.Config(**settings, decay_ratio=0.0)
-    return LRSchedulersContainer.Config(**settings, decay_type=lr.shape, min_lr_factor=lr.to / lr.peak)
+def _local_batch(place: Place) -> int:
+    """Sequences of a data-parallel rank in one pass: a pipeline takes all of a step, micro-batch after micro-batch."""
+    stage, parallelism = place.stage, place.stage.parallelism
+    if parallelism.pp == 1:
+        return stage.micro_batch
+    return stage.sequences_per_step // (place.resources.world_size // parallelism.shared)

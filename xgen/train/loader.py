@@ -28,30 +28,33 @@ class StoreLoader(BaseDataLoader):
     @dataclass(kw_only=True, slots=True)
     class Config(BaseDataLoader.Config):
         job: Any = None  # a Pretrain: torchtitan's parser of configurations knows no pydantic
+        stage: int = 0
 
     def __init__(self, config: Config, *, dp_world_size: int, dp_rank: int, local_batch_size: int, **_: Any) -> None:
         job: Pretrain = config.job
-        self.samples = samples_of(job)
+        place = job.places[config.stage]
+        self._first_step = place.first_step
+        self.samples = samples_of(job, config.stage)
         self.fingerprint = self.samples.fingerprint
-        self._per_step = job.stage.sequences_per_step
-        self._per_rank = self._per_step // dp_world_size
+        self.per_step = place.stage.sequences_per_step
+        self._per_rank = self.per_step // dp_world_size
         self._first = dp_rank * self._per_rank
         self._micro_batch = local_batch_size
         self._workers, self._prefetch = job.data.workers, job.data.prefetch
         self._digest = 0
-        self.next_sample = 0  # global number of the first sample of the next step
+        self.next_sample = 0  # number in the stage of the first sample of the next step
 
     def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
         """Inputs and labels [micro_batch, seq_len] of int64, positions of int32, without end."""
         offsets = range(0, self._per_rank, self._micro_batch)
         first = self.next_sample
-        starts = (first + step * self._per_step + self._first + offset for step in count() for offset in offsets)
+        starts = (first + step * self.per_step + self._first + offset for step in count() for offset in offsets)
         with self._threads() as threads:
             for number, (inputs, labels, digest) in enumerate(self._prepared(starts, threads), start=1):
                 self._digest = (self._digest + digest) % MODULUS
                 if number % len(offsets) == 0:
                     # Before the last yield: what follows it may be the save of this very step.
-                    self.next_sample += self._per_step
+                    self.next_sample += self.per_step
                 yield inputs, labels
 
     def take_digest(self) -> int:
@@ -86,8 +89,8 @@ class StoreLoader(BaseDataLoader):
         return inputs, torch.from_numpy(batch.labels).long(), batch_digest(start, batch)
 
     def begin_at_step(self, step: int) -> None:
-        """Go on as if `step` steps had been taken from this very data."""
-        self.next_sample = step * self._per_step
+        """Go on as if all steps of this stage up to `step`, of the run, had been taken from this very data."""
+        self.next_sample = (step - self._first_step) * self.per_step
 
     def state_dict(self) -> dict[str, Any]:
         return {"next_sample": self.next_sample}

@@ -36,6 +36,7 @@ class Mesh(BaseModel):
     fsdp: int = 1
     tp: int = 1
     cp: int = 1
+    pp: int = 1
 
 
 class Manifest(BaseModel):

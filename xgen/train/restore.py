@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict_loader import load
 from torchtitan.tools.logging import logger
 
+from xgen.data import samples_of
 from xgen.runs import Refused
 from xgen.runs.origin import read_origin
 from xgen.train import preverify
@@ -50,6 +51,11 @@ class Restorer:
             raise Refused(
                 f"no checkpoint of {self._context.run.name} verifies, see {', '.join(rejected)} in {self._folder}; "
                 "delete them to start from step 0"
+            )
+        if first := self._trainer.place.first_step:
+            name, run = self._trainer.place.stage.name, self._context.run.name
+            raise Refused(
+                f"stage {name} goes on from step {first}, and {run} has no checkpoint; write xgen resume {run}"
             )
         return None
 
@@ -92,7 +98,18 @@ class Restorer:
         return preverify.fault_of_share(folder, rank, world_size) if known is None else known
 
     def _why_refuse(self, manifest: Manifest, name: str) -> str:
-        if manifest.data == self._data:
+        place, job = self._trainer.place, self._trainer.job
+        if not place.first_step <= manifest.step <= place.last_step:
+            belongs = job.place_after(manifest.step).stage.name
+            return (
+                f"stage {place.stage.name} is steps {place.first_step + 1} to {place.last_step}, and {name} is the "
+                f"newest checkpoint that verifies; write xgen resume {self._context.run.name}, which goes on in stage "
+                f"{belongs}"
+            )
+        before = self._data
+        if manifest.step == place.first_step and place.index:
+            before = samples_of(job, place.index - 1).fingerprint
+        if manifest.data == before:
             return ""
         origin = read_origin(self._context.run)
         if origin and origin.data_changed and origin.step == manifest.step:

@@ -21,7 +21,7 @@ def run_pretrain(context: TaskContext, job: Pretrain) -> TrainResult:
         "RANK": str(context.rank),
         "LOCAL_RANK": str(context.local_rank),
         "WORLD_SIZE": str(context.world_size),
-        "LOCAL_WORLD_SIZE": str(job.resources.gpus_per_node),
+        "LOCAL_WORLD_SIZE": str(job.places[context.stage].resources.gpus_per_node),
     }
     exporter = _start_exporter(context)
     try:
@@ -37,7 +37,7 @@ def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) ->
     import torch
     import torch.distributed as dist
 
-    torch.set_num_threads(job.resources.cpus_per_task)
+    torch.set_num_threads(job.places[context.stage].resources.cpus_per_task)
     import xgen.model  # before anything imports torchtitan: it settles the device
     from xgen.data.errors import StoreError
     from xgen.train.config import trainer_config
@@ -52,7 +52,7 @@ def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) ->
         torch.set_deterministic_debug_mode("error")  # torchtitan's way would also compile FlexAttention anew
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
-        trainer = PretrainTrainer(trainer_config(job, context.run), context, job, exporter)
+        trainer = PretrainTrainer(trainer_config(job, context.run, context.stage), context, job, exporter)
     except StoreError as error:
         raise Refused(str(error)) from None
     try:

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 import torch.distributed as dist
-from torchtitan.components.metrics import MetricsProcessor
+from torch.distributed.tensor import DTensor
 from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer
 
 from xgen.data import MODULUS
-from xgen.runs import EventName, TaskContext
+from xgen.data.samples import IGNORE
+from xgen.runs import EventName, Refused, TaskContext
 from xgen.spec import Pretrain
 from xgen.train import startup
 from xgen.train.agreement import StopAgreement
 from xgen.train.checkpoint import VerifiedCheckpoints
+from xgen.train.guard import StepGuard, Verdict
 from xgen.train.loader import StoreLoader
 from xgen.train.proof import DataProof
-from xgen.train.steps import StepFile, StepRecord
+from xgen.train.recorder import StepRecorder
+from xgen.train.schedule import StageSchedule
+from xgen.train.straggler import Straggler
+from xgen.train.validation import Validation
 
 if TYPE_CHECKING:
     from xgen.metrics import RunExporter
 
+_SLOW = 1.2  # a rank is told of that takes so much longer for the same work than the median one
+_LONG_WAIT = 5.0  # seconds; so is one that waited longer for data between two reports
 _PROGRESS_EVERY = 5.0  # seconds between progress events: what the ledger can be wrong by after a kill
 _CPU_TIMEOUT = timedelta(minutes=10)  # a rank that is gone is noticed after this at the latest
 
@@ -41,69 +48,6 @@ class TrainResult:
     signal: str = ""
 
 
-class StepRecorder(MetricsProcessor):
-    """Rank 0's record of every step: `metrics/steps.jsonl`, the exporter, one line of log now and then."""
-
-    @dataclass(kw_only=True, slots=True)
-    class Config(MetricsProcessor.Config):
-        pass
-
-    def connect(self, trainer: PretrainTrainer) -> None:
-        self._trainer = trainer
-        self.time_last_log = time.perf_counter()
-        self._last_printed = 0.0
-        self.data_wait = 0.0  # seconds of this attempt
-        self.losses: deque[float] = deque(maxlen=trainer.job.checkpoint.every)
-        self._file = StepFile(trainer.context.run.metrics_dir / "steps.jsonl") if trainer.context.rank == 0 else None
-
-    def log(
-        self,
-        step: int,
-        global_avg_loss: float,
-        global_max_loss: float,
-        grad_norm: float,
-        extra_metrics: dict[str, Any] | None = None,
-    ) -> None:
-        """Called by torchtitan's train_step on every rank, with the loss of all ranks."""
-        del global_max_loss
-        digest = self._trainer.end_step_proof()
-        self.losses.append(global_avg_loss)
-        now = time.perf_counter()
-        seconds, self.time_last_log = now - self.time_last_log, now
-        data_wait = sum(self.data_loading_times)
-        self.data_loading_times.clear()
-        self.ntokens_since_last_log = 0
-        self.data_wait += data_wait
-        if self._file is None:
-            return
-        rate = next(value for key, value in (extra_metrics or {}).items() if key.startswith("lr/"))
-        tokens = self._trainer.tokens_trained
-        self._file.append(
-            StepRecord(
-                step,
-                global_avg_loss,
-                global_avg_loss.hex(),
-                grad_norm,
-                rate,
-                tokens,
-                round(seconds, 4),
-                first_sample=self._trainer.dataloader.next_sample - self._trainer.job.stage.sequences_per_step,
-                data=f"{digest:016x}",
-            )
-        )
-        if self._trainer.exporter:
-            self._trainer.exporter.on_step(step, global_avg_loss, grad_norm, rate, tokens, seconds, data_wait)
-        if now - self._last_printed > 1.0 or step == self._trainer.config.training.steps:
-            self._last_printed = now
-            print(f"step {step} loss {global_avg_loss:.4f} grad_norm {grad_norm:.3f} {seconds:.2f} s", flush=True)
-
-    def close(self) -> None:
-        super().close()
-        file: StepFile | None = getattr(self, "_file", None)  # a trainer that fails early never connects
-        if file:
-            file.close()
-
-
 class PretrainTrainer(Trainer):
     """One attempt of one rank."""
 
@@ -114,10 +58,14 @@ class PretrainTrainer(Trainer):
     checkpointer: VerifiedCheckpoints
     dataloader: StoreLoader
     metrics_processor: StepRecorder
+    lr_schedulers: StageSchedule
 
     def __init__(self, config: Config, context: TaskContext, job: Pretrain, exporter: RunExporter | None) -> None:
         self.context, self.job, self.exporter = context, job, exporter  # an exporter on rank 0 only
+        self.place = job.places[context.stage]
+        self.guard = StepGuard(job.guard)
         self.data_digest = 0  # of all samples since step 0, over all ranks
+        self._started = False  # whether this attempt has finished a step
         super().__init__(config)
         self.metrics_processor.connect(self)
         group = dist.new_group(backend="gloo", timeout=_CPU_TIMEOUT)
@@ -126,11 +74,13 @@ class PretrainTrainer(Trainer):
         shared = (self.parallel_dims.get_optional_mesh(name) for name in ("tp", "cp", "pp"))
         self._proof = DataProof(group, counts=all(mesh is None or mesh.get_local_rank() == 0 for mesh in shared))
         self._last_progress = time.monotonic()
+        self._straggler = Straggler(group, self.device)
+        self._validation = Validation(self) if job.validation else None
 
     @property
     def tokens_trained(self) -> int:
         """Over all ranks, since step 0."""
-        return int(self.step) * self.job.stage.global_batch
+        return self.place.tokens_at(int(self.step))
 
     @property
     def recent_loss(self) -> float | None:
@@ -166,16 +116,25 @@ class PretrainTrainer(Trainer):
         startup.mark("build")
         self.tell("restore_begin")
         self.checkpointer.load()
+        self._apply_spec()
         startup.mark("restore")
         self.tell("restore_end", step=self.step, checkpoint=f"step-{self.step}" if self.step else None)
         if self.exporter:
             self.exporter.resumed(self.step)
 
+    def _apply_spec(self) -> None:
+        """A checkpoint also holds the settings of the optimizer that saved it; those of the spec are in force."""
+        self.lr_schedulers.go_on()
+        settings = self.job.optimizer
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group |= {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
+
     def _train(self) -> TrainResult:
         total, restored = self.config.training.steps, self.step
         agreement = StopAgreement(self.context.stop, self.cpu_group)
         agreement.begin()
-        data = self._proven(self.batch_generator(self.dataloader))
+        data = self._batches()
         self.metrics_processor.time_last_log = time.perf_counter()
         while self.step < total:
             if signal := agreement.decided():
@@ -184,15 +143,28 @@ class PretrainTrainer(Trainer):
             self.step += 1
             self.gc_handler.run(self.step)
             self.train_step(data)
+            if self._verdict.action == "rollback":
+                restored = self._roll_back()
+                data.close()
+                data = self._batches()
+                continue
             if self.step == restored + 1:
                 self._event_after_first_step()
             self.checkpointer.save(self.step, last_step=self.step == total)
+            if self._validation and self._validation.due(self.step):
+                self._validation.run()
+                self.metrics_processor.time_last_log = time.perf_counter()
+            if self.job.straggler_every and self.step % self.job.straggler_every == 0:
+                self._report_slowest()
             self._maybe_report_progress()
         agreement.decided()  # the last one is still under way
         self._report_progress()
         return TrainResult("finished", self.step)
 
-    def _proven(self, batches: Iterator[Any]) -> Iterator[Any]:
+    def _batches(self) -> Generator[Any, None, None]:
+        return self._proven(self.batch_generator(self.dataloader))
+
+    def _proven(self, batches: Iterator[Any]) -> Generator[Any, None, None]:
         """The same batches; with the last of a step its proof begins, and runs while the step computes."""
         per_step = self.gradient_accumulation_steps * self.num_pipeline_parallel_microbatches
         for number, batch in enumerate(batches, start=1):
@@ -200,14 +172,94 @@ class PretrainTrainer(Trainer):
                 self._proof.begin(self.dataloader.take_digest())
             yield batch
 
-    def end_step_proof(self) -> int:
-        """Digest of the step's samples, over all ranks. Called once a step, by all."""
+    def _end_step_proof(self) -> int:
+        """Digest of the step's samples, over all ranks."""
         digest = self._proof.end()
         self.data_digest = (self.data_digest + digest) % MODULUS
         return digest
 
+    def train_step(self, data_iterator: Iterator[Any]) -> None:
+        """torchtitan's, but that the step is judged before it changes a weight."""
+        self.optimizers.zero_grad(set_to_none=self.config.training.disable_cuda_graphs)
+        rate = next(iter(self.lr_schedulers.get_metrics().values()))
+        local_loss = self._forward_backward(data_iterator)
+        norm = dist_utils.clip_grad_norm_(
+            [p for part in self.model_parts for p in part.parameters()],
+            self.config.training.max_norm,
+            foreach=True,
+            pp_mesh=self.parallel_dims.get_optional_mesh("pp"),
+            ep_enabled=False,
+        )
+        # The one moment at which the host waits for the device.
+        loss, grad_norm = torch.stack([self._over_ranks(local_loss), norm.float()]).tolist()
+        self._verdict = self.guard.judge(loss, grad_norm)
+        if self._verdict.applies:
+            self.optimizers.step()
+        self.lr_schedulers.step()
+        self.metrics_processor.record(loss, grad_norm, rate, self._end_step_proof(), self._verdict)
+        if self._verdict.action:
+            self._act_on(self._verdict)
+
+    def _forward_backward(self, data_iterator: Iterator[Any]) -> torch.Tensor:
+        """Gradients of a step, and this rank's part of its loss."""
+        groups = [
+            [next(data_iterator) for _ in range(self.num_pipeline_parallel_microbatches)]
+            for _ in range(self.gradient_accumulation_steps)
+        ]
+        valid = sum(((labels != IGNORE).sum() for group in groups for _, labels in group), torch.tensor(0))
+        valid = dist_utils.dist_sum_tensor(valid.to(self.device), self.parallel_dims.get_optional_mesh("batch"))
+        total = torch.zeros((), device=self.device)
+        for group in groups:
+            inputs = [{key: value.to(self.device) for key, value in batch.items()} for batch, _ in group]
+            labels = [targets.to(self.device) for _, targets in group]
+            pipelined = self.parallel_dims.pp_enabled
+            loss = self.forward_backward_step(
+                input_dict=inputs if pipelined else inputs[0],
+                labels=labels if pipelined else labels[0],
+                global_valid_tokens=valid,
+            )
+            loss = loss.detach()
+            loss = loss.to_local() if isinstance(loss, DTensor) else loss  # as torchtitan sums it
+            total += loss.reshape(())  # in a pipeline the first ranks have a list of one number
+        return total
+
+    def _over_ranks(self, local_loss: torch.Tensor) -> torch.Tensor:
+        """The loss of all ranks, on all of them: of a pipeline the last ones have it."""
+        dims = self.parallel_dims
+        if dims.pp_enabled and not self.pp_has_last_stage:
+            local_loss = torch.zeros_like(local_loss)
+        loss = dist_utils.dist_sum_tensor(local_loss, dims.get_optional_mesh("loss") if dims.dp_cp_enabled else None)
+        summed: torch.Tensor = dist_utils.dist_sum_tensor(loss, dims.get_optional_mesh("pp"))
+        return summed
+
+    def _act_on(self, verdict: Verdict) -> None:
+        """Record a verdict. Raises Refused, on all ranks, when the training is not to go on."""
+        print(f"step {self.step}: {verdict.reason}: {verdict.action}", file=sys.stderr, flush=True)
+        self.tell("guard", step=self.step, action=verdict.action, reason=verdict.reason)
+        if verdict.action == "stop":
+            raise Refused(
+                f"step {self.step}: {verdict.reason}; look at the data (xgen data audit), then write xgen resume "
+                "with another guard (--set guard.spike=skip), or xgen fork with a lower learning rate"
+            )
+
+    def _roll_back(self) -> int:
+        """Back to the newest checkpoint, and on with the samples after those of this step: what lies between is left
+        out. Returns the checkpoint's step, or this one where there is none: then its samples alone are left out."""
+        next_sample, failed = self.dataloader.next_sample, int(self.step)
+        self.tell("restore_begin", step=failed)
+        if not self.checkpointer.load_again():
+            self.tell("restore_end", step=failed, reason="there is no checkpoint to go back to: the step is skipped")
+            return failed
+        self._apply_spec()
+        skipped = next_sample - self.dataloader.next_sample
+        self.dataloader.next_sample = next_sample
+        reason = f"back from step {failed}, {skipped} samples are left out"
+        self.tell("restore_end", step=self.step, checkpoint=f"step-{self.step}", reason=reason)
+        return int(self.step)
+
     def _event_after_first_step(self) -> None:
-        self.tell("first_step", step=self.step, startup=startup.mark("first_step"))
+        self.tell("first_step", step=self.step, startup=None if self._started else startup.mark("first_step"))
+        self._started = True
         # From here on a collective that hangs is a fault: start-up and compilation are over.
         timeout = timedelta(seconds=self.config.comm.train_timeout_seconds)
         dist_utils.set_pg_timeouts(timeout=timeout, parallel_dims=self.parallel_dims)
@@ -219,6 +271,17 @@ class PretrainTrainer(Trainer):
         if self.step:
             self.checkpointer.save_now(self.step)
         return TrainResult("stopped", self.step, signal)
+
+    def _report_slowest(self) -> None:
+        slowest = self._straggler.report(self.metrics_processor.take_data_wait())
+        if self.exporter:
+            self.exporter.on_slowest(slowest.rank, slowest.ratio)
+        if slowest.ratio > _SLOW or slowest.data_wait > _LONG_WAIT:
+            said = (
+                f"rank {slowest.rank} takes {slowest.ratio:.2f} times as long as the median rank; "
+                f"rank {slowest.data_rank} waited {slowest.data_wait:.1f} s for data"
+            )
+            self.tell("straggler", step=self.step, reason=said)
 
     def _maybe_report_progress(self) -> None:
         if time.monotonic() - self._last_progress > _PROGRESS_EVERY:

@@ -11,6 +11,7 @@
 #SBATCH --output=/shared/runs/small-abc234/attempts/slurm-%j.log
 #SBATCH --chdir=/shared/runs/small-abc234
 #SBATCH --export=HOME,USER,LOGNAME,LANG,PATH,XGEN_SECRETS_KEY
+#SBATCH --comment=stage:a
 #SBATCH --mem=1048576M
 #SBATCH --account=team-a
 #SBATCH --gres=gpu:h100:8
@@ -21,11 +22,14 @@ trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
 RUN=/shared/runs/small-abc234
 RUN_NAME=small-abc234
 DISCOVERY_FILE=/shared/runs/.discovery/small-abc234.json
+STAGE=0
+STAGE_NAME=a
+LAST_STAGE=0
 NUM_TASKS=16
 TIME_LIMIT=129630
 LEAD=300
 MAX_FAILURES=3
-EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,GREETING,XGEN_SECRETS_KEY
+EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,XGEN_STAGE,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,GREETING,XGEN_SECRETS_KEY
 TERMINATED=${TERMINATED-}
 FAILURES=0
 RESUMED=''
@@ -37,7 +41,7 @@ export LC_ALL=C
 
 # shellcheck disable=SC2016 # values are literal: a $ in them is a $
 set_environment() {
-  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
+  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT" XGEN_STAGE="$STAGE"
   export PYTHONPATH=/shared/runs/small-abc234/code
   export SRUN_CPUS_PER_TASK=12  # srun does not inherit it
   export PYTHONUNBUFFERED=1

@@ -19,11 +19,14 @@ trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
 RUN=/shared/runs/small-abc234
 RUN_NAME=small-abc234
 DISCOVERY_FILE=/shared/runs/.discovery/small-abc234.json
+STAGE=0
+STAGE_NAME=''
+LAST_STAGE=0
 NUM_TASKS=8
 TIME_LIMIT=5400
 LEAD=120
 MAX_FAILURES=1
-EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME
+EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,XGEN_STAGE,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME
 TERMINATED=${TERMINATED-}
 FAILURES=0
 RESUMED=''
@@ -35,7 +38,7 @@ export LC_ALL=C
 
 # shellcheck disable=SC2016 # values are literal: a $ in them is a $
 set_environment() {
-  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT"
+  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT" XGEN_STAGE="$STAGE"
   export PYTHONPATH=/shared/runs/small-abc234/code
   export SRUN_CPUS_PER_TASK=1  # srun does not inherit it
   export PYTHONUNBUFFERED=1
@@ -75,8 +78,8 @@ exec podman run \
   --mount=type=bind,source=/shared/runs/small-abc234,target=/shared/runs/small-abc234 \
   --mount=type=bind,source=/shared/runs/small-abc234/code,target=/shared/runs/small-abc234/code,readonly \
   --mount=type=bind,source=/shared/runs/.discovery,target=/shared/runs/.discovery --device=/dev/infiniband \
-  --env=LC_ALL --env=XGEN_RUN_DIR --env=XGEN_ATTEMPT --env=MASTER_ADDR --env=MASTER_PORT --env=PYTHONPATH \
-  --env=PYTHONUNBUFFERED --env=NCCL_SOCKET_IFNAME --env=SLURM_JOB_ID --env=SLURM_JOB_NAME \
+  --env=LC_ALL --env=XGEN_RUN_DIR --env=XGEN_ATTEMPT --env=XGEN_STAGE --env=MASTER_ADDR --env=MASTER_PORT \
+  --env=PYTHONPATH --env=PYTHONUNBUFFERED --env=NCCL_SOCKET_IFNAME --env=SLURM_JOB_ID --env=SLURM_JOB_NAME \
   --env=SLURM_JOB_USER --env=SLURM_JOB_PARTITION --env=SLURM_JOB_NODELIST --env=SLURM_NNODES \
   --env=SLURM_NTASKS --env=SLURM_NODEID --env=SLURM_PROCID --env=SLURM_LOCALID --env=SLURMD_NODENAME \
   --env=SLURM_RESTART_COUNT --env=SLURM_CPUS_PER_TASK --env=CUDA_VISIBLE_DEVICES \

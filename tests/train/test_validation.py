@@ -1,0 +1,129 @@
+"""Held-out loss: the same whoever computes it, and without a trace in the training."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.train.forked import Training
+from xgen.runs import RunDir, read_events
+from xgen.train.validation import bin_edges
+
+STORE = str(ROOT / ".cache/tiny-store")
+
+
+def _training(folder: Path, name: str, world_size: int = 2, **parallelism: int) -> Training:
+    training = Training(RunDir(folder / f"{name}-aaaaaa"), world_size)
+    training.change("resources", "gpus_per_node", world_size)
+    training.change("model", "num_kv_heads", 2)
+    training.change("stages", 0, "seq_len", 256)
+    training.change("stages", 0, "global_batch", 512)
+    training.change("stages", 0, "tokens", 4 * 512)
+    training.change("stages", 0, "parallelism", parallelism)
+    return training
+
+
+def _validations(training: Training) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (training.run.metrics_dir / "validation.jsonl").read_text().splitlines()]
+
+
+LAYOUTS: list[tuple[int, dict[str, int]]] = [(1, {}), (2, {"fsdp": 2}), (2, {"cp": 2}), (2, {"tp": 2})]
+
+
+def test_it_is_the_same_in_every_layout_and_changes_no_step(_warm: None, tmp_path: Path) -> None:
+    begun = _training(tmp_path, "begun", 1)
+    begun.change("stages", 0, "tokens", 2 * 512)
+    begun.go()
+    totals = []
+    for world_size, parallelism in LAYOUTS:
+        losses = []
+        for validation in (None, {"store": STORE, "every": 4, "tokens": 4096}):
+            name = f"n{world_size}{''.join(parallelism)}{bool(validation)}".lower()
+            training = _training(tmp_path, name, world_size, **parallelism)
+            training.change("validation", validation)
+            shutil.copytree(begun.run.checkpoints_dir, training.run.checkpoints_dir, dirs_exist_ok=True)
+            assert {o.status for o in training.go()} == {"finished"}, training._log()
+            losses.append(training.losses())
+        assert losses[0] == losses[1]
+        (found,) = _validations(training)
+        assert (found["step"], found["stage"], set(found["domains"])) == (
+            4,
+            "only",
+            {"code", "literature", "reference"},
+        )
+        for domain in found["domains"].values():
+            assert domain["tokens"] > 3900  # the last token of a document predicts nothing
+            assert list(domain["by_position"]) == ["0", "16", "32", "64", "128"]
+        totals.append([domain["loss"] for domain in found["domains"].values()])
+    for total in totals[1:]:
+        assert total == pytest.approx(totals[0], abs=1e-3)
+
+
+def test_the_bins_double_and_cover_the_sequence() -> None:
+    assert bin_edges(4096) == [0, 256, 512, 1024, 2048, 4096]
+
+
+def test_a_store_that_is_not_there_is_refused(_warm: None, tmp_path: Path) -> None:
+    training = _training(tmp_path, "absent")
+    training.change("validation", {"store": str(tmp_path / "absent")})
+    outcomes = training.go()
+    assert {o.status for o in outcomes} == {"refused"}
+    assert str(tmp_path / "absent") in outcomes[0].reason
+
+
+def test_tensorboard_has_the_steps(_warm: None, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    training = _training(tmp_path, "board")
+    training.change("sinks", {"tensorboard": True})
+    assert {o.status for o in training.go()} == {"finished"}
+    board = EventAccumulator(str(training.run.metrics_dir / "tensorboard"))
+    board.Reload()
+    found = {event.step: event.value for event in board.Scalars("train/loss")}
+    assert found == {step: pytest.approx(float.fromhex(loss), rel=1e-6) for step, loss in training.losses().items()}
+
+
+def test_a_sink_without_its_package_is_refused(_warm: None, tmp_path: Path) -> None:
+    training = _training(tmp_path, "wandb")
+    training.change("sinks", {"wandb": {"project": "p", "mode": "offline"}})
+    outcomes = training.go()
+    if {o.status for o in outcomes} == {"finished"}:
+        pytest.skip("wandb is installed")
+    assert outcomes[0].reason == (
+        "sinks.wandb: the package wandb is not in the image; install it there, or leave the sink out"
+    )
+
+
+def test_a_slow_rank_is_named(_warm: None, tmp_path: Path) -> None:
+    training = _training(tmp_path, "slow", 2)
+    training.change("straggler_every", 2)
+
+    def slow(rank: int) -> None:
+        from xgen.train.straggler import Straggler
+
+        if rank == 1:
+            Straggler._time = lambda _: 2.0  # type: ignore[method-assign, assignment]
+        else:
+            Straggler._time = lambda _: 1.0  # type: ignore[method-assign, assignment]
+
+    training.go(in_rank=slow)
+    said = [event for event in read_events(training.run) if event.event == "straggler"]
+    assert [event.step for event in said] == [2, 4]
+    assert (said[0].reason or "").startswith("rank 1 takes 1.33 times as long as the median rank")
+
+
+def test_every_rank_times_itself(_warm: None, tmp_path: Path) -> None:
+    import torch
+
+    from xgen.train.straggler import Straggler
+
+    straggler = Straggler.__new__(Straggler)
+    straggler._device, straggler._matrix = torch.device("cpu"), torch.ones(64, 64)
+    assert 0 < straggler._time() < 1
+    assert math.isfinite(straggler._time())

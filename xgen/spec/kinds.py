@@ -1,0 +1,15 @@
+"""Every kind of work by its name in a spec."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from xgen.spec.export import Export
+from xgen.spec.job import Command, Job
+from xgen.spec.pretrain import Pretrain
+
+Work = Pretrain | Command | Export
+AnyJob = Annotated[Work, Field(discriminator="kind")]
+KINDS: dict[str, type[Job]] = {"pretrain": Pretrain, "command": Command, "export": Export}
