@@ -86,3 +86,43 @@ def test_preempted_and_then_killed_training_equals_the_undisturbed_one(container
     wall = events[-1].time - events[0].time
     assert sum(ledger.totals(events[-1].time).values()) == pytest.approx(wall, rel=0.01)
     assert not run.discovery_file.exists()
+
+
+def test_the_stages_are_jobs_that_wait_for_one_another(container_cluster: Cluster) -> None:
+    """Two stages, preempted in each; the second has other ranks and a longer context."""
+    spec = {
+        "extends": SPEC.name,
+        "name": "staged",
+        "stages": [
+            {
+                "name": "broad", "tokens": "12k", "mixture": "broad", "seq_len": 256, "global_batch": "1k",
+                "lr": {"peak": 3e-3, "warmup": 4}, "parallelism": {"fsdp": 2},
+                "resources": {"gpus_per_node": 1},
+            },
+            {
+                "name": "long", "tokens": "24k", "seq_len": 512, "global_batch": "2k", "rope_theta": 1e5,
+                "lr": {"shape": "linear", "to": 3e-4}, "parallelism": {"fsdp": 1, "cp": 2},
+                "resources": {"nodes": 1, "gpus_per_node": 2},
+            },
+        ],
+        "checkpoint": {"every": 5, "keep": 9},
+    }  # fmt: skip
+    file = ROOT / "jobs/tiny" / f".staged-{os.getpid()}.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    try:
+        run = container_cluster.submit(file)
+    finally:
+        file.unlink()
+    jobs = [run.job_file(stage).read_text().strip() for stage in (0, 1)]
+    assert len(set(jobs)) == 2
+    for step in (4, 16):
+        wait_for_step(run, step)
+        container_cluster.preempt()
+    wait_for_event(run, "finished", timeout=240)
+    events = read_events(run)
+    assert [e.stage for e in events if e.event == "stage_finished"] == ["broad"]
+    started = [(e.stage, e.job_id) for e in events if e.event == "started"]
+    assert started == [("broad", jobs[0])] * 2 + [("long", jobs[1])] * 2
+    assert sorted(losses(run)) == list(range(1, 25))
+    ledger = replay(events)
+    assert ledger.restarts["preempted"] == sum(ledger.restarts.values()) == 2

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # Events that a person follows; the rest is for the ledger.
 _TIMELINE = {
     "submitted", "queued", "started", "restore_end", "first_step", "signal", "checkpoint_durable",
-    "checkpoint_failed", "checkpoint_rejected", "rolled_back", "requeued", "cancelled", "failed", "finished",
+    "checkpoint_failed", "checkpoint_rejected", "rolled_back", "guard", "straggler", "requeued", "cancelled",
+    "failed", "stage_finished", "finished",
 }  # fmt: skip
 
 
@@ -120,9 +121,11 @@ def timeline(events: list[Event]) -> list[str]:
             continue
         facts = [
             f"attempt {event.attempt}" if event.attempt else "",
+            f"stage {event.stage}" if event.stage else "",
             f"step {event.step}" if event.step is not None else "",
             f"{event.seconds:.2f} s" if event.seconds is not None else "",
             event.signal or "",
+            event.action or "",
             event.nodes or "",
             event.reason or "",
             f"job {event.job_id}" if event.event in ("queued", "started") and event.job_id else "",
