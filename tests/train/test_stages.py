@@ -75,6 +75,12 @@ def test_every_stage_goes_on_where_the_one_before_ended(staged: Training) -> Non
     assert (manifest.tokens, manifest.next_sample) == (10 * 256 + 4 * 512, 8)
 
 
+def test_the_last_checkpoint_of_every_stage_stays(staged: Training) -> None:
+    staged.change("checkpoint", {"every": 1, "keep": 2, "mode": "sync"})
+    assert [_go(staged, stage) for stage in range(3)] == ["finished"] * 3
+    assert staged.run.checkpoint_steps() == [6, 10, 13, 14]
+
+
 def test_a_stop_in_every_stage_changes_no_bit(staged: Training, tmp_path: Path) -> None:
     for stage in range(3):
         assert _go(staged, stage) == "finished"

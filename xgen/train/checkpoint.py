@@ -114,7 +114,9 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         self._last_error = ""
         self._num_tries = 0
         run, rules = self._context.run, (config.keep, config.keep_every, config.keep_best)
-        self._pruner = Pruner(run, self._writer, *rules)
+        # A stage is begun again, forked and compared from where the one before it ended.
+        ends = frozenset(place.last_step for place in self._trainer.job.places)
+        self._pruner = Pruner(run, self._writer, rules, ends)
         self._copier = Copier(config.copy_to, run.name) if config.copy_to and self._context.rank == 0 else None
         self.enable = True  # last: torchtitan closes what is enabled, however little of it there is
 

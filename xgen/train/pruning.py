@@ -14,11 +14,14 @@ from xgen.train.writer import Writer
 
 
 class Pruner:
-    """Remembers the losses of the checkpoints, so that pruning reads no manifest twice."""
+    """Remembers the losses of the checkpoints, so that pruning reads no manifest twice. `ends` are steps that always
+    stay: the last ones of the stages."""
 
-    def __init__(self, run: RunDir, writer: Writer, keep: int, keep_every: int, keep_best: int) -> None:
+    def __init__(
+        self, run: RunDir, writer: Writer, rules: tuple[int, int, int], ends: frozenset[int] = frozenset()
+    ) -> None:
         self._run, self._writer = run, writer
-        self._rules = (keep, keep_every, keep_best)
+        self._rules, self._ends = rules, ends  # keep, keep_every, keep_best
         self._summaries: dict[int, Summary] = {}
 
     def prune_after(self, durable: Summary) -> None:
@@ -26,7 +29,8 @@ class Pruner:
         self._summaries[durable.step] = durable
         steps = self._run.checkpoint_steps()
         leaving = []
-        for step in sorted(set(steps) - keep_steps([self._summary(step) for step in steps], *self._rules)):
+        kept = keep_steps([self._summary(step) for step in steps], *self._rules) | self._ends
+        for step in sorted(set(steps) - kept):
             try:
                 leaving.append(set_aside_to_delete(self._run.checkpoints_dir / f"step-{step}"))
             except OSError as error:
