@@ -107,3 +107,15 @@ def test_what_is_loaded_is_what_was_saved(saved: Training, other: Training) -> N
     # Every rank has its own; of other ranks there is none to load.
     assert {name for name in differing if not name.startswith("/rng.")} == set()
     assert differing
+
+
+@pytest.mark.parametrize("way", ["selective", "full"])
+def test_what_is_computed_again_is_the_same(saved: Training, tmp_path: Path, way: str) -> None:
+    training = Training(RunDir(tmp_path / "nano-eeeeee"), world_size=2)
+    training.run.spec_file.write_text(saved.run.spec_file.read_text())
+    training.change("resources", "gpus_per_node", 2)
+    training.change("stages", 0, "activation_checkpointing", way)
+    shutil.copytree(saved.run.checkpoints_dir / "step-4", training.run.checkpoints_dir / "step-4")
+    assert {o.status for o in training.go(timeout=180)} == {"finished"}, training._log()
+    for step, loss in training.losses().items():
+        assert float.fromhex(loss) == pytest.approx(float.fromhex(saved.losses()[step]), abs=1e-5)

@@ -140,6 +140,16 @@ def find_run(text: str, cluster: str | None) -> RunDir:
     usage(f"no run {text} in {root}; the newest are: {known}")
 
 
+def find_checkpoint(text: str, cluster: str | None) -> tuple[RunDir, int | None]:
+    """Run and step of `RUN@STEP`; None where no step is named. Leaves with exit code 2 otherwise."""
+    name, at, step = text.rpartition("@")
+    if "/" in step:  # the sign is in the path, and no step is named
+        at = ""
+    if at and not step.isdecimal():
+        usage(f"{text}: {step!r} is no step; write RUN@STEP, e.g. {name}@500")
+    return find_run(name if at else text, cluster), int(step) if at else None
+
+
 def print_json(value: Any) -> None:
     def encode(item: Any) -> Any:
         if is_dataclass(item) and not isinstance(item, type):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xgen.cli.common import ClusterOption, JsonOption, find_run, print_json, usage
+from xgen.cli.common import ClusterOption, JsonOption, find_checkpoint, print_json, usage
 
 if TYPE_CHECKING:
     from xgen.train.export import Exported
@@ -38,12 +38,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Write a checkpoint of a run as a model that AutoModelForCausalLM.from_pretrained loads."""
-    text, at, step = checkpoint.rpartition("@")
-    if "/" in step:  # the sign is in the path, and no step is named
-        at = ""
-    if at and not step.isdecimal():
-        usage(f"{checkpoint}: {step!r} is no step; write RUN@STEP, e.g. {text}@500")
-    run = find_run(text if at else checkpoint, cluster)
+    run, step = find_checkpoint(checkpoint, cluster)
     from xgen.images.progress import Silent, Terminal
     from xgen.runs import Refused
 
@@ -53,7 +48,7 @@ def command(
         usage(f"xgen export needs {error.name}: pip install 'xgen[train]', or submit a job of the kind export")
     shown = Terminal(sys.stderr) if sys.stderr.isatty() else Silent()
     try:
-        done = export(run, int(step) if at else None, out and out.resolve(), tokenizer, dtype, shown.step)
+        done = export(run, step, out and out.resolve(), tokenizer, dtype, shown.step)
     except Refused as error:
         usage(str(error))
     if as_json:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xgen.cli.common import ClusterOption, JsonOption, SetOption, find_run, print_json, usage
+from xgen.cli.common import ClusterOption, JsonOption, SetOption, find_checkpoint, print_json, usage
 
 if TYPE_CHECKING:
     from xgen.cluster.submit import Prepared
@@ -59,14 +59,9 @@ def command(
     from xgen.plan import warnings
     from xgen.train.ckpt_admin import carry
 
-    text, at, step = checkpoint.rpartition("@")
-    if "/" in step:  # the sign is in the path, and no step is named
-        at = ""
-    if at and not step.isdecimal():
-        usage(f"{checkpoint}: {step!r} is no step; write RUN@STEP, e.g. {text}@500")
-    parent = find_run(text if at else checkpoint, cluster)
+    parent, step = find_checkpoint(checkpoint, cluster)
     settings = [*(overrides or []), *([f"name={json.dumps(name)}"] if name is not None else [])]
-    fork, loaded, profile = _prepare(parent, int(step) if at else None, settings, cluster)
+    fork, loaded, profile = _prepare(parent, step, settings, cluster)
     if not dry_run:
         check_with_scheduler(fork.prepared)
     _verify(fork)
