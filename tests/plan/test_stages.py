@@ -1,0 +1,100 @@
+"""The plan of every stage: memory, the best checkpoint interval, and what is refused with what to write instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import ROOT
+from xgen.plan import check, plans, warnings
+from xgen.plan.failures import best_interval, ettr
+from xgen.spec import Pretrain, Profile, load_job, load_profile
+
+H100 = ROOT / "slurm/clusters/example-h100.yaml"
+
+
+@pytest.fixture(scope="module")
+def profile() -> Profile:
+    return load_profile(H100)
+
+
+def problems(size: str, profile: Profile, *overrides: str) -> list[str]:
+    return [str(p) for p in check(load_job(ROOT / f"jobs/{size}/pretrain.yaml", overrides), profile, stores=False)]
+
+
+@pytest.mark.parametrize(("size", "parameters"), [("4b", 4.15e9), ("9b", 9.13e9)])
+def test_the_real_specs_make_sense(size: str, parameters: float, profile: Profile) -> None:
+    assert problems(size, profile) == []
+    loaded = load_job(ROOT / f"jobs/{size}/pretrain.yaml")
+    stages = plans(loaded.job, profile)
+    assert [stage.stage for stage in stages] == ["broad", "anneal", "extend-32k", "extend-128k"]
+    for stage in stages:
+        assert stage.num_parameters == pytest.approx(parameters, rel=2e-3)
+        assert stage.num_ranks == 128
+        assert stage.memory
+        assert stage.memory.total < 0.9 * 80 * 2**30
+    # 16 bytes a parameter over FSDP's ranks, and over those of CP, which torchtitan shards over too.
+    assert stages[0].memory
+    assert stages[0].memory.state == 16 * stages[0].num_parameters / 8
+    assert stages[3].memory
+    assert stages[3].memory.state == 16 * stages[3].num_parameters / 128
+    assert warnings(loaded, profile) == []
+
+
+def test_what_does_not_fit_is_refused_with_what_would(profile: Profile) -> None:
+    (said,) = problems("9b", profile, "stages.0.activation_checkpointing=none", "stages.0.micro_batch=4",
+                       "stages.1.micro_batch=1", "stages.1.activation_checkpointing=selective")  # fmt: skip
+    assert "stages[0]: broad needs about" in said
+    fix = said.partition("write ")[2]
+    assert fix == "micro_batch: 1"
+    assert problems("9b", profile, "stages.0.activation_checkpointing=none", "stages.0.micro_batch=1") == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.3.parallelism={fsdp: 8, tp: 16}", "16 is more than a node's 8 GPUs"),
+        ("stages.3.parallelism={fsdp: 1, cp: 128, replicate: 1}", ""),
+        ("stages.2.parallelism={fsdp: 64, pp: 64}", "is not 128"),
+        ("stages.2.parallelism={fsdp: 2, pp: 64}", "64 is more than the model's 38 layers"),
+        (
+            "stages.3.rope_scaling={factor: 2, original: 32k}",
+            "2 times 32768 is less than seq_len 262144; write 8 or more",
+        ),
+        ("stages.1.lr={shape: linear, to: 1}", "1 is above the peak 0.0003"),
+    ],
+)
+def test_each_stage_is_checked(override: str, message: str, profile: Profile) -> None:
+    said = problems("9b", profile, override)
+    assert any(message in problem for problem in said) if message else said == []
+
+
+def test_an_odd_border_is_a_warning(profile: Profile) -> None:
+    overrides = ["stages.2.lr={peak: 1e-3}", "stages.3.rope_theta=1e4", "stages.3.seq_len=16k"]
+    notes = warnings(load_job(ROOT / "jobs/9b/pretrain.yaml", overrides), profile)
+    assert any("jumps from 3e-05 to 0.001" in note for note in notes)
+    assert any("rope_theta 10000 is below" in note for note in notes)
+    assert any("seq_len 16384 is shorter" in note for note in notes)
+
+
+@pytest.mark.parametrize(("cost", "mttf"), [(0.5, 8 * 3600), (30, 8 * 3600), (4, 600_000)])
+def test_no_other_interval_trains_more(cost: float, mttf: float) -> None:
+    best = best_interval(cost, mttf)
+    tried = [best.interval * (0.2 + 0.01 * step) for step in range(400)]
+    assert best.ettr >= max(ettr(interval, cost, mttf) for interval in tried) - 1e-12
+    assert 0 < best.ettr < 1
+
+
+def test_a_stage_takes_over_what_it_leaves_out() -> None:
+    job = load_job(ROOT / "jobs/9b/pretrain.yaml").job
+    assert isinstance(job, Pretrain)
+    anneal, long = job.stages[1], job.stages[3]
+    assert (anneal.seq_len, anneal.rope_theta, anneal.global_batch) == (4096, 1e4, 4 * 2**20)
+    assert (long.mixture, long.activation_checkpointing) == ("long", "full")
+    assert job.places[1].lr_peak == 3e-4
+
+
+def test_resources_of_a_stage_are_taken_over_key_by_key() -> None:
+    overrides = ["stages.1.resources={nodes: 1, time: 20m}"]
+    job = load_job(ROOT / "jobs/tiny/pretrain-stages.yaml", overrides).job
+    sizes = [(resources.nodes, resources.gpus_per_node, resources.time) for _, resources in job.jobs]
+    assert sizes == [(2, 2, 600), (1, 2, 1200), (1, 2, 1200), (1, 2, 1200)]
