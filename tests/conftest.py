@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# What others extend is no job by itself.
+BASES, SPECS = (
+    [p for p in sorted((ROOT / "jobs").rglob("*.yaml")) if ("base" in (p.stem, p.parent.name)) == base]
+    for base in (True, False)
+)
 # Where `make setup` installs all of slurm/packages.txt: what is missing there is a fault, and no reason to skip.
 PROVISIONED = os.geteuid() == 0 and Path("/etc/debian_version").exists()
 

@@ -111,7 +111,7 @@ class Job(Strict):
             raise ValueError(f"{value!r} has other characters than a-z, 0-9 and '-', or is too long; write {fixed}")
         return value
 
-    @field_validator("env", mode="before")
+    @field_validator("env", mode="before", json_schema_input_type=dict[str, str | int | float])
     @classmethod
     def _env_values_are_text(cls, value: object) -> object:
         if isinstance(value, dict):

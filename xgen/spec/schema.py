@@ -8,21 +8,29 @@ from pydantic import TypeAdapter
 
 from xgen.spec.cluster import Profile
 from xgen.spec.kinds import KINDS, AnyJob
+from xgen.spec.models import MODELS
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _EXTENDS = {
     "type": "string",
     "description": "a spec beside this one, whose keys this one adds to or replaces",
 }
+# What may stand for a whole mapping.
+_SHORT = {"ModelSpec": {"enum": sorted(MODELS)}, "Share": {"type": "number"}, "Mount": {"type": "string"}}
 
 
 def job_schema() -> dict[str, Any]:
     """Schema of a spec file; `extends` is resolved while loading, so it is added here."""
     schema = TypeAdapter(AnyJob).json_schema()
+    definitions = schema["$defs"]
+    # A base may provide anything, and a stage takes from the one before: no key is required of one file alone.
+    for definition in definitions.values():
+        definition.pop("required", None)
+    schema["anyOf"] = schema.pop("oneOf")  # the kind may be the base's
     for name in (kind.__name__ for kind in KINDS.values()):
-        schema["$defs"][name]["properties"]["extends"] = _EXTENDS
-        # What a base spec may provide cannot be required of the file that extends it.
-        schema["$defs"][name]["required"] = ["kind"]
+        definitions[name]["properties"]["extends"] = _EXTENDS
+    for name, short in _SHORT.items():
+        definitions[name] = {"anyOf": [short, definitions[name]]}
     return {"$schema": _DRAFT, "title": "xgen job spec", **schema}
 
 
