@@ -81,11 +81,14 @@ def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[d
             f"{numbers.step_seconds:.2g} s a step at MFU {profile.gpus.mfu:g}, {rate:,.0f} tokens/s"
         )
         if numbers.memory:
+            sizes = {"weights, gradients and moments": numbers.memory.state, **vars(numbers.memory)}
             parts = ", ".join(
-                f"{part} {format_bytes(size)}" for part, size in vars(numbers.memory).items() if size >= 2**20
+                f"{part.replace('_', ' ')} {format_bytes(size)}"
+                for part, size in sizes.items()
+                if part not in ("moment", "parameters") and size >= 2**20
             )
             room = f" of {format_bytes(profile.gpus.memory)}" if profile.gpus.memory else ""
-            print(f"  memory      about {format_bytes(numbers.memory.total)}{room} a GPU: {parts}")
+            print(f"  memory      about {format_bytes(numbers.memory.total)}{room} a GPU in the {numbers.memory.moment}: {parts}")
         print(
             f"  checkpoint  {format_bytes(numbers.checkpoint_bytes)}, saved in {numbers.save_seconds:.1f} s; "
             f"a kill without warning loses {format_duration(numbers.lost_seconds)} on average"

@@ -1,84 +1,160 @@
-"""Bytes that a stage needs on each GPU: an estimate, by the formulas that its fields state.
+"""Bytes that a stage needs on each GPU, by the formulas that stand here; `tests/train/test_fake_ranks.py` holds them
+against torch's memory tracker.
 
-Weights, gradients and moments are exact up to FSDP's padding. Activations are counted from the tensors that a layer of
-the Llama type keeps for its backward pass, with attention that keeps no matrix of scores (arXiv 2205.05198, section 4,
-without the scores); the allocator's fragments and the communication buffers are in `RESERVE`.
+A step has two moments with much in memory: in the loss all layers have saved their activations, and the output's
+weight and its gradients are there whole; in the backward pass a layer is computed again and its gradients come to it.
+The larger one counts. Attention keeps no matrix of scores. What `torch.compile` spares is not counted: eager PyTorch
+is the upper bound. The allocator's gaps, NCCL's buffers and CUDA's context are in `RESERVE`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import gcd
 
 from xgen.spec import ModelSpec, Place
 
-RESERVE = 0.1  # of the GPU's memory: CUDA's context, NCCL's buffers, the allocator's gaps
-_STATE = 16  # bytes a parameter: fp32 weight and gradient, and the two moments of AdamW
+RESERVE = 0.1  # of the GPU's memory, for what no formula knows: ours
 _LOSS_CHUNKS = 8  # torchtitan's
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one GPU."""
+    """Bytes on one GPU when most is in use."""
 
-    state: float  # 16 a parameter, over the ranks of fsdp, cp, tp and pp: torchtitan shards over cp too
-    gathered: float  # whole bf16 weights: two layers, for the next is fetched ahead, and the embedding or the output
-    activations: float  # saved for the backward pass
-    working: float  # one layer's, computed again or for the first time
-    logits: float  # a chunk of the loss: fp32 logits, their gradient and the exponentials
+    moment: str  # loss or backward pass
+    parameters: int  # fp32, a shard; gradients and the two moments of AdamW take the same, each
+    rope_tables: int  # RoPE: torchtitan has one a layer
+    saved: int  # activations kept for the backward pass
+    gathered: int  # weights and gradients that are whole for the moment; a pipeline has no shards of gradients then
+    working: int  # in the loss its logits; in the backward pass one layer's tensors, computed again, and gradients
+    context: int  # keys and values of the whole sequence, under context parallelism
 
     @property
-    def total(self) -> float:
-        return self.state + self.gathered + self.activations + self.working + self.logits
+    def state(self) -> int:
+        return 4 * self.parameters
+
+    @property
+    def total(self) -> int:
+        return self.state + self.rope_tables + self.saved + self.gathered + self.working + self.context
 
 
 def memory(model: ModelSpec, place: Place) -> Memory:
-    stage, parallel, ranks = place.stage, place.stage.parallelism, place.resources.world_size
-    layers = -(-model.num_layers // parallel.pp)
-    sharded = parallel.shards(ranks) * parallel.cp * parallel.tp * parallel.pp
-    per_layer = (model.num_parameters - 2 * model.vocab_size * model.dim) / model.num_layers
-    tokens = stage.micro_batch * stage.seq_len / parallel.cp
-    # Tokens times width, in bf16: inputs of the norms and of the products, q, k, v, the two halves of SwiGLU.
-    kv = model.num_kv_heads * model.head_dim
-    whole = 2 * tokens * (8 * model.dim + 2 * kv + 4 * model.ffn_dim) / parallel.tp
-    kept = {"none": whole, "selective": whole / 2, "full": 2 * tokens * model.dim / parallel.tp}
-    # In a pipeline (1F1B) the first ranks hold as many micro-batches as there are ranks.
-    saved = kept[stage.activation_checkpointing] * layers * parallel.pp
-    gathered_kv = 2 * 2 * stage.micro_batch * stage.seq_len * kv / parallel.tp if parallel.cp > 1 else 0.0
-    chunk = tokens / gcd(_LOSS_CHUNKS, stage.seq_len)
-    return Memory(
-        state=_STATE * model.num_parameters / sharded,
-        gathered=2 * (2 * per_layer + model.vocab_size * model.dim) / parallel.tp,
-        activations=saved,
-        working=(whole if stage.activation_checkpointing != "none" else 0.0) + 2 * gathered_kv,
-        logits=3 * 4 * chunk * model.vocab_size / parallel.tp,
+    """Of the rank that needs most; without a pipeline all need the same."""
+    ranks = range(place.stage.parallelism.pp)
+    return max((memory_of(model, place, rank) for rank in ranks), key=lambda one: one.total)
+
+
+def memory_of(model: ModelSpec, place: Place, pp_rank: int = 0) -> Memory:
+    """Of one rank of the pipeline."""
+    parallel = place.stage.parallelism
+    first, last = pp_rank == 0, pp_rank == parallel.pp - 1
+    layers = layers_of(model, parallel.pp)[pp_rank]
+    weights = _Weights(model, parallel.tp)
+    held = layers * weights.layer + first * weights.embedding + last * weights.output
+    # FSDP's shards; torchtitan shards over the ranks of context parallelism too.
+    shards = parallel.shards(place.resources.world_size) * parallel.cp
+    parameters = 4 * (
+        layers * weights.sharded(weights.of_layer, shards)
+        + first * weights.sharded(weights.of_embedding, shards)
+        + last * weights.sharded(weights.of_output, shards)
     )
+    layer = _Layer(model, place)
+    under_way = min(parallel.pp - pp_rank, _micro_batches(place))  # 1F1B
+    saved, context = layers * under_way * layer.saved, layers * under_way * layer.saved_context
+    # A pipeline keeps all weights whole from the first forward pass on, and sums whole fp32 gradients until the last
+    # backward pass, so that their shards are not there yet, and that of one matrix comes to them at a time. Else FSDP
+    # has two layers' weights, and the fp32 gradients of one on their way.
+    piped = 6 * held - parameters if parallel.pp > 1 else 0
+    one_matrix = 2 * model.ffn_dim * model.dim // parallel.tp
+    backward = Memory(
+        moment="backward pass",
+        parameters=parameters,
+        rope_tables=layers * layer.table,
+        saved=saved,
+        gathered=piped + one_matrix if piped else 10 * weights.layer,
+        working=layer.working,
+        context=context + layer.working_context,
+    )
+    if not last:
+        return backward
+    hidden, logits = layer.hidden, layer.chunk * model.vocab_size // parallel.tp
+    # The output's weight and gradient are bf16; the gradients of the loss's chunks are summed in fp32, and each is
+    # cast for that.
+    at_weight, at_logits = 12 * weights.output + 2 * logits, 6 * weights.output + 14 * logits
+    loss = Memory(
+        moment="loss",
+        parameters=parameters,
+        rope_tables=layers * layer.table,
+        saved=saved,
+        gathered=max(0, piped - 6 * weights.output) + (12 if at_weight > at_logits else 6) * weights.output,
+        working=hidden + (2 if at_weight > at_logits else 14) * logits,
+        context=context,
+    )
+    return max(backward, loss, key=lambda one: one.total)
 
 
-def lever(model: ModelSpec, place: Place, limit: float) -> str:
-    """What to write so that a stage fits into `limit` bytes, '' when nothing simple does."""
-    stage, parallel = place.stage, place.stage.parallelism
-    tries: list[tuple[str, Place]] = []
+def layers_of(model: ModelSpec, pp: int) -> list[int]:
+    """Layers of each rank of a pipeline: torchtitan counts the embedding and the output as one each."""
+    if pp == 1:
+        return [model.num_layers]
+    each, more = divmod(model.num_layers + 2, pp)
+    return [each + (rank < more) - (rank in (0, pp - 1)) for rank in range(pp)]
 
-    def changed(**keys: object) -> Place:
-        return replace(place, stage=stage.model_copy(update=keys))
 
-    if stage.micro_batch > 1:
-        tries.append(("micro_batch: 1", changed(micro_batch=1)))
-    for way in ("selective", "full"):
-        if way != stage.activation_checkpointing != "full":
-            tries.append((f"activation_checkpointing: {way}", changed(activation_checkpointing=way)))
-    full = {"activation_checkpointing": "full", "micro_batch": 1}
-    if parallel.replicate > 1:
-        shards = parallel.shards(place.resources.world_size) * parallel.replicate
-        wider = parallel.model_copy(update={"fsdp": shards, "replicate": 1})
-        tries.append(
-            (f"parallelism: {{fsdp: {shards}}} and activation_checkpointing: full", changed(parallelism=wider, **full))
-        )
-    for factor in (2, 4, 8, 16):
-        shards = parallel.shards(place.resources.world_size)
-        if shards % factor == 0 and stage.seq_len % (256 * parallel.cp * factor) == 0:
-            longer = parallel.model_copy(update={"fsdp": shards // factor, "cp": parallel.cp * factor})
-            text = f"parallelism: {{fsdp: {longer.fsdp}, cp: {longer.cp}}} and activation_checkpointing: full"
-            tries.append((text, changed(parallelism=longer, **full)))
-    return next((text for text, tried in tries if memory(model, tried).total <= limit), "")
+def _micro_batches(place: Place) -> int:
+    stage = place.stage
+    return stage.sequences_per_step // (place.resources.world_size // stage.parallelism.shared) // stage.micro_batch
+
+
+class _Weights:
+    """Weights of one rank of tensor parallelism, as (rows, columns); norms are whole on each."""
+
+    def __init__(self, model: ModelSpec, tp: int) -> None:
+        dim, kv, ffn = model.dim, model.num_kv_heads * model.head_dim, model.ffn_dim
+        norms = [(dim, 1), (dim, 1)] + ([(model.head_dim, 1)] * 2 if model.qk_norm else [])
+        attention = [((dim + 2 * kv) // tp, dim), (dim, dim // tp)]
+        self.of_layer = [*attention, (ffn // tp, dim), (dim, ffn // tp), (ffn // tp, dim), *norms]
+        self.of_embedding = [(model.vocab_size // tp, dim)]
+        self.of_output = [(model.vocab_size // tp, dim), (dim, 1)]
+        self.layer, self.embedding, self.output = map(self._count, (self.of_layer, self.of_embedding, self.of_output))
+
+    @staticmethod
+    def _count(tensors: list[tuple[int, int]]) -> int:
+        return sum(rows * columns for rows, columns in tensors)
+
+    @staticmethod
+    def sharded(tensors: list[tuple[int, int]], shards: int) -> int:
+        """Numbers on the first rank: FSDP gives every rank the same number of rows, and the last ones less."""
+        return sum(-(-rows // shards) * columns for rows, columns in tensors)
+
+
+class _Layer:
+    """Bytes of a layer's activations on one rank, as eager PyTorch keeps them: bf16, where nothing else is said."""
+
+    def __init__(self, model: ModelSpec, place: Place) -> None:
+        stage, parallel = place.stage, place.stage.parallelism
+        tp, cp = parallel.tp, parallel.cp
+        tokens = stage.micro_batch * stage.seq_len // cp
+        # Numbers a token, split over the tp ranks by heads and width, or (the residual stream) by tokens.
+        dim, kv, ffn = model.dim / tp, model.num_kv_heads * model.head_dim / tp, model.ffn_dim / tp
+        log_sum_exp, rotation = 4 * model.num_heads / tp, 4 * model.head_dim  # fp32; complex64 of half the head
+        own_kv = 2 * kv if cp == 1 else 0
+        qk = dim + kv if model.qk_norm else 0
+        # The residual stream before attention and feed-forward; the inputs of both, whole on each tp rank; queries,
+        # output; keys and values; the two halves of SwiGLU, the gate's SiLU and their product.
+        whole = 2 * (2 * dim + 2 * model.dim + 2 * dim + own_kv + qk + 4 * ffn) + log_sum_exp + rotation
+        # torchtitan saves every second product: q, k and v; one half of SwiGLU; the output, before it is split.
+        scattered = 2 * dim if tp > 1 else 0
+        selected = 2 * (dim + (dim + 2 * kv) + dim + ffn + model.dim + scattered) + log_sum_exp
+        kept = {"none": whole, "selective": selected, "full": 2 * dim}[stage.activation_checkpointing]
+        self.saved = int(tokens * kept)
+        # While the feed-forward part goes backward: three gradients of its width, the product no more; two of dim.
+        self.working = int(tokens * (whole - kept + 2 * (2 * ffn + 2 * dim)))
+        gathered = int(2 * 2 * tokens * cp * kv) if cp > 1 else 0
+        self.saved_context = gathered if stage.activation_checkpointing == "none" else 0
+        self.working_context = gathered - self.saved_context
+        self.table = stage.seq_len * 4 * model.head_dim  # complex64, for half of a head
+        # The last norm's input and output, the chunks of it, and the fp32 gradient that they sum up to.
+        self.hidden = int(tokens * (2 * dim + 2 * model.dim + 2 * model.dim + 4 * model.dim))
+        self.chunk = tokens // gcd(_LOSS_CHUNKS, stage.seq_len)

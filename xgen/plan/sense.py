@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from xgen.plan.memory import RESERVE, lever, memory
+from xgen.plan.lever import lever
+from xgen.plan.memory import RESERVE, memory
 from xgen.plan.numbers import partition, plan, plans
 from xgen.spec import LoadedJob, Place, Pretrain, Problem, Profile
 from xgen.spec.base import nearest
