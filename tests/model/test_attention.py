@@ -1,12 +1,15 @@
-"""The dense mask that stands in for FlexAttention's blocks."""
+"""What stands in for FlexAttention and varlen attention on a CPU: a dense mask, blocks of it, single documents."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.nn.attention.flex_attention import and_masks, create_mask
 
-from xgen.model.attention import _dense, _without_blocks
+from xgen.model.attention import DocumentAttention, MaskedAttention, _ByBlocks, _dense, _without_blocks
 
 LENGTH = 256
 
@@ -51,3 +54,55 @@ def test_a_rank_of_context_parallelism_has_the_rows_of_its_queries() -> None:
 def test_layers_of_a_step_share_one_dense_mask() -> None:
     mask = _without_blocks(causal, 1, None, LENGTH, LENGTH)
     assert _dense(mask, 1, LENGTH, LENGTH) is _dense(mask, 1, LENGTH, LENGTH)
+
+
+@pytest.mark.parametrize("length", [1025, 1536, 3000])
+@pytest.mark.parametrize("documents", [1, 7, 100])
+def test_blocks_are_the_whole_mask(length: int, documents: int) -> None:
+    """Values and gradients of SDPA over the mask written out, with grouped queries and two rows."""
+    generator = torch.Generator().manual_seed(length + documents)
+    shape = (2, 4, length, 8)
+    inputs = [torch.randn(2, heads, length, 8, generator=generator, dtype=torch.double) for heads in (4, 2, 2)]
+    borders = torch.randint(1, length, (2, documents - 1), generator=generator).sort().values
+    document = torch.searchsorted(borders, torch.arange(length).repeat(2, 1), right=True)
+    grad = torch.randn(shape, generator=generator, dtype=torch.double)
+
+    def seen(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, kv: torch.Tensor) -> torch.Tensor:
+        return (q >= kv) & (document[b, q] == document[b, kv])
+
+    attend = partial(F.scaled_dot_product_attention, enable_gqa=True)
+    mask = _without_blocks(seen, 2, None, length, length)
+    results = []
+    for by_blocks in (True, False):
+        qkv = [t.clone().requires_grad_() for t in inputs]
+        if by_blocks:
+            out = _ByBlocks.apply(*qkv, mask, attend)
+        else:
+            out = attend(*qkv, attn_mask=_dense(mask, 2, length, length))
+        results.append([out, *torch.autograd.grad(out, qkv, grad)])
+    for ours, whole in zip(*results, strict=True):
+        torch.testing.assert_close(ours, whole, rtol=1e-10, atol=1e-12)
+
+
+def test_documents_one_after_the_other_are_the_masked_whole() -> None:
+    """Varlen's stand-in against FlexAttention's, from the same positions, with grouped queries."""
+    from torchtitan.models.common.attention import (
+        create_varlen_metadata_for_document,
+        get_efficient_causal_mask_mod_for_packed_document,
+    )
+
+    positions = packed(3)
+    mask_mod = and_masks(causal, get_efficient_causal_mask_mod_for_packed_document(positions))
+    qkv = [torch.randn(3, LENGTH, heads, 8, dtype=torch.double, requires_grad=True) for heads in (4, 2, 2)]
+    masks = (
+        _without_blocks(mask_mod, 3, None, LENGTH, LENGTH),
+        create_varlen_metadata_for_document(positions),
+    )
+    outs = [
+        attention.Config().build()(*qkv, attention_masks=mask, enable_gqa=True)
+        for attention, mask in zip((MaskedAttention, DocumentAttention), masks, strict=True)
+    ]
+    torch.testing.assert_close(*outs)
+    grads = [torch.autograd.grad(out, qkv, torch.ones_like(out)) for out in outs]
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import ROOT
 from xgen.plan import check, plans, warnings
 from xgen.plan.failures import best_interval, ettr
-from xgen.spec import Pretrain, Profile, load_job, load_profile
+from xgen.spec import Pretrain, Profile, SpecError, load_job, load_profile
 
 H100 = ROOT / "slurm/clusters/example-h100.yaml"
 
@@ -66,6 +66,11 @@ def test_what_does_not_fit_is_refused_with_what_would(profile: Profile) -> None:
 def test_each_stage_is_checked(override: str, message: str, profile: Profile) -> None:
     said = problems("9b", profile, override)
     assert any(message in problem for problem in said) if message else said == []
+
+
+def test_attention_by_documents_knows_no_context_parallelism(profile: Profile) -> None:
+    with pytest.raises(SpecError, match=r"attention: varlen knows no context parallelism; write flex, or cp: 1"):
+        load_job(ROOT / "jobs/9b/pretrain.yaml", ["stages.2.attention=varlen"])
 
 
 def test_an_odd_border_is_a_warning(profile: Profile) -> None:

@@ -88,7 +88,8 @@ def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[d
                 if part not in ("moment", "parameters") and size >= 2**20
             )
             room = f" of {format_bytes(profile.gpus.memory)}" if profile.gpus.memory else ""
-            print(f"  memory      about {format_bytes(numbers.memory.total)}{room} a GPU in the {numbers.memory.moment}: {parts}")
+            total, moment = format_bytes(numbers.memory.total), numbers.memory.moment
+            print(f"  memory      about {total}{room} a GPU in the {moment}: {parts}")
         print(
             f"  checkpoint  {format_bytes(numbers.checkpoint_bytes)}, saved in {numbers.save_seconds:.1f} s; "
             f"a kill without warning loses {format_duration(numbers.lost_seconds)} on average"

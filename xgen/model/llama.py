@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import spmd_types as spmd
 import torch
@@ -16,6 +16,7 @@ from torchtitan.models.llama3.parallelize import parallelize_llama
 from torchtitan.protocols.model_spec import ModelSpec as TitanModelSpec
 from torchtitan.protocols.sharding import ShardingConfig
 
+from xgen.model.attention import FlashAttention
 from xgen.model.device import ON_CPU
 from xgen.spec import ModelSpec, RopeScaling
 
@@ -25,8 +26,14 @@ def titan_model(
     seq_len: int,
     rope_theta: float,
     rope_scaling: RopeScaling | None = None,
+    attention: Literal["flex", "varlen", "flash"] = "flex",
+    float8: bool = False,
 ) -> TitanModelSpec:
-    """The model as torchtitan builds it, for sequences of up to `seq_len` tokens."""
+    """The model as torchtitan builds it, for sequences of up to `seq_len` tokens.
+
+    Building one with `flash` raises ImportError without the package flash-attn. `float8` raises ImportError without
+    torchao, and ValueError where no GPU can compute in it.
+    """
     layers = _build_llama3_layers(
         n_layers=model.num_layers,
         dim=model.dim,
@@ -35,10 +42,12 @@ def titan_model(
         hidden_dim=model.ffn_dim,
         rope=_rope(model.head_dim, seq_len, rope_theta, rope_scaling),
         fuse_qkv=True,
-        attn_backend="flex",
+        attn_backend="varlen" if attention == "flash" else attention,  # torchtitan knows no flash; it reads the same
     )
     for layer in layers:
         layer.attention_norm, layer.ffn_norm = _norm(model, model.dim), _norm(model, model.dim)
+        if attention == "flash":
+            layer.attention.inner_attention = FlashAttention.Config()
         if model.qk_norm:
             layer.attention.qk_norm = _norm(model, model.head_dim, _of_heads())
     config = Llama3Model.Config(
@@ -56,7 +65,7 @@ def titan_model(
     return TitanModelSpec(
         name="xgen",
         flavor=model.name,
-        model=config,
+        model=_in_float8(config) if float8 else config,
         parallelize_fn=_parallelize,
         pipelining_fn=pipeline_llm,
         post_optimizer_build_fn=None,
@@ -96,6 +105,14 @@ def _of_heads() -> ShardingConfig:
         out_src_shardings=heads,
         out_dst_shardings=heads,
     )
+
+
+def _in_float8(config: Llama3Model.Config) -> Llama3Model.Config:
+    """Its matrices are multiplied in float8, a scale for every row; the last is not: the loss needs it exact."""
+    from torchtitan.components.quantization.float8 import Float8LinearConverter  # imports torch's compiler
+
+    converted: Llama3Model.Config = Float8LinearConverter.Config(filter_fqns=["lm_head"]).build().convert(config)
+    return converted
 
 
 def _parallelize(model: torch.nn.Module, **settings: Any) -> torch.nn.Module:

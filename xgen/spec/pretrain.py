@@ -137,6 +137,16 @@ class Stage(Strict):
     activation_checkpointing: Literal["none", "selective", "full"] = Field(
         default="none", description="what of the forward pass is computed again in the backward pass, to save memory"
     )
+    attention: Literal["flex", "varlen", "flash"] = Field(
+        default="flex",
+        description="flex: FlexAttention, with every parallelism; varlen: torch's kernel, document by document; "
+        "flash: that of the package flash-attn. The last two know no context parallelism",
+    )
+    precision: Literal["bf16", "float8"] = Field(
+        default="bf16",
+        description="float8: matrices are multiplied with a scale for every row (torchao), from an H100 on; "
+        "a CPU trains in fp32",
+    )
     compile: bool = Field(default=False, description="torch.compile every layer; without effect on a CPU")
     resources: Resources | None = Field(default=None, description="default: as in the stage before, or the job's")
 
@@ -147,6 +157,12 @@ class Stage(Strict):
             fixed = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")[:32] or "broad"
             raise ValueError(f"{value!r} has other characters than a-z, 0-9 and '-', or is too long; write {fixed}")
         return value
+
+    @model_validator(mode="after")
+    def _attention_knows_the_layout(self) -> Self:
+        if self.attention != "flex" and self.parallelism.cp > 1:
+            raise ValueError(f"attention: {self.attention} knows no context parallelism; write flex, or cp: 1")
+        return self
 
     @property
     def num_steps(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 
 from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
 from torchtitan.components.optimizer import default_adamw
@@ -11,8 +12,8 @@ from torchtitan.config.override import OverrideConfig
 from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
 
 from xgen.model import ON_CPU, titan_model
-from xgen.runs import RunDir
-from xgen.spec import Place, Pretrain
+from xgen.runs import Refused, RunDir
+from xgen.spec import Place, Pretrain, Stage
 from xgen.train.checkpoint import VerifiedCheckpoints
 from xgen.train.loader import StoreLoader
 from xgen.train.recorder import StepRecorder
@@ -24,11 +25,19 @@ _CHECKPOINTING = {"none": None, "selective": SelectiveAC.Config(), "full": FullA
 
 
 def trainer_config(job: Pretrain, run: RunDir, index: int = 0) -> PretrainTrainer.Config:
-    """For the stage of that index."""
+    """For the stage of that index. Raises Refused for what this machine or image does not have."""
     place = job.places[index]
     stage = place.stage
+    _refuse_missing(stage)
     return PretrainTrainer.Config(
-        model_spec=titan_model(job.model, stage.seq_len, stage.rope_theta, stage.rope_scaling),
+        model_spec=titan_model(
+            job.model,
+            stage.seq_len,
+            stage.rope_theta,
+            stage.rope_scaling,
+            attention=stage.attention,
+            float8=stage.precision == "float8",
+        ),
         dump_folder=str(run.path),
         loss=ChunkedLossWrapper.Config(
             num_chunks=math.gcd(8, stage.seq_len),  # torchtitan's 8, where they can be equal parts: it demands that
@@ -78,7 +87,7 @@ def trainer_config(job: Pretrain, run: RunDir, index: int = 0) -> PretrainTraine
         debug=DebugConfig(
             seed=job.seed, deterministic=job.deterministic and not ON_CPU, enable_structured_logging=False
         ),
-        override=OverrideConfig(imports=["xgen.model.attention.dense_on_cpu"]),
+        override=OverrideConfig(imports=["xgen.model.attention.dense_on_cpu", "xgen.model.attention.documents_on_cpu"]),
     )
 
 
@@ -88,3 +97,18 @@ def _local_batch(place: Place) -> int:
     if parallelism.pp == 1:
         return stage.micro_batch
     return stage.sequences_per_step // (place.resources.world_size // parallelism.shared)
+
+
+def _refuse_missing(stage: Stage) -> None:
+    """Not on CPU alone: the image of a GPU may lack the package, too."""
+    for key, value, package, instead in (
+        ("attention", "flash", "flash_attn", "varlen"),
+        ("precision", "float8", "torchao", "bf16"),
+    ):
+        if getattr(stage, key) != value:
+            continue
+        where = f"stages.{stage.name}.{key}"
+        if ON_CPU:
+            raise Refused(f"{where}: {value} needs a GPU, and here is none; write {instead}")
+        if find_spec(package) is None:
+            raise Refused(f"{where}: this image lacks {package}; write {instead}, or use one with it (docker/trainer)")
