@@ -30,7 +30,7 @@ class Figure:
         return cls(statistics.median(values), min(values), max(values), len(values), unit)
 
     def __str__(self) -> str:
-        digits = 3 if self.unit == "s" else 1
+        digits = {"s": 3, "x": 3, "ms": 2}.get(self.unit, 1)
         numbers = (f"{value:.{digits}f}" for value in (self.median, self.fastest, self.slowest))
         return "{} {unit} ({} to {}, {} runs)".format(*numbers, self.num_runs, unit=self.unit)
 

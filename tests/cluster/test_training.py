@@ -126,3 +126,6 @@ def test_the_stages_are_jobs_that_wait_for_one_another(container_cluster: Cluste
     assert sorted(losses(run)) == list(range(1, 25))
     ledger = replay(events)
     assert ledger.restarts["preempted"] == sum(ledger.restarts.values()) == 2
+    exported = container_cluster.submit(ROOT / "jobs/tiny/export.yaml", f"run={run.name}")
+    wait_for_event(exported, "finished", timeout=120)
+    assert (run.path / "export/step-24/model.safetensors").stat().st_size > 2**20

@@ -18,7 +18,7 @@ from xgen.cluster.render import render
 from xgen.cluster.runtimes import RUNTIMES, Box
 from xgen.images.resolve import NO_IMAGE, Image
 from xgen.runs import RunDir
-from xgen.spec import Command, Job, Mount, Pretrain, Profile, RuntimeName
+from xgen.spec import Command, Export, Job, Mount, Pretrain, Profile, RuntimeName, Validation, dump
 
 GOLDEN = Path(__file__).parent / "golden"
 HOST = (ROOT / "xgen/cluster/host.sh").read_text()
@@ -254,3 +254,25 @@ def test_the_spec_s_mounts_win_over_the_profile_s_at_the_same_place() -> None:
         (str(RUN.path), str(RUN.path), False), (str(RUN.code_dir), str(RUN.code_dir), True),
         (announced, announced, False), ("/mine", "/data", True), ("/etc/slurm", "/etc/slurm", False),
     ]  # fmt: skip
+
+
+def test_held_out_text_is_in_the_container() -> None:
+    job = pretrain().model_copy(update={"validation": Validation(store="/shared/held-out")})
+    assert Mount(source="/shared/held-out", read_only=True) in all_mounts(job, profile(), RUN)
+
+
+def test_an_export_has_the_run_that_it_exports_and_the_store_with_its_tokenizer(tmp_path: Path) -> None:
+    source, run = RunDir(tmp_path / "small-source"), RunDir(tmp_path / "export-abc234")
+    source.create()
+    source.spec_file.write_text(dump(pretrain()))
+    job = Export.model_validate(
+        {"kind": "export", "name": "export", "run": "small-source", "container": {"image": "x"}, "lead": "30s",
+         "resources": {"nodes": 1, "gpus_per_node": 1, "time": "5m"}}
+    )  # fmt: skip
+    (store,) = pretrain().data.folders.values()
+    mounts = {m.source: m.read_only for m in all_mounts(job, profile(), run)}
+    assert (mounts[str(source.path)], mounts[store]) == (False, True)
+    elsewhere = job.model_copy(update={"out": "/shared/models/small", "tokenizer": "/shared/tokenizer.json"})
+    mounts = {m.source: m.read_only for m in all_mounts(elsewhere, profile(), run)}
+    assert (mounts[str(source.path)], mounts["/shared/models"], mounts["/shared/tokenizer.json"]) == (True, False, True)
+    assert store not in mounts

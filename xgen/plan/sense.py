@@ -9,7 +9,8 @@ from pathlib import Path
 from xgen.plan.lever import lever
 from xgen.plan.memory import RESERVE, memory
 from xgen.plan.numbers import partition, plan, plans
-from xgen.spec import LoadedJob, Place, Pretrain, Problem, Profile
+from xgen.runs import RunDir
+from xgen.spec import Export, LoadedJob, Place, Pretrain, Problem, Profile
 from xgen.spec.base import nearest
 from xgen.spec.units import format_bytes, format_duration
 
@@ -27,6 +28,8 @@ def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True) -> list[P
         if stores:
             problems += missing_stores(loaded)
         problems += _check_stops(loaded, profile)
+    if isinstance(loaded.job, Export) and stores:
+        problems += _check_export(loaded, loaded.job, profile)
     return problems
 
 
@@ -67,6 +70,16 @@ def missing_stores(loaded: LoadedJob) -> list[Problem]:
         for key, folder in folders.items()
         if not (Path(folder) / "meta.json").is_file()
     ]
+
+
+def _check_export(loaded: LoadedJob, job: Export, profile: Profile) -> Iterator[Problem]:
+    """What the container would be started with, and what it would lack."""
+    run = RunDir(Path(profile.run_root) / job.run)
+    if not run.spec_file.is_file():
+        yield loaded.problem("run", f"{run.path} is no run directory; write the name of a run, or its absolute path")
+    for key, path in (("out", job.out and Path(job.out).parent), ("tokenizer", job.tokenizer and Path(job.tokenizer))):
+        if path and not path.exists():
+            yield loaded.problem(key, f"{path} is not there; make it first")
 
 
 def _check_resources(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
