@@ -9,7 +9,6 @@ from pathlib import Path
 from xgen.plan.lever import lever
 from xgen.plan.memory import RESERVE, memory
 from xgen.plan.numbers import partition, plan, plans
-from xgen.runs import RunDir
 from xgen.spec import Export, LoadedJob, Place, Pretrain, Problem, Profile
 from xgen.spec.base import nearest
 from xgen.spec.units import format_bytes, format_duration
@@ -74,9 +73,9 @@ def missing_stores(loaded: LoadedJob) -> list[Problem]:
 
 def _check_export(loaded: LoadedJob, job: Export, profile: Profile) -> Iterator[Problem]:
     """What the container would be started with, and what it would lack."""
-    run = RunDir(Path(profile.run_root) / job.run)
-    if not run.spec_file.is_file():
-        yield loaded.problem("run", f"{run.path} is no run directory; write the name of a run, or its absolute path")
+    run = Path(profile.run_root) / job.run  # an absolute path stays what it is
+    if not (run / "spec.yaml").is_file():
+        yield loaded.problem("run", f"{run} is no run directory; write the name of a run, or its absolute path")
     for key, path in (("out", job.out and Path(job.out).parent), ("tokenizer", job.tokenizer and Path(job.tokenizer))):
         if path and not path.exists():
             yield loaded.problem(key, f"{path} is not there; make it first")
