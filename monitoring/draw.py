@@ -25,7 +25,8 @@ from picture.paint import PAINTERS, Box, Canvas, no_data, time_form
 from picture.prometheus import Prometheus, QueryError, Series, Window
 
 _DASHBOARD = Path(__file__).parent / "dashboards" / "run.json"
-_WIDTH, _HEIGHT, _HEADER, _GAP = 1600, 1060, 58, 8  # pixels
+_WIDTH, _ROW, _HEADER, _GAP = 1600, 33, 58, 8  # pixels
+_MAY_BE_EMPTY = ("Stage", "Validation loss")  # panels of what a spec need not ask for
 _DPI = 100
 
 
@@ -51,14 +52,16 @@ def draw(dashboard: Dashboard, prometheus: Prometheus, window: Window) -> tuple[
     mpl.rcParams["font.family"] = ["sans-serif"]
     mpl.rcParams["font.sans-serif"] = ["Inter", "Roboto", "Liberation Sans", "DejaVu Sans"]
     mpl.rcParams["font.weight"] = "normal"
-    figure = Figure(figsize=(_WIDTH / _DPI, _HEIGHT / _DPI), dpi=_DPI)
-    marks = [mark for query in dashboard.annotations.queries if query.enable for mark in prometheus.marks(query)]
-    canvas = Canvas(figure, window, prometheus.step, marks)
-    _header(canvas, dashboard)
     rows = max(panel.grid_pos.y + panel.grid_pos.h for panel in dashboard.panels)
+    height = _HEADER + rows * _ROW + _GAP
+    figure = Figure(figsize=(_WIDTH / _DPI, height / _DPI), dpi=_DPI)
+    queries = [query for query in dashboard.annotations.queries if query.enable]
+    marks = [mark for row, query in enumerate(queries) for mark in prometheus.marks(query, row)]
+    canvas = Canvas(figure, window, prometheus.step, marks)
+    _header(canvas, dashboard, height)
     faults: list[str] = []
     for panel in dashboard.panels:
-        box = _box(panel, rows)
+        box = _box(panel, height)
         data, fault = _data(prometheus, panel)
         if fault:
             faults.append(f"panel {panel.title!r}: {fault}")
@@ -78,11 +81,12 @@ def _data(prometheus: Prometheus, panel: Panel) -> tuple[list[list[Series]], str
     except QueryError as error:
         return [], str(error)
     empty = [t.legend_format for t, series in zip(panel.targets, data, strict=True) if not series]
-    return data, f"no data for {', '.join(empty)}" if empty else ""
+    fault = empty and panel.title not in _MAY_BE_EMPTY
+    return data, f"no data for {', '.join(empty)}" if fault else ""
 
 
-def _header(canvas: Canvas, dashboard: Dashboard) -> None:
-    middle = _HEIGHT - _HEADER / 2 - 2
+def _header(canvas: Canvas, dashboard: Dashboard, height: int) -> None:
+    middle = height - _HEADER / 2 - 2
     title = canvas.text(16, middle, dashboard.title, size=17, weight="bold", va="center", color="#ffffff")
     canvas.text(title + 14, middle, canvas.window.run, size=17, va="center", color=theme.color("blue"))
     first, last = (datetime.fromtimestamp(t, UTC) for t in (canvas.window.start, canvas.window.end))
@@ -92,12 +96,11 @@ def _header(canvas: Canvas, dashboard: Dashboard) -> None:
     canvas.text(_WIDTH - 16, middle, span, size=11, va="center", ha="right", color=theme.FAINT)
 
 
-def _box(panel: Panel, rows: int) -> Box:
-    """The panel's rectangle: 24 columns over the width, all rows over the height below the header."""
-    column, row = (_WIDTH - _GAP) / 24, (_HEIGHT - _HEADER - _GAP) / rows
-    grid = panel.grid_pos
-    x, top = _GAP / 2 + grid.x * column, _HEIGHT - _HEADER - grid.y * row
-    return Box(x + _GAP / 2, top - grid.h * row + _GAP / 2, grid.w * column - _GAP, grid.h * row - _GAP)
+def _box(panel: Panel, height: int) -> Box:
+    """The panel's rectangle: 24 columns over the width, rows from the header down."""
+    column, grid = (_WIDTH - _GAP) / 24, panel.grid_pos
+    x, top = _GAP / 2 + grid.x * column, height - _HEADER - grid.y * _ROW
+    return Box(x + _GAP / 2, top - grid.h * _ROW + _GAP / 2, grid.w * column - _GAP, grid.h * _ROW - _GAP)
 
 
 def _arguments() -> argparse.Namespace:

@@ -141,6 +141,7 @@ class Annotation(_Part):
     expr: str
     icon_color: str
     title_format: str = ""
+    use_value_for_time: bool = False  # else the marks are where the value is above 0
 
 
 class Annotations(_Part):

@@ -14,12 +14,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from picture import theme
 from picture.dashboard import Panel
-from picture.prometheus import Series, Window
+from picture.prometheus import Mark, Series, Window
 from picture.units import Scale, scale_for, value_text
 
-Marks = list[tuple[float, str]]
 _TICKS = (1, 2, 5, 10, 20, 30, 40, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
 _LABELLED_ROWS = 8  # panels of at least this height name their marks
+# Height and alignment of the names of each annotation, in the order of the dashboard's list.
+_NAME_PLACES = ((1.015, "bottom"), (0.975, "top"), (0.025, "bottom"))
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Canvas:
     figure: Figure
     window: Window
     step: float  # seconds between two samples
-    marks: Marks
+    marks: list[Mark]
 
     def axes(self, box: Box, left: float, right: float, bottom: float, top: float) -> Axes:
         """Axes within a box, with these margins in pixels."""
@@ -278,16 +279,27 @@ def _style_time(canvas: Canvas, ax: Axes) -> None:
 
 def _paint_marks(canvas: Canvas, ax: Axes, labelled: bool) -> None:
     """A line at each mark; its name too, where there is room for it."""
-    color = theme.color("orange")
-    written = -np.inf  # pixel up to which names are written
-    for time, text in canvas.marks:
-        ax.axvline(_date(time), color=color, lw=1, ls=(0, (4, 3)), alpha=0.9)
-        pixel = ax.transData.transform((_date(time), 0))[0]
-        if labelled and pixel > written:
+    written: dict[int, float] = {}  # pixel up to which the names of a row are written
+    for mark in canvas.marks:
+        color, when = theme.color(mark.color), _date(mark.time)
+        ax.axvline(when, color=color, lw=1, ls=(0, (4, 3)) if mark.row == 0 else "-", alpha=0.9)
+        pixel = ax.transData.transform((when, 0))[0]
+        if labelled and pixel > written.get(mark.row, -np.inf):
+            height, align = _NAME_PLACES[mark.row % len(_NAME_PLACES)]
             at_edge = pixel > ax.bbox.x1 - 70
-            place, side = (_date(time), 1.015), "right" if at_edge else "left"
-            ax.text(*place, text, transform=ax.get_xaxis_transform(), size=theme.TICK, color=color, ha=side)
-            written = pixel + 70
+            ax.annotate(
+                mark.text,
+                (when, height),
+                xytext=((-3 if at_edge else 3) if mark.row else 0, 0),
+                xycoords=ax.get_xaxis_transform(),
+                textcoords="offset points",
+                size=theme.TICK,
+                color=color,
+                ha="right" if at_edge else "left",
+                va=align,
+                bbox={"facecolor": theme.PANEL, "alpha": 0.8, "linewidth": 0, "pad": 1},
+            )
+            written[mark.row] = pixel + 70
 
 
 def _legend_list(canvas: Canvas, box: Box, drawn: list[Series], colors: list[str]) -> None:

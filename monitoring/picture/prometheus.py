@@ -41,6 +41,16 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A moment that is marked on every time axis, as an annotation is in Grafana."""
+
+    time: float  # seconds since the epoch
+    text: str
+    color: str  # Grafana's name for it
+    row: int  # number of its annotation: each has a place of its own for the names
+
+
+@dataclass(frozen=True)
 class Window:
     """What is drawn: a run, from when until when (seconds since the epoch)."""
 
@@ -63,11 +73,15 @@ class Prometheus:
         """For each target its series, empty when it has no finite value."""
         return [self._target(target) for target in panel.targets]
 
-    def marks(self, annotation: Annotation) -> list[tuple[float, str]]:
-        """Time and text of an annotation whose value is the time, in milliseconds."""
+    def marks(self, annotation: Annotation, row: int) -> list[Mark]:
+        """As Grafana: the value is the time, in milliseconds; or a mark where the value comes above 0."""
         series = self._query(annotation.expr, instant=False, legend=annotation.title_format)
-        found = {(value / 1000, item.name) for item in series for value in item.values}
-        return sorted(mark for mark in found if self._window.start <= mark[0] <= self._window.end)
+        if annotation.use_value_for_time:
+            found = {(value / 1000, item.name) for item in series for value in item.values}
+        else:
+            found = {(time, item.name) for item in series for time in _rises(item, self.step)}
+        within = sorted(mark for mark in found if self._window.start <= mark[0] <= self._window.end)
+        return [Mark(time, text, annotation.icon_color, row) for time, text in within]
 
     def _target(self, target: Target) -> list[Series]:
         series = self._query(target.expr, instant=target.instant, legend=target.legend_format)
@@ -121,6 +135,12 @@ class Prometheus:
             raise QueryError(_message(text) or f"{url}: {error}") from None
         except (urllib.error.URLError, TimeoutError, ValueError) as error:
             raise QueryError(f"{self._url} does not answer as a Prometheus does: {error}") from None
+
+
+def _rises(series: Series, step: float) -> list[float]:
+    """When the value came above 0: the first sample of each stretch that is."""
+    active = [time for time, value in zip(series.times, series.values, strict=True) if value > 0]
+    return [time for before, time in zip([-math.inf, *active], active, strict=False) if time - before > 1.5 * step]
 
 
 def _legend(text: str, labels: dict[str, str]) -> str:

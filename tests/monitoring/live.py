@@ -9,14 +9,15 @@ from xgen.metrics import RunExporter, remove_target, write_target
 from xgen.runs import EventWriter, RunDir, read_events, replay
 
 _TOKENS_PER_STEP = 8192
+_STEP_SECONDS = 0.1
 
 
 def play_attempt(
-    run: RunDir, attempt: int, first_step: int, steps: int, *, step_seconds: float = 0.1, preempted: bool = False
+    run: RunDir, attempt: int, first_step: int, steps: int, stage: str, *, preempted: bool = False
 ) -> None:
-    """One attempt: restore, `steps` steps from `first_step` on, a save, an orderly end."""
+    """One attempt: restore, `steps` steps from `first_step` on, a save, an orderly end. The guard skips step 75."""
     host, rank0 = (EventWriter(run, writer, attempt, "7") for writer in ("host", "rank0"))
-    host.write("started", nodes="n1")
+    host.write("started", nodes="n1", stage=stage)
     ledger = replay(read_events(run))
     rank0.subscribe(ledger)
     exporter = RunExporter(ledger)
@@ -29,8 +30,8 @@ def play_attempt(
     last = resumed + steps
     for step in range(first_step, last + 1):
         began = time.time()
-        time.sleep(step_seconds)
-        wait = 0.1 * step_seconds
+        time.sleep(_STEP_SECONDS)
+        wait = 0.1 * _STEP_SECONDS
         if step == first_step:
             rank0.write("first_step", step=step)
         exporter.on_step(
@@ -46,6 +47,9 @@ def play_attempt(
             rank0.write("progress", step=step, tokens=step * _TOKENS_PER_STEP, data_wait=wait * (step - resumed))
         if step % 50 == 0 or step == last:
             save(rank0, exporter, step)
+            exporter.on_validation({"web": 2 + 20 / step, "code": 1 + 20 / step})
+        if step == 75:  # Prometheus has seen the attempt by then
+            rank0.write("guard", step=step, action="skip", reason="loss nan")
     if preempted:
         rank0.write("signal", signal="SIGUSR2", step=last)
         rank0.write("stopping", step=last)

@@ -52,13 +52,14 @@ def exported() -> set[str]:
     ledger = Ledger()
     for time, name in enumerate(("submitted", "started", "first_step", "checkpoint_begin", "checkpoint_durable")):
         record = {"time": time + 1, "run": "r", "attempt": 1, "job_id": "7", "event": name, "writer": "w", "step": 1}
-        ledger.add(Event.model_validate(record))
+        ledger.add(Event.model_validate(record | {"stage": "broad"}))
     exporter = RunExporter(ledger)
     port = exporter.start()
     try:
         exporter.resumed(0)
         exporter.on_step(1, 2.5, 1.0, 3e-4, 1000, 0.3, 0.1)
         exporter.on_checkpoint(1, 0.5, 5.0)
+        exporter.on_validation({"web": 2.0})
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             families = text_string_to_metric_families(answer.read().decode())
             return {sample.name for family in families for sample in family.samples}

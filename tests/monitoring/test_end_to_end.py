@@ -47,9 +47,9 @@ def watched(prometheus: DevPrometheus) -> Watched:
     run.create()
     EventWriter(run, "client", 0, "").write("submitted")
     # Prometheus takes up new files every 5 s; what is left of each attempt is seen.
-    play_attempt(run, 1, first_step=1, steps=90, preempted=True)
+    play_attempt(run, 1, first_step=1, steps=90, stage="broad", preempted=True)
     time.sleep(1.5)
-    play_attempt(run, 2, first_step=91, steps=90)
+    play_attempt(run, 2, first_step=91, steps=90, stage="anneal")
     return Watched(prometheus, run, start, time.time())
 
 
@@ -96,6 +96,31 @@ def test_every_panel_has_data_and_is_drawn(watched: Watched, tmp_path: Path) -> 
     assert picture.startswith(b"\x89PNG")
     assert int.from_bytes(picture[16:20], "big") == 1600
     assert len(picture) > 50_000
+
+
+def test_what_only_some_runs_have_is_there_too(watched: Watched) -> None:
+    """draw.py passes over these panels when they are empty."""
+    dashboard = json.loads((MONITORING / "dashboards" / "run.json").read_text())
+    queries = {p["title"]: p["targets"][0]["expr"].replace("$run", watched.run.name) for p in dashboard["panels"]}
+    [event] = [event for event in read_events(watched.run) if event.event == "stopping"]
+    for title, label, values in (("Stage", "stage", {"broad"}), ("Validation loss", "domain", {"web", "code"})):
+        result = watched.ask("query", query=queries[title], time=str(event.time))["result"]
+        assert {item["metric"][label] for item in result} == values, title
+
+
+def test_every_annotation_is_drawn(watched: Watched, tmp_path: Path) -> None:
+    dashboard = json.loads((MONITORING / "dashboards" / "run.json").read_text())
+    dashboard["panels"] = [p for p in dashboard["panels"] if p["title"] == "Loss"]
+    names = [annotation["name"] for annotation in dashboard["annotations"]["list"]]
+    assert names == ["Attempts", "Stages", "Guard"]
+    pictures = set()
+    for without in ("", *names):
+        kept = [a for a in dashboard["annotations"]["list"] if a["name"] != without]
+        (tmp_path / "some.json").write_text(json.dumps(dashboard | {"annotations": {"list": kept}}))
+        done = watched.draw(tmp_path / "run.png", "--dashboard", tmp_path / "some.json")
+        assert done.returncode == 0, done.stderr
+        pictures.add((tmp_path / "run.png").read_bytes())
+    assert len(pictures) == 1 + len(names)
 
 
 def test_a_panel_without_data_or_with_an_error_is_named(watched: Watched, tmp_path: Path) -> None:
