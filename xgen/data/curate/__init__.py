@@ -1,0 +1,1 @@
+"""Curation: raw text becomes a deduplicated, filtered, balanced token store, in audited steps."""
