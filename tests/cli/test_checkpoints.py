@@ -14,6 +14,7 @@ import pytest
 
 from tests.cli.conftest import HELLO, PROFILE, TRAIN, Project
 from tests.cluster_unit.conftest import wait_until
+from tests.cluster_unit.test_host import Host
 from tests.train.folders import damage, save
 from xgen.cluster import local
 from xgen.runs import AttemptOutcome, EventWriter, RunDir, read_attempt_outcome, read_events, replay
@@ -247,6 +248,30 @@ def test_a_rollback_that_was_killed_before_it_was_told_is_told_by_the_next(proje
         folder.rename(f"{folder}.rolled-back-1")
     assert checkpoints(project, "--rollback", "110")[0] == 0
     assert replay(read_events(run)).durable_step == 110
+
+
+@pytest.mark.parametrize(("step", "begins"), [("110", "broad"), ("130", "anneal")])
+def test_after_a_rollback_into_a_finished_stage_its_job_trains_again(
+    project: Project, run: RunDir, tmp_path: Path, step: str, begins: str
+) -> None:
+    stages = "  - {name: anneal, tokens: 10k}\n"
+    spec = run.spec_file.read_text().replace("name: only", "name: broad").replace("tokens: 80k", "tokens: 133120")
+    run.spec_file.write_text(spec.replace(CHECKPOINTS, stages + CHECKPOINTS))  # 130 steps of broad, then 10
+    finished = AttemptOutcome(status="stage_finished", stage=0, durable_step=130, time=time.time())
+    (run.attempt_dir(1) / "outcome.json").write_text(finished.model_dump_json() + "\n")
+    run.attempt_dir(2).mkdir()  # of anneal: its node was lost before it saved anything
+    assert checkpoints(project, "--rollback", step)[0] == 0
+    host = Host(tmp_path / "host")
+    shutil.rmtree(host.run.path)
+    run.path.rename(host.run.path)
+    host.run.cancelled_file.unlink()  # as xgen resume does
+    host.run.resumed_file.touch()
+    for _ in range(2):  # the first is lost without a word, and SLURM requeues it by itself
+        broad = host.bash("begin_attempt", attempt=2, last=1, name="broad")
+        assert broad.returncode == 0
+        assert ("has nothing to do" in broad.stderr) is (begins == "anneal")
+    started = [e.stage for e in read_events(host.run) if e.event == "started" and e.stage]
+    assert started == (["broad", "broad"] if begins == "broad" else [])
 
 
 def test_no_rollback_to_what_does_not_verify(project: Project, run: RunDir) -> None:

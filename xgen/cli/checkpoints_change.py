@@ -124,14 +124,20 @@ def roll_back(run: RunDir, step: int, *, dry_run: bool, as_json: bool) -> None:
 
 
 def _correct_outcome(run: RunDir, step: int) -> None:
-    """The batch script counts failures without a new checkpoint: new is what is newer than the one gone back to."""
+    """The newest outcome, as the batch script reads it: failures without a new checkpoint are counted from the one
+    gone back to, and a stage whose end was set aside has not finished."""
     from xgen.runs import read_attempt_outcome, write_atomic
+    from xgen.spec import Pretrain, load_resolved
 
-    attempt = run.last_attempt()
-    outcome = read_attempt_outcome(run, attempt)
-    if outcome and outcome.durable_step > step:
-        text = outcome.model_copy(update={"durable_step": step}).model_dump_json()
-        write_atomic(run.attempt_dir(attempt) / "outcome.json", text + "\n")
+    attempts = range(run.last_attempt(), 0, -1)
+    attempt, outcome = next(((n, said) for n in attempts if (said := read_attempt_outcome(run, n))), (0, None))
+    if outcome is None or outcome.durable_step <= step:
+        return
+    changed: dict[str, object] = {"durable_step": step}
+    job = load_resolved(run.spec_file)
+    if outcome.status == "stage_finished" and isinstance(job, Pretrain) and step < job.places[outcome.stage].last_step:
+        changed |= {"status": "stopped", "reason": f"rolled back to step {step}"}
+    write_atomic(run.attempt_dir(attempt) / "outcome.json", outcome.model_copy(update=changed).model_dump_json() + "\n")
 
 
 def _say(run: RunDir, step: int, names: list[str], dry_run: bool, as_json: bool) -> None:
