@@ -1,0 +1,137 @@
+"""Matching against all pairs compared, and clusters against a plain search; whatever the split."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from xgen.data.curate.cluster import components, reduce_edges
+from xgen.data.curate.exact import exact_hash
+from xgen.data.curate.match import band_records, bucket_of, exact_records, match, max_differing
+from xgen.data.curate.minhash import Geometry, signatures
+from xgen.data.curate.texts import Texts
+
+NUM = 30
+edge_lists = st.lists(st.tuples(st.integers(0, NUM - 1), st.integers(0, NUM - 1)), max_size=40)
+
+
+def as_edges(pairs: list[tuple[int, int]]) -> NDArray[np.uint64]:
+    return np.array(pairs, dtype=np.uint64).reshape(-1, 2)
+
+
+def searched(num_documents: int, pairs: list[tuple[int, int]]) -> list[int]:
+    """Labels, found by lowering them until nothing changes."""
+    labels = list(range(num_documents))
+    while True:
+        before = list(labels)
+        for one, other in pairs:
+            labels[one] = labels[other] = min(labels[one], labels[other])
+        if labels == before:
+            return labels
+
+
+@given(edge_lists)
+def test_labels_are_the_lowest_document_and_sizes_are_counts(pairs: list[tuple[int, int]]) -> None:
+    labels, sizes = components(NUM, [as_edges(pairs)])
+    expected = searched(NUM, pairs)
+    assert labels.tolist() == expected
+    assert sizes.tolist() == [expected.count(label) for label in expected]
+
+
+@given(edge_lists, st.randoms(use_true_random=False), st.integers(0, 40))
+def test_order_direction_and_split_of_edges_change_nothing(
+    pairs: list[tuple[int, int]], random: Random, split: int
+) -> None:
+    whole = components(NUM, [as_edges(pairs)])
+    other = [(b, a) if random.random() < 0.5 else (a, b) for a, b in pairs]
+    random.shuffle(other)
+    parts = [reduce_edges(as_edges(other[:split])), reduce_edges(as_edges(other[split:]))]
+    for again in (components(NUM, parts), components(NUM, [reduce_edges(np.concatenate(parts))])):
+        assert all((one == two).all() for one, two in zip(whole, again, strict=True))
+    reduced = reduce_edges(as_edges(pairs))
+    assert (reduce_edges(as_edges(other)) == reduced).all()
+    assert len(reduced) == NUM - len(set(whole[0].tolist()))
+
+
+@given(edge_lists)
+def test_edges_of_a_few_among_many_documents_reduce_alike(pairs: list[tuple[int, int]]) -> None:
+    far = as_edges(pairs) * np.uint64(1 << 40)
+    assert (reduce_edges(far) == reduce_edges(as_edges(pairs)) * np.uint64(1 << 40)).all()
+
+
+def test_no_documents_and_no_edges() -> None:
+    assert [array.tolist() for array in components(0, [])] == [[], []]
+    assert [array.tolist() for array in components(2, [])] == [[0, 1], [1, 1]]
+    assert reduce_edges(as_edges([])).shape == (0, 2)
+
+
+records = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 255)), max_size=30)
+
+
+@given(records, st.integers(0, 8))
+def test_a_document_is_linked_to_the_first_that_is_like_it(rows: list[tuple[int, int, int]], most: int) -> None:
+    rows = sorted(rows, key=lambda row: row[1])
+    found = match(
+        np.array([(key << 60, doc, bits, 0) for key, doc, bits in rows], dtype=np.uint64).reshape(-1, 4), most
+    )
+    leaders: list[tuple[int, int, int]] = []
+    expected = []
+    for key, doc, bits in rows:
+        like = next((x for x in leaders if x[0] == key and (x[2] ^ bits).bit_count() <= most), None)
+        if like is None:
+            leaders.append((key, doc, bits))
+        elif like[1] != doc:
+            expected.append((like[1], doc))
+    assert sorted(map(tuple, found.edges.tolist())) == sorted(expected)
+    assert found.num_unplaced == 0
+
+
+def _planted() -> tuple[Texts, NDArray[np.uint64]]:
+    rng = np.random.default_rng(5)
+    strings = [" ".join(map(str, rng.integers(0, 10_000, 300))) for _ in range(200)]
+    strings += [string.upper() + "!" for string in strings[:50]]
+    strings += [string + " and one more end" for string in strings[50:100]]
+    return Texts.of(strings), np.arange(300, dtype=np.uint64) + np.uint64(1000)
+
+
+def test_planted_duplicates_are_found_and_nothing_else() -> None:
+    texts, documents = _planted()
+    geometry = Geometry()
+    found = match(band_records(signatures(texts, geometry), documents, geometry), max_differing(geometry, 0.55))
+    expected = [[1000 + number % 200, 1000 + number] for number in range(200, 300)]
+    assert reduce_edges(found.edges).tolist() == expected
+    exact = match(exact_records(exact_hash(texts), documents), 0)
+    assert reduce_edges(exact.edges).tolist() == expected[:50]
+
+
+def test_buckets_together_find_what_one_finds() -> None:
+    texts, documents = _planted()
+    geometry = Geometry()
+    rows = band_records(signatures(texts, geometry), documents, geometry)
+    whole = match(rows, 20).edges
+    buckets = bucket_of(rows, 7)
+    assert set(buckets.tolist()) == set(range(7))
+    assert (np.diff(buckets[np.argsort(rows[:, 0])]) >= 0).all()
+    parts = np.concatenate([match(rows[buckets == bucket], 20).edges for bucket in range(7)])
+    assert sorted(parts.tolist()) == sorted(whole.tolist())
+
+
+def test_what_shares_a_key_by_chance_is_told_apart() -> None:
+    rng = np.random.default_rng(2)
+    rows = rng.integers(0, 1 << 63, (3000, 4), dtype=np.uint64)
+    rows[:, 0] = 1
+    rows[:, 1] = np.arange(3000)
+    found = match(rows, 20)
+    assert len(found.edges) == 0
+    assert found.num_unplaced == 3000 - 1024
+
+
+def test_records_out_of_order_are_refused() -> None:
+    rows = np.array([[1, 5, 0, 0], [1, 4, 0, 0]], dtype=np.uint64)
+    with pytest.raises(AssertionError):
+        match(rows, 0)

@@ -1,0 +1,112 @@
+"""Documents that meet under a key, judged by their sketches: the edges between duplicates.
+
+A record is four words of 64 bits: key, document, and 128 bits that tell apart what meets by chance. Records are
+bucketed by key (`bucket_of`), so that a bucket is matched without the others; it is read in the order of documents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from xgen.data.curate.minhash import SKETCH_WORDS, Geometry, band_keys, num_sketch_bits, sketches
+
+RECORD_WORDS = 2 + SKETCH_WORDS
+# Documents of one key that are no duplicates of each other, kept to compare with: bounds the work under a key that
+# boilerplate gives to many.
+_MAX_LEADERS = 1024
+
+
+@dataclass(frozen=True)
+class Matches:
+    """`edges` [m, 2], the lower document first; `num_unplaced` found no like among the first 1,024 of their key."""
+
+    edges: NDArray[np.uint64]
+    num_unplaced: int
+
+
+def band_records(signed: NDArray[np.uint32], documents: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.uint64]:
+    """[n * bands, 4]: what `match` takes, of documents with these signatures and numbers."""
+    records = np.empty((len(signed), geometry.bands, RECORD_WORDS), dtype=np.uint64)
+    records[:, :, 0] = band_keys(signed, geometry)
+    records[:, :, 1] = documents[:, None]
+    records[:, :, 2:] = sketches(signed)[:, None, :]
+    return records.reshape(-1, RECORD_WORDS)
+
+
+def exact_records(hashes: NDArray[np.uint64], documents: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """[n, 4]: the same of `exact_hash`, for `match` with max_differing = 0."""
+    return np.stack([hashes[:, 0], documents, hashes[:, 1], hashes[:, 1]], axis=1)
+
+
+def bucket_of(records: NDArray[np.uint64], num_buckets: int) -> NDArray[np.int64]:
+    """[n]: the bucket of each record, of equal ranges of keys."""
+    assert 0 < num_buckets <= 1 << 31
+    return ((records[:, 0] >> np.uint64(32)) * np.uint64(num_buckets) >> np.uint64(32)).astype(np.int64)
+
+
+def max_differing(geometry: Geometry, similarity: float) -> int:
+    """Sketch bits that may differ at an estimated Jaccard similarity of at least this: half of what is not shared."""
+    return int(num_sketch_bits(geometry) * (1 - similarity) / 2)
+
+
+def match(records: NDArray[np.uint64], max_differing: int) -> Matches:
+    """Link each document to the first before it under the same key whose sketch differs in at most so many bits.
+
+    `records` [n, 4] hold every record of their keys, documents ascending: what comes out then depends on nothing else.
+    """
+    assert (records[1:, 1] >= records[:-1, 1]).all()
+    order = np.argsort(records[:, 0])
+    edges = np.empty((len(records), 2), dtype=np.uint64)
+    num_edges, num_unplaced = _link(records, order, max_differing, edges)
+    return Matches(edges[:num_edges].copy(), num_unplaced)
+
+
+@njit(cache=True, nogil=True)
+def _link(
+    records: NDArray[np.uint64], order: NDArray[np.int64], max_differing: int, edges: NDArray[np.uint64]
+) -> tuple[int, int]:
+    leaders = np.empty(_MAX_LEADERS, dtype=np.int64)
+    num_edges = num_unplaced = 0
+    start = 0
+    while start < len(order):
+        key, stop = records[order[start], 0], start + 1
+        while stop < len(order) and records[order[stop], 0] == key:
+            stop += 1
+        if stop - start > 1:
+            order[start:stop].sort()  # argsort leaves equal keys in any order
+        leaders[0], num_leaders = order[start], 1
+        for place in range(start + 1, stop):
+            number = order[place]
+            found = False
+            for leader in leaders[:num_leaders]:
+                if _differing(records[number], records[leader]) <= max_differing:
+                    found = True
+                    if records[leader, 1] != records[number, 1]:
+                        edges[num_edges, 0], edges[num_edges, 1] = records[leader, 1], records[number, 1]
+                        num_edges += 1
+                    break
+            if not found:
+                if num_leaders < _MAX_LEADERS:
+                    leaders[num_leaders] = number
+                    num_leaders += 1
+                else:
+                    num_unplaced += 1
+        start = stop
+    return num_edges, num_unplaced
+
+
+@njit(inline="always")
+def _differing(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> int:
+    return _count_bits(one[2] ^ other[2]) + _count_bits(one[3] ^ other[3])
+
+
+@njit(inline="always")
+def _count_bits(value: np.uint64) -> int:
+    value = value - ((value >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    value = (value & np.uint64(0x3333333333333333)) + ((value >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    value = (value + (value >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return int((value * np.uint64(0x0101010101010101)) >> np.uint64(56))
