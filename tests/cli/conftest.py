@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -83,3 +84,11 @@ def make_project(parent: Path) -> Project:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return make_project(tmp_path)
+
+
+def fake_slurm(folder: Path, sbatch: str) -> dict[str, str]:
+    """The environment with an empty queue and with an sbatch that runs this shell text."""
+    for name, text in (("squeue", "true"), ("sbatch", sbatch)):
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}

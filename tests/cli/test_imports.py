@@ -6,10 +6,11 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import HELLO, Project
+from tests.cli.conftest import HELLO, TRAIN, Project, fake_slurm
 from tests.conftest import ROOT
 
 HEAVY = {"torch", "torchtitan", "numpy", "submitit", "rich", "prometheus_client", "transformers", "datasets"}
@@ -75,6 +76,28 @@ def test_a_dry_run_needs_no_slurm_and_leaves_nothing(project: Project, path: str
 def test_a_dry_run_says_the_same_every_time(project: Project) -> None:
     arguments = ("submit", "train.yaml", "--cluster", "batch", "--dry-run", "--id", "abc123")
     assert project.xgen(*arguments).stdout == project.xgen(*arguments).stdout
+
+
+def test_a_dry_run_of_stages_prints_each_script_that_is_submitted(project: Project, tmp_path: Path) -> None:
+    stages = "  - {name: anneal, tokens: 10k}\n  - {name: long, tokens: 10k, resources: {nodes: 1}}\n"
+    (project.path / "train.yaml").write_text(TRAIN + stages)
+    arguments = ("submit", "train.yaml", "--cluster", "batch", "--id", "abc123")
+    printed = project.xgen(*arguments, "--dry-run").stdout
+    first, *others = printed.split("\n# ---- batch script of stage ")
+    # Jobs get the numbers 1, 2, 3; a dependency is no matter of the scheduler's own check.
+    sbatch = f"""case "$1" in
+      --test-only) ! grep -q "^#SBATCH --dependency=" ;;
+      *) number=$(($(ls {tmp_path}/submitted.* 2>/dev/null | wc -l) + 1))
+         cp "$1" {tmp_path}/submitted.$number; echo "Submitted batch job $number" ;;
+    esac"""
+    environment = fake_slurm(tmp_path, sbatch)
+    done = project.xgen(*arguments, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    submitted = [(tmp_path / f"submitted.{number}").read_text() for number in (1, 2, 3)]
+    assert first == "# ---- batch script of stage only\n" + submitted[0]
+    numbered = [text.replace("JOB_OF_only", "1").replace("JOB_OF_anneal", "2") for text in others]
+    assert numbered == ["anneal\n" + submitted[1], "long\n" + submitted[2]]
+    assert "#SBATCH --dependency=afterok:JOB_OF_anneal\n" in others[1]
 
 
 def test_without_slurm_a_submission_says_so_and_leaves_nothing(project: Project) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Project
+from tests.cli.conftest import Project, fake_slurm
 from xgen.cli import resume
 from xgen.runs import EventWriter, RunDir
 from xgen.spec import SpecError, dump, load_job, load_profile, load_resolved
@@ -62,13 +61,8 @@ def test_a_new_image_is_looked_up_and_the_old_one_kept(project: Project, monkeyp
 
 def slurm(folder: Path, sbatch: str) -> dict[str, str]:
     """An empty queue, and an sbatch that answers the test with `sbatch` and takes no job."""
-    for name, text in (
-        ("squeue", "true"),
-        ("sbatch", f'case "$1" in --test-only) cat >/dev/null; {sbatch} ;; *) echo "no more jobs" >&2; exit 1 ;; esac'),
-    ):
-        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-        (folder / name).chmod(0o755)
-    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+    refusal = f'case "$1" in --test-only) cat >/dev/null; {sbatch} ;; *) echo "no more jobs" >&2; exit 1 ;; esac'
+    return fake_slurm(folder, refusal)
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def _report_dry(fork: Fork, as_json: bool) -> None:
     print(f"{fork.prepared.run.name} would be {fork.origin}: {_changed(fork.origin) or 'no change'}", file=sys.stderr)
     if fork.origin.data_changed:
         print(f"note: {DATA_NOTE}", file=sys.stderr)
-    print("\n".join(fork.prepared.scripts), end="")
+    print(fork.prepared.preview, end="")
 
 
 def _changed(origin: Origin) -> str:

@@ -30,7 +30,14 @@ def command(
     cluster: ClusterOption = None,
     overrides: SetOption = None,
     runtime: RuntimeOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the batch script and submit nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the batch script and submit nothing. Of several stages: each script below a line "
+            "`# ---- ...`, which is no part of it; JOB_OF_X stands for the number that the job of stage X will get.",
+        ),
+    ] = False,
     run_id: Annotated[
         str | None,
         typer.Option("--id", metavar="ID", help="Six characters that name the run: a second submission is refused."),
@@ -53,7 +60,7 @@ def command(
 
     prepared = prepare(loaded, name, profile, run_id, pin=_pin_or_warn if dry_run else None)
     if dry_run:
-        print("\n".join(prepared.scripts), end="")
+        print(prepared.preview, end="")
         return
     estimate = check_with_scheduler(prepared)
     job_ids, code = submit(prepared)

@@ -34,9 +34,28 @@ class Prepared:
 
     @property
     def scripts(self) -> list[str]:
-        """The batch script of each job, without what it waits for."""
-        stages = range(self.first, len(self.job.jobs))
-        return [render(self.job, self.profile, self.run, self.image, stage) for stage in stages]
+        """The batch script of each job. The job of a later stage waits for `JOB_OF_<the stage before>`, whose number is
+        not known before it is submitted."""
+        names = [name for name, _ in self.job.jobs]
+        chained = self.profile.scheduler == "slurm"
+        return [
+            self.script(stage, f"JOB_OF_{names[stage - 1]}" if chained and stage > self.first else "")
+            for stage in range(self.first, len(names))
+        ]
+
+    def script(self, stage: int, after: str = "") -> str:
+        return render(self.job, self.profile, self.run, self.image, stage, after)
+
+    @property
+    def preview(self) -> str:
+        """What a dry run prints: the script, or each below a line that is no part of it."""
+        stages = self.job.jobs[self.first :]
+        if len(stages) == 1:
+            return self.scripts[0]
+        return "\n".join(
+            f"# ---- batch script of stage {name}\n{script}"
+            for (name, _), script in zip(stages, self.scripts, strict=True)
+        )
 
 
 def prepare(
@@ -108,7 +127,8 @@ def check_with_scheduler(prepared: Prepared) -> str:
     if prepared.profile.scheduler == "local":
         return ""
     try:
-        estimates = [slurm.test_only(script) for script in prepared.scripts]
+        stages = range(prepared.first, len(prepared.job.jobs))
+        estimates = [slurm.test_only(prepared.script(stage)) for stage in stages]
     except slurm.SchedulerError as error:
         raise SpecError(Problem(f"cluster {prepared.cluster}", "sbatch --test-only", str(error))) from None
     return estimates[0]
