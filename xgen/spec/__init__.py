@@ -12,18 +12,14 @@ from xgen.spec.pretrain import (
     Checkpoint,
     Data,
     Guard,
-    LearningRate,
     Optimizer,
-    Parallelism,
-    Place,
     Pretrain,
-    RopeScaling,
     Share,
     Sinks,
-    Stage,
     Validation,
     WandB,
 )
+from xgen.spec.stage import LearningRate, Parallelism, Place, RopeScaling, Stage
 
 __all__ = [
     "MODELS",
