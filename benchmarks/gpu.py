@@ -2,10 +2,11 @@
 
 First each attention backend is held against attention in float64: documents in a row, grouped queries, values and
 gradients. The error may be three times that of the plain softmax in the same precision, not more. Then the 4B, and as
-many layers of the 9B as `--layers` says, run forward and backward on one sequence of each length, with every layer
-computed again in the backward pass and the loss in chunks: tokens/s, model FLOP/s utilisation and peak memory. Weights
-and gradients are bf16, and there is no optimizer. It needs torch 2.11 or newer, and not torchtitan: the layers are
-written out here. What is not installed, or does not fit, is said and left out.
+many layers of the 9B as `--layers` says, run forward and backward on one document of each length, with every layer
+compiled, computed again in the backward pass, and the loss in chunks: tokens/s, model FLOP/s utilisation and peak
+memory. Weights and gradients are bf16, and there is no optimizer: `benchmarks.gpu_train` is the trainer itself. This
+needs torch 2.11 or newer, and not torchtitan: the layers are written out here. What is not installed, or does not fit,
+is said and left out.
 
 FLOPs of a token: 6 a parameter and 6 x layers x width x length for causal attention (PaLM, arXiv 2204.02311,
 appendix B, halved for the mask); what is computed again does not count.
@@ -30,7 +31,7 @@ from benchmarks.common import Figure, Result
 from xgen.spec.models import MODELS
 
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}  # dense bf16, NVIDIA's data sheets
-SLICE, REPEATS, DENSE_UP_TO = 8, 5, 8192
+SLICE, REPEATS, WARM_UP, DENSE_UP_TO = 8, 5, 2, 8192
 
 # [1, heads, length, head_dim] each, and the lengths of the documents in the row
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -219,9 +220,11 @@ class Run:
     peak_bytes: int
 
 
-def measure(sizes: dict[str, Any], num_layers: int, length: int, backend: str, device: str) -> Run:
-    """Raises torch.OutOfMemoryError where the length does not fit."""
-    attend = BACKENDS[backend](documents_of(length), device)
+def measure(
+    sizes: dict[str, Any], num_layers: int, length: int, backend: str, device: str, repeats: int = REPEATS
+) -> Run:
+    """On one document, of which every token sees all before it. Raises torch.OutOfMemoryError where it does not fit."""
+    attend = BACKENDS[backend]([length], device)
     with torch.device(device):
         stack = Stack(sizes, num_layers).to(torch.bfloat16)
         tokens = torch.randint(0, sizes["vocab_size"], (1, length))
@@ -229,16 +232,19 @@ def measure(sizes: dict[str, Any], num_layers: int, length: int, backend: str, d
         angles = torch.arange(length)[:, None] / 1e6 ** (torch.arange(0, head_dim, 2) / head_dim)
         cos, sin = (f(angles).repeat(1, 2).to(torch.bfloat16) for f in (torch.cos, torch.sin))
     on_gpu = device != "cpu"
+    if on_gpu:
+        for layer in stack.layers:
+            layer.compile()
     rates = []
-    for number in range(REPEATS + 2):
-        if on_gpu and number == 2:  # the first two compile and fill the caches
+    for number in range(WARM_UP + repeats):
+        if on_gpu and number == WARM_UP:  # the first ones compile and fill the caches
             torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
         stack(tokens, cos, sin, attend).backward()
         stack.zero_grad()
         if on_gpu:
             torch.cuda.synchronize()
-        if number >= 2:
+        if number >= WARM_UP:
             rates.append(length / (time.perf_counter() - began))
     peak = torch.cuda.max_memory_allocated() if on_gpu else 0
     return Run(rates, flops_of_token(sizes, num_layers, length), peak)
@@ -251,6 +257,8 @@ def main() -> None:
     parser.add_argument("--lengths", default="4k,32k,128k", help="tokens of the sequence (default: %(default)s)")
     parser.add_argument("--attention", choices=BACKENDS, action="append", help="default: all")
     parser.add_argument("--layers", type=int, default=SLICE, help="of the 9B (default: %(default)s)")
+    parser.add_argument("--only", choices=("4b", "9b"), help="one of the models; default: both")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="timed passes (default: %(default)s)")
     parser.add_argument("--peak-tflops", type=float, help="of the GPU in bf16, where it is not known here")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -288,6 +296,8 @@ def _time_models(options: argparse.Namespace, backends: list[str], figures: dict
         f"9b, {options.layers} layers": ("xgen-9b", options.layers),
     }
     for model, (key, num_layers) in models.items():
+        if options.only and not model.startswith(options.only):
+            continue
         for length in (
             int(text.rstrip("k")) * (1024 if text.endswith("k") else 1) for text in options.lengths.split(",")
         ):
@@ -295,11 +305,12 @@ def _time_models(options: argparse.Namespace, backends: list[str], figures: dict
                 at = f"{model}, {length}, {backend}"
                 torch.cuda.empty_cache()
                 try:
-                    run = measure(MODELS[key], int(num_layers), length, backend, "cuda")
+                    run = measure(MODELS[key], int(num_layers), length, backend, "cuda", options.repeats)
                 except (torch.OutOfMemoryError, NotImplementedError) as error:
                     print(f"{at}: left out: {str(error).splitlines()[0]}", file=sys.stderr)
                     continue
                 figures[f"{at}"] = Figure.of(run.tokens_per_second, "tokens/s")
+                print(f"{at}: {figures[at]}", file=sys.stderr, flush=True)
                 figures[f"{at}: peak"] = Figure.of([run.peak_bytes / 2**30], "GiB")
                 if peak:
                     figures[f"{at}: MFU"] = Figure.of([100 * r * run.flops / peak for r in run.tokens_per_second], "%")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_train
+from xgen.plan.memory import memory
+from xgen.spec import Pretrain, load_resolved
 from xgen.spec.models import MODELS
 
 TINY = {"dim": 64, "num_heads": 4, "num_kv_heads": 2, "ffn_dim": 96, "vocab_size": 512}
@@ -57,3 +61,11 @@ def test_flops_are_six_a_parameter_at_length_zero(model: str, parameters: float)
     sizes = MODELS[model]
     multiplied = parameters - sizes["vocab_size"] * sizes["dim"]
     assert gpu.flops_of_token(sizes, sizes["num_layers"], 0) == pytest.approx(6 * multiplied, rel=2e-3)
+
+
+@pytest.mark.parametrize("case", sorted(gpu_train.CASES))
+def test_every_case_of_the_trainer_is_a_whole_spec(case: str, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(gpu_train._spec(case, tmp_path)))
+    job = load_resolved(tmp_path / "spec.yaml")
+    assert isinstance(job, Pretrain)
+    assert memory(job.model, job.places[0]).total < 141e9  # an H200
