@@ -68,6 +68,37 @@ def test_each_stage_is_checked(override: str, message: str, profile: Profile) ->
     assert any(message in problem for problem in said) if message else said == []
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["stages.0.lr.shape=linear", "stages.1.lr={}"],
+            "stages[0].lr.to: 0 is where anneal would begin and stay; write more than 0, or stages[1].lr.peak",
+        ),
+        (
+            ["stages.0.lr.shape=linear"],  # and anneal goes down to 3e-5
+            "stages[0].lr.to: 0 is where anneal would begin and stay; write more than 0, or stages[1].lr.peak",
+        ),
+        (
+            ["stages.1.lr={shape: linear}", "stages.2.lr={shape: linear}"],
+            "stages[1].lr.to: 0 is where extend-32k would begin and stay; write more than 0, or "
+            "stages[2].lr.peak",
+        ),
+        (
+            ["stages.0.lr={peak: 3e-4, shape: stable, to: 1e-5}"],
+            "stages[0].lr.to: 1e-05 is never reached with shape: stable; write shape: linear, or leave it out",
+        ),
+    ],
+)  # fmt: skip
+def test_a_stage_does_not_train_at_a_rate_that_nobody_wrote(overrides: list[str], said: str, profile: Profile) -> None:
+    (found,) = problems("9b", profile, *overrides)
+    assert found.endswith(f": {said}")
+
+
+def test_a_stage_may_end_at_rate_0_where_the_next_has_a_peak_of_its_own(profile: Profile) -> None:
+    assert problems("9b", profile, "stages.1.lr={shape: linear}", "stages.3.lr.to=0") == []
+
+
 def test_attention_by_documents_knows_no_context_parallelism(profile: Profile) -> None:
     with pytest.raises(SpecError, match=r"attention: varlen knows no context parallelism; write flex, or cp: 1"):
         load_job(ROOT / "jobs/9b/pretrain.yaml", ["stages.2.attention=varlen"])

@@ -24,6 +24,7 @@ def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True) -> list[P
     if isinstance(loaded.job, Pretrain):
         for place in loaded.job.places:
             problems += _check_stage(loaded, loaded.job, place, profile)
+            problems += _check_rate(loaded, place)
         if stores:
             problems += missing_stores(loaded)
         problems += _check_stops(loaded, profile)
@@ -155,13 +156,6 @@ def _check_stage(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profil
     elif not stage.global_batch % stage.seq_len:
         yield from _check_split(loaded, job, place, at)
         yield from _check_memory(loaded, job, place, profile, at)
-    if stage.lr.warmup > stage.num_steps:
-        yield loaded.problem(
-            f"{at}.lr.warmup",
-            f"{stage.lr.warmup} steps are more than the stage's {stage.num_steps}; write fewer",
-        )
-    if stage.lr.to > place.lr_peak:
-        yield loaded.problem(f"{at}.lr.to", f"{stage.lr.to:g} is above the peak {place.lr_peak:g}; write less")
     scaling = stage.rope_scaling
     if scaling and scaling.original * scaling.factor < stage.seq_len:
         yield loaded.problem(
@@ -169,6 +163,24 @@ def _check_stage(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profil
             f"{scaling.factor:g} times {scaling.original} is less than seq_len {stage.seq_len}; "
             f"write {-(-stage.seq_len // scaling.original)} or more",
         )
+
+
+def _check_rate(loaded: LoadedJob, place: Place) -> Iterator[Problem]:
+    """The learning rate of a stage, and what it takes over from the one before."""
+    lr, at = place.stage.lr, f"stages[{place.index}].lr"
+    if place.lr_peak == 0:
+        key = f"stages[{place.index - 1}].lr.to"
+        message = f"0 is where {place.stage.name} would begin and stay; write more than 0, or {at}.peak"
+        yield loaded.problem(key, message)
+        return
+    if lr.warmup > place.stage.num_steps:
+        message = f"{lr.warmup} steps are more than the stage's {place.stage.num_steps}; write fewer"
+        yield loaded.problem(f"{at}.warmup", message)
+    if lr.shape == "stable" and lr.to:
+        message = f"{lr.to:g} is never reached with shape: stable; write shape: linear, or leave it out"
+        yield loaded.problem(f"{at}.to", message)
+    elif lr.to > place.lr_peak:
+        yield loaded.problem(f"{at}.to", f"{lr.to:g} is above the peak {place.lr_peak:g}; write less")
 
 
 def _check_split(loaded: LoadedJob, job: Pretrain, place: Place, at: str) -> Iterator[Problem]:
