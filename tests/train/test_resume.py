@@ -190,6 +190,15 @@ def test_only_the_newest_checkpoints_are_kept(undisturbed: Training) -> None:
     assert undisturbed.run.checkpoint_steps() == [STEPS - 4, STEPS - 2, STEPS]
 
 
+def test_a_checkpoint_has_the_files_of_its_own_save_alone(undisturbed: Training) -> None:
+    """A save that wrote those of the saves before it again would take longer each time."""
+    from xgen.train.manifest import Manifest
+
+    for step in undisturbed.run.checkpoint_steps():
+        names = [file.name for file in Manifest.read(undisturbed.run.checkpoints_dir / f"step-{step}").files]
+        assert names == sorted({".metadata", "__0_0.distcp", "__1_0.distcp", "rng.0.pt", "rng.1.pt"})
+
+
 def test_replicas_of_shards_train_on_the_same_samples(training: Training, undisturbed: Training) -> None:
     """HSDP: two replicas of two shards. Sums in another order differ in the last bits only."""
     training.world_size = 4

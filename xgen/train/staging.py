@@ -71,11 +71,12 @@ class Stager(StorageWriter):
         """After a save that failed: ranks may have got to different points of it."""
         self._num_forgotten += 1
 
-    def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:  # noqa: ARG002 - torch's interface
-        self.files, self._end = [], 0
+    def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
+        pass  # torch calls it only where a checkpoint is known by a folder or a URL
 
-    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
-        pass
+    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - torch's
+        """Every save begins here, on every rank."""
+        self.files, self._end = [], 0
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
         return plan
