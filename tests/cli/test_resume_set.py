@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Project, fake_slurm
+from tests.cli.conftest import TRAIN, Project, fake_slurm
+from tests.train.folders import save
 from xgen.cli import resume
 from xgen.runs import EventWriter, RunDir
 from xgen.spec import SpecError, dump, load_job, load_profile, load_resolved
@@ -40,7 +41,7 @@ def test_a_new_image_is_looked_up_and_the_old_one_kept(project: Project, monkeyp
     (run.path / "image.json").write_text(json.dumps({"reference": "one", "kind": "folder", "location": "/old"}) + "\n")
     before = contents(run)
     profile, job = load_profile(run.profile_file), load_resolved(run.spec_file)
-    loaded, changed = resume._changed(run, job, profile, ["container.image=two"])
+    loaded, changed = resume._changed(run, job, profile, ["container.image=two"], 0)
     assert changed == {"container.image": "two"}
     undo = resume._replace(run, loaded, profile, changed, 0)
     assert json.loads(run.image_file.read_text())["location"] == str(project.path / "images/two")
@@ -50,12 +51,12 @@ def test_a_new_image_is_looked_up_and_the_old_one_kept(project: Project, monkeyp
     for step in reversed(undo):
         step()
     assert contents(run) == before
-    loaded, changed = resume._changed(run, job, profile, ["lead=31s"])
+    loaded, changed = resume._changed(run, job, profile, ["lead=31s"], 0)
     resume._replace(run, loaded, profile, changed, 0)
     assert run.image_file.read_text() == before["image.json"]  # what the name meant at submission
     with pytest.raises(SpecError, match=r"container\.image: 'three' is not there as "):
         resume._replace(
-            run, resume._changed(run, job, profile, ["container.image=three"])[0], profile, {"container.image": 1}, 0
+            run, resume._changed(run, job, profile, ["container.image=three"], 0)[0], profile, {"container.image": 1}, 0
         )
 
 
@@ -98,3 +99,30 @@ def test_what_changes_the_computation_is_left_to_a_fork(project: Project) -> Non
         f"use: xgen fork {NAME} --set stages.0.lr.peak=1e-4 --set resources.nodes=1 --set seed=2\n",
     )
     assert contents(run) == before
+
+
+def test_a_later_stage_goes_on_on_other_nodes_whatever_the_stages_that_are_done_would_need(
+    project: Project, tmp_path: Path
+) -> None:
+    run = make_run(project, profile="batch")
+    stages = "  - {name: middle, tokens: 10k}\n  - {name: last, tokens: 10k}\n"
+    (project.path / "train.yaml").write_text(TRAIN.replace("1k", "1k\n    parallelism: {fsdp: 4}") + stages)
+    run.spec_file.write_text(dump(load_job(project.path / "train.yaml", ["cluster=batch"]).job))
+    save(run, 85)  # of middle: 79 steps of the first stage, then 10 and 10
+    arguments = ("resume", NAME, "--cluster", "batch", "--json")
+    environment = fake_slurm(
+        tmp_path, 'case "$1" in --test-only) cat >/dev/null ;; *) echo "Submitted batch job 8" ;; esac'
+    )
+    later = [f"stages.{stage}.{key}" for stage in (1, 2) for key in ("parallelism={fsdp: 2}", "compile=true")]
+    settings = [f"--set={setting}" for setting in ("stages.1.resources.nodes=1", *later)]
+    done = project.xgen(*arguments, *settings, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["changed"] == {
+        f"stages[{stage}].{key}": value
+        for key, value in (("compile", True), ("parallelism.fsdp", 2), ("resources.nodes", 1))
+        for stage in (1, 2)
+    }
+    assert [place.resources.nodes for place in load_resolved(run.spec_file).places] == [2, 1, 1]
+    (run.cancelled_file).touch()
+    everywhere = project.xgen(*arguments, "--set", "resources.time=9m", *settings[1:], env=environment)
+    assert (everywhere.returncode, everywhere.stderr) == (0, "")

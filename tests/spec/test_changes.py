@@ -29,6 +29,10 @@ def changed(spec: Path, *settings: str) -> list[str]:
         ("resources.time=5m", "resources.time", True, False, False),
         ("stages.0.parallelism={fsdp: 4}", "stages[0].parallelism.fsdp", True, True, False),
         ("stages.0.micro_batch=2", "stages[0].micro_batch", True, False, False),
+        ("stages.0.resources.time=5m", "stages[0].resources.time", True, False, False),
+        ("stages.0.resources={nodes: 1}", "stages[0].resources.nodes", True, True, False),
+        ("stages.0.activation_checkpointing=full", "stages[0].activation_checkpointing", True, False, False),
+        ("stages.0.compile=true", "stages[0].compile", True, False, False),
         ("checkpoint.every=7", "checkpoint.every", True, False, False),
         ("restart.max_failures=9", "restart.max_failures", True, False, False),
         ("lead=31s", "lead", True, False, False),
@@ -52,6 +56,7 @@ def changed(spec: Path, *settings: str) -> list[str]:
 )  # fmt: skip
 def test_what_a_key_means(spec: Path, setting: str, key: str, resumable: bool, topology: bool, data: bool) -> None:
     assert changed(spec, setting)[0] == key
+    assert len(changed(spec, setting)) == 1 or "stages" not in setting
     assert (may_resume(key), is_topology(key), is_data_order(key)) == (resumable, topology, data)
 
 

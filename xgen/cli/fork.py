@@ -124,7 +124,8 @@ def _prepare(
         profile = load_profile(file)
     checkpoint = _find(parent, old, step)
     changed = {key: value for key, value in changes(old, loaded.job).items() if key not in ("name", "cluster")}
-    if problems := [*_why_not(loaded, old, checkpoint, changed), *check(loaded, profile)]:
+    first = loaded.job.place_after(checkpoint.step).index if isinstance(loaded.job, Pretrain) else 0
+    if problems := [*_why_not(loaded, old, checkpoint, changed), *check(loaded, profile, first=first)]:
         raise SpecError(*problems)
     inherited = read_origin(parent)  # until it saves for the first time, a fork has another run's checkpoint
     before = inherited is not None and inherited.data_changed and inherited.step == checkpoint.step
@@ -136,7 +137,6 @@ def _prepare(
         data_changed=before or any(is_data_order(key) for key in changed),
         time=time.time(),
     )
-    first = loaded.job.place_after(checkpoint.step).index if isinstance(loaded.job, Pretrain) else 0
     return Fork(parent, checkpoint, origin, prepare(loaded, cluster_name, profile, first=first)), loaded, profile
 
 

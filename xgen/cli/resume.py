@@ -32,8 +32,9 @@ def command(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change a key that does not change what is computed: resources.*, stages.N.parallelism.*, "
-            "stages.N.micro_batch, checkpoint.*, restart.*, lead, data.workers, data.prefetch, container.*, env.*.",
+            help="Change a key that does not change what is computed: resources.*, checkpoint.*, restart.*, lead, "
+            "data.workers, data.prefetch, container.*, env.*, and of stages.N: resources.*, parallelism.*, "
+            "micro_batch, activation_checkpointing, compile.",
         ),
     ] = None,
     cluster: ClusterOption = None,
@@ -55,16 +56,17 @@ def command(
     undo: list[Callable[[], object]] = []
     changed: Changes = {}
     from_step = max(found.checkpoint_steps(), default=0)
+    first = _stage(job, from_step)
     if overrides:
-        loaded, changed = _changed(found, job, profile, overrides)
+        loaded, changed = _changed(found, job, profile, overrides, first)
         if changed:
             job = loaded.job
-            undo += _replace(found, loaded, profile, changed, _stage(job, from_step))
+            undo += _replace(found, loaded, profile, changed, first)
     if found.cancelled_file.exists():
         undo.append(found.cancelled_file.touch)
         found.cancelled_file.unlink()  # before the job is there, which would obey it
     try:
-        job_ids = resubmit(found, job, profile, _stage(job, from_step))
+        job_ids = resubmit(found, job, profile, first)
     except BaseException:
         for step in reversed(undo):
             step()
@@ -116,9 +118,9 @@ def _stage(job: Job, step: int) -> int:
     return job.place_after(step).index if isinstance(job, Pretrain) else 0
 
 
-def _changed(run: RunDir, job: Job, profile: Profile, overrides: list[str]) -> tuple[LoadedJob, Changes]:
-    """The spec with other keys, checked as a whole, and the keys. Raises SpecError; leaves with exit code 2 for a key
-    that changes what is computed."""
+def _changed(run: RunDir, job: Job, profile: Profile, overrides: list[str], first: int) -> tuple[LoadedJob, Changes]:
+    """The spec with other keys, checked from stage `first` on, and the keys. Raises SpecError; leaves with exit code 2
+    for a key that changes what is computed."""
     from xgen.plan import check
     from xgen.spec import SpecError, load_job, project_root
     from xgen.spec.changes import changes, may_resume
@@ -131,7 +133,7 @@ def _changed(run: RunDir, job: Job, profile: Profile, overrides: list[str]) -> t
             f"--set: {', '.join(forbidden)}: not to be changed in a run, for it changes what is computed; "
             f"use: xgen fork {run.name} {settings}"
         )
-    problems = check(loaded, profile) if changed else []
+    problems = check(loaded, profile, first=first) if changed else []
     if problems:
         raise SpecError(*problems)
     return loaded, changed

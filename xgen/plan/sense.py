@@ -14,20 +14,20 @@ from xgen.spec.base import nearest
 from xgen.spec.units import format_bytes, format_duration
 
 
-def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True) -> list[Problem]:
+def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True, first: int = 0) -> list[Problem]:
     """Everything that would make a job fail or lose work; empty when it makes sense. `stores` also asks for the token
-    stores, which a plan does not need."""
-    problems = list(_check_resources(loaded, profile))
+    stores, which a plan does not need; the stages before `first` are done, and need not make sense here any more."""
+    problems = list(_check_resources(loaded, profile, first))
     if problems:
         return problems  # the rest speaks of a partition, which may not exist
     problems += _check_container(loaded, profile)
     if isinstance(loaded.job, Pretrain):
-        for place in loaded.job.places:
+        for place in loaded.job.places[first:]:
             problems += _check_stage(loaded, loaded.job, place, profile)
             problems += _check_rate(loaded, place)
         if stores:
             problems += missing_stores(loaded)
-        problems += _check_stops(loaded, profile)
+        problems += _check_stops(loaded, profile, first)
     if isinstance(loaded.job, Export) and stores:
         problems += _check_export(loaded, loaded.job, profile)
     return problems
@@ -82,9 +82,9 @@ def _check_export(loaded: LoadedJob, job: Export, profile: Profile) -> Iterator[
             yield loaded.problem(key, f"{path} is not there; make it first")
 
 
-def _check_resources(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
+def _check_resources(loaded: LoadedJob, profile: Profile, first: int) -> Iterator[Problem]:
     seen = set()
-    for number, (_, resources) in enumerate(loaded.job.jobs):
+    for number, (_, resources) in list(enumerate(loaded.job.jobs))[first:]:
         own = isinstance(loaded.job, Pretrain) and loaded.job.stages[number].resources is not None
         at = f"stages[{number}].resources" if own else "resources"
         if resources in seen:
@@ -233,9 +233,9 @@ def _check_memory(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profi
         )
 
 
-def _check_stops(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
+def _check_stops(loaded: LoadedJob, profile: Profile, first: int) -> Iterator[Problem]:
     seen = set()
-    for number, (_, resources) in enumerate(loaded.job.jobs):
+    for number, (_, resources) in list(enumerate(loaded.job.jobs))[first:]:
         numbers = plan(loaded.job, profile, number)
         where = partition(resources, profile)
         if numbers.stop_seconds <= numbers.stop_budget or (where.preemptible and where.grace == 0):

@@ -13,16 +13,21 @@ from xgen.spec.layers import Key, show_key
 # Where and how it is computed, and not what: a resume may change these.
 _RESUMABLE = re.compile(
     r"(resources|checkpoint|restart|container|env)(\.|\[|$)|lead$|data\.(workers|prefetch)$"
-    r"|stages\[\d+\]\.(micro_batch$|parallelism(\.|$))"
+    r"|stages\[\d+\]\.((parallelism|resources)(\.|$)|(micro_batch|activation_checkpointing|compile)$)"
 )
-_TOPOLOGY = re.compile(r"resources\.(nodes|gpus_per_node)$|stages\[\d+\]\.parallelism\.")
+_TOPOLOGY = re.compile(r"(stages\[\d+\]\.)?resources\.(nodes|gpus_per_node)$|stages\[\d+\]\.parallelism\.")
 _DATA_ORDER = re.compile(r"(seed|stages\[\d+\]\.(seq_len|mixture))$|data\.")
 Changes = Mapping[str, Any]  # new value by key, e.g. stages[0].lr.peak; None where it is gone
 
 
 def changes(old: Job, new: Job) -> dict[str, Any]:
     """The keys whose values differ, defaults included, with their new values as the resolved spec has them."""
-    before, after = (dict(_leaves(job.model_dump(mode="json"), ())) for job in (old, new))
+    dumped = [job.model_dump(mode="json") for job in (old, new)]
+    for pair in zip(*(job.get("stages", ()) for job in dumped), strict=False):
+        if any(stage["resources"] for stage in pair):  # one without any of its own has the job's
+            for job, stage in zip(dumped, pair, strict=True):
+                stage["resources"] = stage["resources"] or job["resources"]
+    before, after = (dict(_leaves(job, ())) for job in dumped)
     return {
         show_key(key): after.get(key)
         for key in sorted({*before, *after}, key=show_key)
