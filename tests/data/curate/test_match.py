@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xgen.data.curate.cluster import components, reduce_edges
 from xgen.data.curate.exact import exact_hash
-from xgen.data.curate.match import band_records, bucket_of, exact_records, match, max_differing
+from xgen.data.curate.match import band_records, by_bucket, exact_records, match
 from xgen.data.curate.minhash import Geometry, signatures
 from xgen.data.curate.texts import Texts
 
@@ -102,7 +102,7 @@ def _planted() -> tuple[Texts, NDArray[np.uint64]]:
 def test_planted_duplicates_are_found_and_nothing_else() -> None:
     texts, documents = _planted()
     geometry = Geometry()
-    found = match(band_records(signatures(texts, geometry), documents, geometry), max_differing(geometry, 0.55))
+    found = match(band_records(signatures(texts, geometry), documents, geometry), geometry.max_differing)
     expected = [[1000 + number % 200, 1000 + number] for number in range(200, 300)]
     assert reduce_edges(found.edges).tolist() == expected
     exact = match(exact_records(exact_hash(texts), documents), 0)
@@ -110,15 +110,20 @@ def test_planted_duplicates_are_found_and_nothing_else() -> None:
 
 
 def test_buckets_together_find_what_one_finds() -> None:
+    """Made in two parts, as by two workers."""
     texts, documents = _planted()
     geometry = Geometry()
     rows = band_records(signatures(texts, geometry), documents, geometry)
-    whole = match(rows, 20).edges
-    buckets = bucket_of(rows, 7)
-    assert set(buckets.tolist()) == set(range(7))
-    assert (np.diff(buckets[np.argsort(rows[:, 0])]) >= 0).all()
-    parts = np.concatenate([match(rows[buckets == bucket], 20).edges for bucket in range(7)])
-    assert sorted(parts.tolist()) == sorted(whole.tolist())
+    middle = 150 * geometry.bands
+    parts = [by_bucket(rows[:middle], 7), by_bucket(rows[middle:], 7)]
+    edges, last_key = [], 0
+    for bucket in range(7):
+        inside = np.concatenate([part[offsets[bucket] : offsets[bucket + 1]] for part, offsets in parts])
+        assert len(inside) > 0
+        assert last_key <= inside[:, 0].min()
+        last_key = inside[:, 0].max()
+        edges += match(inside, 20).edges.tolist()
+    assert sorted(edges) == sorted(match(rows, 20).edges.tolist())
 
 
 def test_what_shares_a_key_by_chance_is_told_apart() -> None:

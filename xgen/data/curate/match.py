@@ -1,7 +1,8 @@
 """Documents that meet under a key, judged by their sketches: the edges between duplicates.
 
-A record is four words of 64 bits: key, document, and 128 bits that tell apart what meets by chance. Records are
-bucketed by key (`bucket_of`), so that a bucket is matched without the others; it is read in the order of documents.
+A record is four words of 64 bits: key, document, and 128 bits that tell apart what meets by chance. Whoever makes
+records splits them into buckets of keys (`by_bucket`); a bucket is then matched without the others, its records taken
+from all makers in the order of their documents.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from xgen.data.curate.minhash import SKETCH_WORDS, Geometry, band_keys, num_sketch_bits, sketches
+from xgen.data.curate.minhash import SKETCH_WORDS, Geometry, band_keys, sketches
 
 RECORD_WORDS = 2 + SKETCH_WORDS
 # Documents of one key that are no duplicates of each other, kept to compare with: bounds the work under a key that
@@ -42,19 +43,18 @@ def exact_records(hashes: NDArray[np.uint64], documents: NDArray[np.uint64]) -> 
     return np.stack([hashes[:, 0], documents, hashes[:, 1], hashes[:, 1]], axis=1)
 
 
-def bucket_of(records: NDArray[np.uint64], num_buckets: int) -> NDArray[np.int64]:
-    """[n]: the bucket of each record, of equal ranges of keys."""
-    assert 0 < num_buckets <= 1 << 31
-    return ((records[:, 0] >> np.uint64(32)) * np.uint64(num_buckets) >> np.uint64(32)).astype(np.int64)
-
-
-def max_differing(geometry: Geometry, similarity: float) -> int:
-    """Sketch bits that may differ at an estimated Jaccard similarity of at least this: half of what is not shared."""
-    return int(num_sketch_bits(geometry) * (1 - similarity) / 2)
+def by_bucket(records: NDArray[np.uint64], num_buckets: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The records by bucket (an equal range of keys each), else in their order; where each begins [num_buckets + 1]."""
+    assert 0 < num_buckets <= 1 << 16
+    bucket = ((records[:, 0] >> np.uint64(32)) * np.uint64(num_buckets) >> np.uint64(32)).astype(np.uint16)
+    offsets = np.zeros(num_buckets + 1, dtype=np.int64)
+    np.cumsum(np.bincount(bucket, minlength=num_buckets), out=offsets[1:])
+    return records[np.argsort(bucket, kind="stable")], offsets
 
 
 def match(records: NDArray[np.uint64], max_differing: int) -> Matches:
-    """Link each document to the first before it under the same key whose sketch differs in at most so many bits.
+    """Link each document to the first before it under the same key whose sketch differs in at most so many bits
+    (`Geometry.max_differing`).
 
     `records` [n, 4] hold every record of their keys, documents ascending: what comes out then depends on nothing else.
     """
