@@ -65,6 +65,17 @@ def test_too_many_in_a_window_end_the_run() -> None:
         _fed(guard, 8)
 
 
+def test_a_guard_goes_on_with_the_state_of_another() -> None:
+    one = _fed(StepGuard(Guard(spike="skip", most=1)))
+    assert one.judge(9.0, 1.0).action == "skip"
+    other = StepGuard(Guard(spike="skip", most=1))
+    other.state = one.state
+    assert other.judge(9.0, 1.0) == one.judge(9.0, 1.0)
+    assert other.judge(9.0, 1.0).action == "stop"
+    other.forget()
+    assert other.judge(9.0, 1.0).action == ""
+
+
 @pytest.fixture
 def training(_warm: None, tmp_path: Path) -> Training:
     return Training(RunDir(tmp_path / "nano-aaaaaa"))

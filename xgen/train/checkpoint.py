@@ -335,6 +335,9 @@ class VerifiedCheckpoints(BaseCheckpointManager):
             return False
         if manifest.data != self._loader.fingerprint or manifest.step == self._trainer.place.first_step:
             self._loader.begin_at_step(manifest.step)  # sample numbers are those of another order, or stage
+            self._trainer.guard.forget()  # and so are its losses
+        if skip := restorer.skip_after(manifest.step):
+            skip.apply(self._trainer)
         self.durable_step = self.restored_step = manifest.step
         return True
 

@@ -13,6 +13,8 @@ from typing import Literal
 
 from xgen.spec import Guard
 
+# Losses and gradient norms of the last steps, at which steps it acted, and how many it has seen.
+GuardState = tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...], int]
 Action = Literal["", "record", "skip", "rollback", "stop"]
 _MAD_TO_SIGMA = 1.4826  # of a normal distribution
 _LEAST_SPREAD = 1e-2  # of the median: losses that hardly differ must not make a spike of a ripple
@@ -32,14 +34,27 @@ class Verdict:
 
 
 class StepGuard:
-    """Remembers the last steps of this attempt: a spike is not seen in its first ones."""
+    """Remembers the last steps of the stage: a spike is not seen in its first ones. Checkpoints hold what it knows."""
 
     def __init__(self, policy: Guard) -> None:
         self._policy = policy
-        self._losses: deque[float] = deque(maxlen=policy.window)
-        self._norms: deque[float] = deque(maxlen=policy.window)
-        self._acted: deque[int] = deque()  # number of steps seen, at each skip or rollback
-        self._seen = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, with other data."""
+        self.state = (), (), (), 0
+
+    @property
+    def state(self) -> GuardState:
+        """All that it knows."""
+        return tuple(self._losses), tuple(self._norms), self.acted, self._seen
+
+    @state.setter
+    def state(self, state: GuardState) -> None:
+        losses, norms, acted, self._seen = state
+        self._losses = deque(losses, self._policy.window)
+        self._norms = deque(norms, self._policy.window)
+        self.acted = acted  # number of steps seen, at each skip or rollback
 
     def judge(self, loss: float, grad_norm: float) -> Verdict:
         """The verdict on a step, given over all ranks, before it changes a weight."""
@@ -50,11 +65,10 @@ class StepGuard:
             self._losses.append(loss)
             self._norms.append(grad_norm)
             return verdict
-        while self._acted and self._acted[0] <= self._seen - self._policy.window:
-            self._acted.popleft()
-        self._acted.append(self._seen)
-        if verdict.action != "stop" and len(self._acted) > self._policy.most:
-            many = f"{len(self._acted)} in the last {self._policy.window} steps, and guard.most is {self._policy.most}"
+        # After a rollback fewer steps have been seen than at its cause.
+        self.acted = *(seen for seen in self.acted if seen > self._seen - self._policy.window), self._seen
+        if verdict.action != "stop" and len(self.acted) > self._policy.most:
+            many = f"{len(self.acted)} in the last {self._policy.window} steps, and guard.most is {self._policy.most}"
             return Verdict("stop", f"{verdict.reason}; {many}")
         return verdict
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch.distributed as dist
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torchtitan.tools.logging import logger
 
@@ -21,11 +23,13 @@ from xgen.runs.origin import read_origin
 from xgen.train import preverify
 from xgen.train.manifest import Fault, Manifest, Mesh
 from xgen.train.rng import load_rng, reseed_rng
+from xgen.train.rollback import Skip
 
 if TYPE_CHECKING:
     from xgen.train.trainer import PretrainTrainer
 
 Answer = TypeVar("Answer")
+_LATER = ("train_state.guard",)  # what checkpoints of earlier versions lack
 
 
 class Restorer:
@@ -58,6 +62,10 @@ class Restorer:
                 f"stage {name} goes on from step {first}, and {run} has no checkpoint; write xgen resume {run}"
             )
         return None
+
+    def skip_after(self, step: int) -> Skip | None:
+        """What a rollback to this checkpoint left out."""
+        return self._from_rank_0(lambda: Skip.read(self._folder / f"step-{step}"))
 
     def _from_rank_0(self, ask: Callable[[], Answer]) -> Answer:
         """What rank 0 answers, on all ranks; the others do not even ask."""
@@ -130,7 +138,7 @@ class Restorer:
     def _load(self, folder: Path) -> Manifest:
         manifest = Manifest.read(folder)
         rank, world_size = self._context.rank, self._context.world_size
-        load(self._states, checkpoint_id=folder)
+        load(self._states, checkpoint_id=folder, planner=_Planner())
         if (manifest.world_size, manifest.mesh or self._mesh) == (world_size, self._mesh):
             load_rng(folder / f"rng.{rank}.pt")
         else:
@@ -139,6 +147,19 @@ class Restorer:
                 "%s was saved by %d ranks as %s, and is resharded", folder.name, manifest.world_size, manifest.mesh
             )
         return manifest
+
+
+class _Planner(DefaultLoadPlanner):
+    """Loads what earlier versions saved, too: what they did not know keeps the value that it has."""
+
+    def set_up_planner(
+        self, state_dict: dict[str, Any], metadata: Metadata | None = None, is_coordinator: bool = False
+    ) -> None:
+        super().set_up_planner(state_dict, metadata, is_coordinator)
+        assert metadata
+        for name in _LATER:
+            if name not in metadata.state_dict_metadata:
+                del self.state_dict[name]
 
 
 def clear_leftovers(folder: Path) -> list[Path]:

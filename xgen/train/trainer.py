@@ -26,6 +26,7 @@ from xgen.train.guard import StepGuard, Verdict
 from xgen.train.loader import StoreLoader
 from xgen.train.proof import DataProof
 from xgen.train.recorder import StepRecorder
+from xgen.train.rollback import roll_back
 from xgen.train.schedule import StageSchedule
 from xgen.train.straggler import Straggler
 from xgen.train.validation import Validation
@@ -89,11 +90,11 @@ class PretrainTrainer(Trainer):
         return sum(losses) / len(losses) if losses else None
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "data_digest": self.data_digest}
+        return {**super().state_dict(), "data_digest": self.data_digest, "guard": self.guard.state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.data_digest = state_dict["data_digest"]
+        self.data_digest, self.guard.state = state_dict["data_digest"], state_dict["guard"]
 
     def tell(self, event: EventName, **fields: Any) -> None:
         """Write an event on rank 0. A full disk must not end the training, nor rank 0 alone leave a collective."""
@@ -144,7 +145,8 @@ class PretrainTrainer(Trainer):
             self.gc_handler.run(self.step)
             self.train_step(data)
             if self._verdict.action == "rollback":
-                restored = self._roll_back()
+                restored = roll_back(self)
+                self._apply_spec()
                 data.close()
                 data = self._batches()
                 continue
@@ -241,21 +243,6 @@ class PretrainTrainer(Trainer):
                 f"step {self.step}: {verdict.reason}; look at the data (xgen data audit), then write xgen resume "
                 "with another guard (--set guard.spike=skip), or xgen fork with a lower learning rate"
             )
-
-    def _roll_back(self) -> int:
-        """Back to the newest checkpoint, and on with the samples after those of this step: what lies between is left
-        out. Returns the checkpoint's step, or this one where there is none: then its samples alone are left out."""
-        next_sample, failed = self.dataloader.next_sample, int(self.step)
-        self.tell("restore_begin", step=failed)
-        if not self.checkpointer.load_again():
-            self.tell("restore_end", step=failed, reason="there is no checkpoint to go back to: the step is skipped")
-            return failed
-        self._apply_spec()
-        skipped = next_sample - self.dataloader.next_sample
-        self.dataloader.next_sample = next_sample
-        reason = f"back from step {failed}, {skipped} samples are left out"
-        self.tell("restore_end", step=self.step, checkpoint=f"step-{self.step}", reason=reason)
-        return int(self.step)
 
     def _event_after_first_step(self) -> None:
         self.tell("first_step", step=self.step, startup=None if self._started else startup.mark("first_step"))
