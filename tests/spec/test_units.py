@@ -18,6 +18,12 @@ def test_a_duration_that_is_written_is_read_back(seconds: int) -> None:
     assert units.parse_duration(units.format_duration(seconds)) == seconds
 
 
+@given(st.integers(1, 2**40))
+def test_a_length_that_is_written_is_read_back(count: int) -> None:
+    assert units.parse_length(units.format_length(count)) == count
+    assert [units.format_length(n) for n in (4096, 3 * 2**20, 1000)] == ["4k", "3M", "1000"]
+
+
 @given(st.integers(1, 2**52))
 def test_a_size_that_is_stored_is_read_back(count: int) -> None:
     adapter = TypeAdapter(units.Bytes)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from xgen.plan.layout import check_layout
 from xgen.plan.lever import lever
 from xgen.plan.memory import RESERVE, memory
 from xgen.plan.numbers import partition, plan, plans
@@ -25,9 +26,10 @@ def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True, first: in
         for place in loaded.job.places[first:]:
             problems += _check_stage(loaded, loaded.job, place, profile)
             problems += _check_rate(loaded, place)
+        if not problems:  # of a layout that cannot be there are no numbers
+            problems += _check_stops(loaded, profile, first)
         if stores:
             problems += missing_stores(loaded)
-        problems += _check_stops(loaded, profile, first)
     if isinstance(loaded.job, Export) and stores:
         problems += _check_export(loaded, loaded.job, profile)
     return problems
@@ -126,36 +128,9 @@ def _check_container(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
 
 
 def _check_stage(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profile) -> Iterator[Problem]:
-    stage, resources, at = place.stage, place.resources, f"stages[{place.index}]"
-    ranks = resources.world_size
-    if stage.global_batch % stage.seq_len:
-        near = max(1, round(stage.global_batch / stage.seq_len)) * stage.seq_len
-        yield loaded.problem(
-            f"{at}.global_batch",
-            f"{stage.global_batch} tokens are no whole number of sequences of {stage.seq_len}; write {near}",
-        )
-    parallel = stage.parallelism
-    fsdp = parallel.shards(ranks)
-    sharing = ranks // parallel.shared
-    if fsdp * parallel.others != ranks:
-        factors = f"fsdp {fsdp} x replicate {parallel.replicate}" + "".join(
-            f" x {name} {size}" for name in ("tp", "cp", "pp") if (size := getattr(parallel, name)) > 1
-        )
-        yield loaded.problem(
-            f"{at}.parallelism",
-            f"{factors} is not {ranks}, the ranks of {resources.nodes} nodes "
-            f"x {resources.gpus_per_node} GPUs; write fsdp: {max(1, ranks // parallel.others)}",
-        )
-    elif stage.sequences_per_step % (sharing * stage.micro_batch) and not stage.global_batch % stage.seq_len:
-        unit = sharing * stage.micro_batch * stage.seq_len
-        yield loaded.problem(
-            f"{at}.global_batch",
-            f"{stage.sequences_per_step} sequences do not divide over {sharing} ranks with micro_batch "
-            f"{stage.micro_batch}; write a multiple of {unit} tokens",
-        )
-    elif not stage.global_batch % stage.seq_len:
-        yield from _check_split(loaded, job, place, at)
-        yield from _check_memory(loaded, job, place, profile, at)
+    stage, at = place.stage, f"stages[{place.index}]"
+    layout = list(check_layout(loaded, job.model, place))
+    yield from layout or _check_memory(loaded, job, place, profile, at)
     scaling = stage.rope_scaling
     if scaling and scaling.original * scaling.factor < stage.seq_len:
         yield loaded.problem(
@@ -181,42 +156,6 @@ def _check_rate(loaded: LoadedJob, place: Place) -> Iterator[Problem]:
         yield loaded.problem(f"{at}.to", message)
     elif lr.to > place.lr_peak:
         yield loaded.problem(f"{at}.to", f"{lr.to:g} is above the peak {place.lr_peak:g}; write less")
-
-
-def _check_split(loaded: LoadedJob, job: Pretrain, place: Place, at: str) -> Iterator[Problem]:
-    """What tensor, context and pipeline parallelism demand of the model, the sequence and the batch."""
-    model, stage, per_node = job.model, place.stage, place.resources.gpus_per_node
-    tp, cp, pp = stage.parallelism.tp, stage.parallelism.cp, stage.parallelism.pp
-    if model.num_kv_heads % tp or model.num_heads % tp:
-        yield loaded.problem(
-            f"{at}.parallelism.tp",
-            f"{tp} does not divide the model's {model.num_heads} heads and {model.num_kv_heads} KV heads; write less",
-        )
-    if tp > per_node:
-        yield loaded.problem(
-            f"{at}.parallelism.tp",
-            f"{tp} is more than a node's {per_node} GPUs, and it talks at every layer; write {per_node} or less",
-        )
-    # Each rank gets two blocks of 128 tokens (FlexAttention's), one from the head and one from the tail, to balance.
-    unit = 256 * cp
-    if cp > 1 and stage.seq_len % unit:
-        yield loaded.problem(
-            f"{at}.parallelism.cp",
-            f"{cp} does not divide seq_len {stage.seq_len} into blocks of 128, two a rank; "
-            f"write a seq_len that is a multiple of {unit}, or a smaller cp",
-        )
-    if pp > model.num_layers:
-        yield loaded.problem(
-            f"{at}.parallelism.pp", f"{pp} is more than the model's {model.num_layers} layers; write less"
-        )
-    micro_batches = stage.sequences_per_step // (place.resources.world_size // stage.parallelism.shared)
-    micro_batches //= stage.micro_batch
-    if micro_batches < pp:
-        yield loaded.problem(
-            f"{at}.parallelism.pp",
-            f"{pp} ranks would wait for one another: a step has {micro_batches} micro-batches for them; "
-            "write a larger global_batch, a smaller micro_batch, or less",
-        )
 
 
 def _check_memory(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profile, at: str) -> Iterator[Problem]:

@@ -66,6 +66,13 @@ def parse_length(value: Any) -> int:
     return _scaled(value, "token", _BINARY, "4096, 4k (4096), 256k or 4M tokens")
 
 
+def format_length(count: int) -> str:
+    """The shortest text that `parse_length` reads back: 4096 -> `4k`."""
+    return next(
+        (f"{count // size}{unit}" for size, unit in ((2**20, "M"), (2**10, "k")) if count % size == 0), str(count)
+    )
+
+
 def parse_steps(value: Any) -> int:
     return _scaled(value, "step", _DECIMAL, "2000 or 2000 steps")
 
