@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
+from xgen.plan.layout import fits
 from xgen.plan.memory import memory
-from xgen.spec import ModelSpec, Place
+from xgen.spec import ModelSpec, Parallelism, Place
 
 
 def lever(model: ModelSpec, place: Place, limit: float) -> str:
     """What to write so that a stage fits into `limit` bytes, '' when nothing simple does."""
+    for changed in _tries(place):
+        tried = replace(place, stage=place.stage.model_copy(update=changed))
+        if fits(model, tried) and memory(model, tried).total <= limit:
+            told = {key: value for key, value in changed.items() if getattr(place.stage, key) != value}
+            return " and ".join(f"{key}: {_show(value)}" for key, value in told.items())
+    return ""
+
+
+def _tries(place: Place) -> Iterator[dict[str, Any]]:
+    """The cheapest first."""
     stage, parallel = place.stage, place.stage.parallelism
-    tries: list[tuple[str, Place]] = []
-
-    def changed(**keys: object) -> Place:
-        return replace(place, stage=stage.model_copy(update=keys))
-
-    if stage.micro_batch > 1:
-        tries.append(("micro_batch: 1", changed(micro_batch=1)))
-    for way in ("selective", "full"):
-        if way != stage.activation_checkpointing != "full":
-            tries.append((f"activation_checkpointing: {way}", changed(activation_checkpointing=way)))
-    full = {"activation_checkpointing": "full", "micro_batch": 1}
+    shards = parallel.shards(place.resources.world_size)
+    yield {"micro_batch": 1}
+    if stage.activation_checkpointing == "none":
+        yield {"activation_checkpointing": "selective"}
+    yield {"activation_checkpointing": "full"}
+    least: dict[str, Any] = {"activation_checkpointing": "full", "micro_batch": 1}
+    yield least
     if parallel.replicate > 1:
-        shards = parallel.shards(place.resources.world_size) * parallel.replicate
-        wider = parallel.model_copy(update={"fsdp": shards, "replicate": 1})
-        tries.append(
-            (f"parallelism: {{fsdp: {shards}}} and activation_checkpointing: full", changed(parallelism=wider, **full))
-        )
-    for factor in (2, 4, 8, 16):
-        shards = parallel.shards(place.resources.world_size)
-        if shards % factor == 0 and stage.seq_len % (256 * parallel.cp * factor) == 0:
-            longer = parallel.model_copy(update={"fsdp": shards // factor, "cp": parallel.cp * factor})
-            text = f"parallelism: {{fsdp: {longer.fsdp}, cp: {longer.cp}}} and activation_checkpointing: full"
-            tries.append((text, changed(parallelism=longer, **full)))
-    return next((text for text, tried in tries if memory(model, tried).total <= limit), "")
+        wider = parallel.model_copy(update={"fsdp": shards * parallel.replicate, "replicate": 1})
+        yield {"parallelism": wider} | least
+    if stage.attention == "flex":  # the others know no context parallelism
+        for factor in (2, 4, 8, 16):
+            if shards % factor == 0:
+                longer = parallel.model_copy(update={"fsdp": shards // factor, "cp": parallel.cp * factor})
+                yield {"parallelism": longer} | least
+
+
+def _show(value: object) -> object:
+    """A layout whole, as it replaces the one that is there."""
+    if not isinstance(value, Parallelism):
+        return value
+    factors = value.model_dump()
+    return f"{{{', '.join(f'{name}: {size}' for name, size in factors.items() if size != 1 or name == 'fsdp')}}}"
