@@ -140,3 +140,8 @@ def test_records_out_of_order_are_refused() -> None:
     rows = np.array([[1, 5, 0, 0], [1, 4, 0, 0]], dtype=np.uint64)
     with pytest.raises(AssertionError):
         match(rows, 0)
+
+
+def test_edges_beyond_the_documents_are_refused() -> None:
+    with pytest.raises(AssertionError):
+        components(3, [as_edges([(0, 3)])])

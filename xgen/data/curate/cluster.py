@@ -22,6 +22,7 @@ def components(
     """
     parent = _singles(num_documents)
     for some in edges:
+        assert some.max(initial=0) < max(num_documents, 1)  # compiled code would write beyond its arrays
         _unite(parent, some)
     _flatten(parent)
     size = np.zeros(num_documents, dtype=np.uint32)
