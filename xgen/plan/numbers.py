@@ -48,8 +48,7 @@ def plan(job: Work, profile: Profile, stage: int = 0, mttf: float | None = None)
     """Numbers of one job on a cluster; `mttf` is the mean time between failures of all its GPUs, in seconds, as seen
     in the training of Llama 3 by default.
 
-    FLOPs are 6 N + 6 L d T a token, forward and backward (causal attention counted at half; PaLM,
-    arXiv 2204.02311, appendix B). Time follows from the profile's peak FLOP/s and MFU.
+    FLOPs are those of `ModelSpec.flops_per_token`; time follows from them, the profile's peak FLOP/s and its MFU.
     """
     name, resources = job.jobs[stage]
     ranks = resources.world_size
@@ -58,7 +57,7 @@ def plan(job: Work, profile: Profile, stage: int = 0, mttf: float | None = None)
         return Plan(name, ranks, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, budget, 0.0)
     model, place = job.model, job.places[stage]
     num_steps, batch = place.stage.num_steps, place.stage.global_batch
-    per_token = 6 * model.num_parameters + 6 * model.num_layers * model.dim * place.stage.seq_len
+    per_token = model.flops_per_token(place.stage.seq_len)
     step_seconds = per_token * batch / (ranks * profile.gpus.flops * profile.gpus.mfu)
     checkpoint_bytes = model.num_parameters * _BYTES_PER_PARAMETER
     # Every node writes its own shards; a second for opening, syncing and renaming.

@@ -53,6 +53,13 @@ class ModelSpec(Strict):
         layer = attention + 3 * self.dim * self.ffn_dim + norms
         return self.num_layers * layer + 2 * self.vocab_size * self.dim + self.dim
 
+    def flops_per_token(self, seq_len: int) -> int:
+        """Forward and backward, what is computed again not counted: 6 a parameter that is multiplied, which the
+        embedding is not, and 6 x layers x dim x length for causal attention (PaLM, arXiv 2204.02311, appendix B,
+        halved for the mask)."""
+        multiplied = self.num_parameters - self.vocab_size * self.dim
+        return 6 * multiplied + 6 * self.num_layers * self.dim * seq_len
+
 
 MODELS: dict[str, dict[str, Any]] = {
     "tiny": {
