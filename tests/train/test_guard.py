@@ -150,12 +150,18 @@ def test_a_rollback_is_the_run_that_never_saw_the_data(training: Training, tmp_p
     assert {s: other.losses()[s] for s in range(5, 9)} == {s: training.losses()[s] for s in range(5, 9)}
 
 
-def test_without_a_checkpoint_a_rollback_skips(training: Training) -> None:
+@pytest.mark.parametrize("step", [1, 8])
+def test_without_a_checkpoint_a_rollback_skips(training: Training, step: int) -> None:
     training.change("guard", {"non_finite": "rollback"})
-    (status,) = {o.status for o in training.go(in_rank=_spoil(1, math.nan))}
+    training.change("checkpoint", "every", 100)
+    (status,) = {o.status for o in training.go(in_rank=_spoil(step, math.nan))}
     assert status == "finished"
     assert training.steps() == list(range(1, 9))
-    assert replay(read_events(training.run)).durable_step == 8
+    assert _events(training) == [("skip", step)]
+    assert training.run.checkpoint_steps() == [8]
+    assert [e.step for e in read_events(training.run) if e.event == "restore_end"] == [0]
+    ledger = replay(read_events(training.run))
+    assert (ledger.durable_step, ledger.guarded) == (8, {"skip": 1})
 
 
 def test_a_stop_is_no_failure_to_be_tried_again(training: Training) -> None:

@@ -144,10 +144,15 @@ class VerifiedCheckpoints(BaseCheckpointManager):
             dist.broadcast_object_list(said, src=0, group=self._trainer.cpu_group)
             raise OSError(said[0])
 
-    def load_again(self) -> bool:
-        """Go back to the newest checkpoint in the midst of training, once it is written. False when there is none."""
+    def newest(self) -> int:
+        """Step of the newest checkpoint, once what is being written is written; 0 when there is none."""
         self._settle()
-        return self._load() if self.durable_step else False
+        return self.durable_step
+
+    def load_again(self) -> None:
+        """Go back to the newest checkpoint in the midst of training. Raises OSError when somebody took all away."""
+        if not self._load():
+            raise OSError(f"there is no checkpoint any more in {self._folder}")
 
     def _save(self, curr_step: int, last_step: bool = False) -> bool:
         self._poll()

@@ -52,14 +52,11 @@ class Skip(BaseModel):
 
 
 def roll_back(trainer: PretrainTrainer) -> int:
-    """Go back, and on with the samples after those of this step. Returns the checkpoint's step, or this one where there
-    is none: then its samples alone are left out."""
+    """To the newest checkpoint, which there is, and on with the samples after those of this step. Returns its step."""
     loader, failed, next_sample = trainer.dataloader, int(trainer.step), trainer.dataloader.next_sample
     acted = trainer.guard.acted
     trainer.tell("restore_begin", step=failed)
-    if not trainer.checkpointer.load_again():
-        trainer.tell("restore_end", step=failed, reason="there is no checkpoint to go back to: the step is skipped")
-        return failed
+    trainer.checkpointer.load_again()
     name, skipped = f"step-{trainer.step}", next_sample - loader.next_sample
     skip = Skip(data=loader.fingerprint, next_sample=next_sample, acted=acted)
     skip.apply(trainer)

@@ -195,6 +195,8 @@ class PretrainTrainer(Trainer):
         # The one moment at which the host waits for the device.
         loss, grad_norm = torch.stack([self._over_ranks(local_loss), norm.float()]).tolist()
         self._verdict = self.guard.judge(loss, grad_norm)
+        if self._verdict.action == "rollback" and not self.checkpointer.newest():
+            self._verdict = Verdict("skip", f"{self._verdict.reason}, and there is no checkpoint to go back to")
         if self._verdict.applies:
             self.optimizers.step()
         self.lr_schedulers.step()
