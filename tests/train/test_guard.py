@@ -99,6 +99,19 @@ def test_a_nan_is_skipped_and_recorded(training: Training) -> None:
     assert replay(read_events(training.run)).guarded == {"skip": 1}
 
 
+def test_what_was_saved_after_skipped_steps_alone_is_loaded(training: Training) -> None:
+    def spoil(rank: int) -> None:
+        for step in (1, 2):
+            _spoil(step, math.nan)(rank)
+
+    training.change("stages", 0, "tokens", 2 * 256)
+    training.go(in_rank=spoil)
+    assert _events(training) == [("skip", 1), ("skip", 2)]
+    training.change("stages", 0, "tokens", 8 * 256)
+    assert {o.status for o in training.go()} == {"finished"}
+    assert training.steps() == list(range(1, 9))
+
+
 def test_a_nan_rolls_back_and_leaves_the_data_out(training: Training) -> None:
     training.change("guard", {"non_finite": "rollback"})
     (status,) = {o.status for o in training.go(in_rank=_spoil(5, math.nan))}

@@ -199,6 +199,8 @@ class PretrainTrainer(Trainer):
             self._verdict = Verdict("skip", f"{self._verdict.reason}, and there is no checkpoint to go back to")
         if self._verdict.applies:
             self.optimizers.step()
+        else:
+            self.optimizers.zero_grad()  # torchtitan makes no state to be saved where there are gradients
         self.lr_schedulers.step()
         self.metrics_processor.record(loss, grad_norm, rate, self._end_step_proof(), self._verdict)
         if self._verdict.action:
