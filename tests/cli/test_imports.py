@@ -128,7 +128,7 @@ def test_plan_prints_one_json_document(project: Project) -> None:
     assert document["plan"]["num_steps"] == 79
     assert document["warnings"] == [
         "the partition preempts without grace: only periodic checkpoints protect the run, "
-        "about 28s of training each time"
+        "about 20s of training each time"
     ]
 
 

@@ -143,14 +143,14 @@ MISTAKES = [
         "lead too short",
         "train",
         "lead=3s",
-        "--set: lead: 3s is too short: a step, a save and the margin take 7s; write 7s or more",
+        "--set: lead: 3s is too short: to stop takes 9s (two steps, two saves, the margin); write 9s or more",
     ),
     setting(
         "grace too short",
         "train",
         "resources.partition=hasty",
-        "--set: resources.partition: its grace of 2s is too short: a step, a save and the margin take 7s; "
-        "write another partition, or more nodes for faster saves",
+        "--set: resources.partition: its grace of 2s is too short: to stop takes 9s (two steps, two saves, the "
+        "margin); write gpu or preempt",
     ),
     setting(
         "ranks that do not divide the batch",

@@ -102,6 +102,50 @@ def test_an_odd_border_is_a_warning(profile: Profile) -> None:
     assert any("seq_len 16384 is shorter" in note for note in notes)
 
 
+HASTY = {"max_time": "1d", "preemptible": True, "grace": "20s"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["lead=20s"], ["lead: 20s is too short: to stop takes 66s (two steps, two saves, the margin); "
+                        "write 1m6s or more"]),  # the last of the four stages takes longest
+        (["lead=20s", "stages.3.resources.time=1m"], [
+            "lead: 20s is too short: to stop takes 66s (two steps, two saves, the margin); write 1m6s or more, "
+            "and a longer time limit"]),
+        (["stages.3.resources.partition=hasty"], [
+            "stages[3].resources.partition: its grace of 20s is too short: to stop takes 66s (two steps, two saves, "
+            "the margin); write main or scavenge, or more nodes for faster steps and saves"]),
+        (["stages.1.resources.partition=hasty", "stages.2.resources.nodes=32"], [  # taken over by stages 2 and 3
+            "stages[1].resources.partition: its grace of 20s is too short: to stop takes 37s (two steps, two saves, "
+            "the margin); write main or scavenge, or more nodes for faster steps and saves"]),
+        (["resources.partition=hasty", "lead=10s"], [
+            "resources.partition: its grace of 20s is too short: to stop takes 66s (two steps, two saves, the margin); "
+            "write main or scavenge, or more nodes for faster steps and saves",
+            "lead: 10s is too short: to stop takes 66s (two steps, two saves, the margin); write 1m6s or more"]),
+        (["stages.2.resources.time=2d"], [
+            "stages[2].resources.time: 2d is over the partition's limit; write 1d or less: the run goes on in the next "
+            "attempt"]),
+        (["stages.2.resources.time=5m"], [
+            "stages[2].resources.time: 5m leaves nothing after the lead of 5m; write more"]),
+        (["stages.2.resources.nodes=8", "resources.time=2d"], [
+            "resources.time: 2d is over the partition's limit; write 1d or less: the run goes on in the next attempt"]),
+        (["stages.2.resources.partition=lost"], [
+            "stages[2].resources.partition: 'lost' is not in the cluster profile; write one of hasty, main, scavenge"]),
+    ],
+)  # fmt: skip
+def test_a_stop_that_does_not_fit_names_the_key_and_the_longest_of_all_stages(
+    overrides: list[str], said: list[str], profile: Profile
+) -> None:
+    partitions = profile.model_dump(mode="json")["partitions"] | {"hasty": HASTY}
+    partitions["main"]["max_time"] = "1d"
+    profile = Profile.model_validate(profile.model_dump(mode="json") | {"partitions": partitions})
+    # Half the nodes, or twice as many, want another layout.
+    overrides = [*overrides, "stages.2.parallelism={cp: 4}", "stages.3.parallelism={cp: 16}"]
+    found = check(load_job(ROOT / "jobs/9b/pretrain.yaml", overrides), profile, stores=False)
+    assert [f"{problem.key}: {problem.message}" for problem in found] == said
+
+
 @pytest.mark.parametrize(("cost", "mttf"), [(0.5, 8 * 3600), (30, 8 * 3600), (4, 600_000)])
 def test_no_other_interval_trains_more(cost: float, mttf: float) -> None:
     best = best_interval(cost, mttf)

@@ -80,7 +80,7 @@ def command(
         if fork.checkpoint.folder.exists():
             raise
         usage(f"{fork.origin.checkpoint} was deleted while it was carried over ({error.filename}); take a newer one")
-    notes = [*([DATA_NOTE] if fork.origin.data_changed else []), *warnings(loaded, profile)]
+    notes = [*([DATA_NOTE] if fork.origin.data_changed else []), *warnings(loaded, profile, fork.prepared.first)]
     if as_json:
         facts = _facts(fork) | {
             "job_id": job_ids[0],

@@ -100,9 +100,10 @@ def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[d
                 f"  failures    one in {format_duration(saving.mttf)}: best saved every {numbers.best_every:,} steps "
                 f"({format_duration(saving.interval)}), for an effective training time ratio of {saving.ettr:.1%}"
             )
+        batch = "a batch of validation, " if numbers.validation_seconds else ""
         print(
-            f"  stop        needs {numbers.stop_seconds:.1f} s (step, save, margin {STOP_MARGIN:.0f} s), "
-            f"gets {numbers.stop_budget:.0f} s"
+            f"  stop        needs {numbers.stop_seconds:.1f} s (two steps, two saves, {batch}margin "
+            f"{STOP_MARGIN:.0f} s), gets {numbers.stop_budget:.0f} s"
         )
     for part in mixture:
         print(

@@ -9,6 +9,7 @@ from xgen.plan.memory import Memory, memory
 from xgen.spec import Partition, Pretrain, Profile, Resources, Work
 
 STOP_MARGIN = 5.0  # seconds for the agreement of the ranks, the barrier, the outcomes and the host's events
+SAVE_OVERHEAD = 1.0  # seconds for opening, syncing and renaming: ours
 _STAGING = 5e9  # bytes/s from a GPU into the host's memory, all GPUs of a node at once: ours
 _BYTES_PER_PARAMETER = 12  # fp32 weights and the two moments of AdamW: what a checkpoint holds
 
@@ -31,7 +32,8 @@ class Plan:
     gpu_hours: float
     checkpoint_bytes: int
     save_seconds: float
-    stop_seconds: float  # one step, one save and the margin: what the work needs once it is told to stop
+    validation_seconds: float  # a batch of it, 0 without any
+    stop_seconds: float  # what the work needs once it is told to stop
     stop_budget: float  # what it gets: the lead, or the grace of a partition that preempts
     lost_seconds: float  # what a kill without warning costs on average: half a checkpoint interval
     memory: Memory | None = None  # of one GPU
@@ -54,14 +56,17 @@ def plan(job: Work, profile: Profile, stage: int = 0, mttf: float | None = None)
     ranks = resources.world_size
     budget = stop_budget(job, partition(resources, profile))
     if not isinstance(job, Pretrain):
-        return Plan(name, ranks, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, budget, 0.0)
+        return Plan(name, ranks, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, budget, 0.0)
     model, place = job.model, job.places[stage]
     num_steps, batch = place.stage.num_steps, place.stage.global_batch
     per_token = model.flops_per_token(place.stage.seq_len)
     step_seconds = per_token * batch / (ranks * profile.gpus.flops * profile.gpus.mfu)
     checkpoint_bytes = model.num_parameters * _BYTES_PER_PARAMETER
-    # Every node writes its own shards; a second for opening, syncing and renaming.
-    save_seconds = 1.0 + checkpoint_bytes / (profile.write_bandwidth * resources.nodes)
+    # Every node writes its own shards.
+    save_seconds = SAVE_OVERHEAD + checkpoint_bytes / (profile.write_bandwidth * resources.nodes)
+    # A forward pass, a third of a step's work, of one sequence a group of ranks.
+    sequences = place.stage.sequences_per_step / (ranks // place.stage.parallelism.shared)
+    validation_seconds = step_seconds / 3 / sequences if job.validation else 0.0
     staging = checkpoint_bytes / ranks / _STAGING
     saving = best_interval(staging if job.checkpoint.mode == "async" else save_seconds, mttf or GPU_MTTF / ranks)
     return Plan(
@@ -76,7 +81,9 @@ def plan(job: Work, profile: Profile, stage: int = 0, mttf: float | None = None)
         gpu_hours=step_seconds * num_steps * ranks / 3600,
         checkpoint_bytes=checkpoint_bytes,
         save_seconds=save_seconds,
-        stop_seconds=step_seconds + save_seconds + STOP_MARGIN,
+        validation_seconds=validation_seconds,
+        # The ranks ask one another at a step and read the answer at the next; a save that is under way is finished.
+        stop_seconds=2 * step_seconds + validation_seconds + 2 * save_seconds + STOP_MARGIN,
         stop_budget=budget,
         lost_seconds=min(job.checkpoint.every, num_steps) * step_seconds / 2,
         memory=memory(model, place),

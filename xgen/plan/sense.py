@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 from xgen.plan.layout import check_layout
 from xgen.plan.lever import lever
 from xgen.plan.memory import RESERVE, memory
-from xgen.plan.numbers import partition, plan, plans
-from xgen.spec import Export, LoadedJob, Place, Pretrain, Problem, Profile
+from xgen.plan.numbers import SAVE_OVERHEAD, STOP_MARGIN, partition, plan
+from xgen.spec import Export, LoadedJob, Partition, Place, Pretrain, Problem, Profile, Resources
 from xgen.spec.base import nearest
 from xgen.spec.units import format_bytes, format_duration
 
@@ -18,7 +19,7 @@ from xgen.spec.units import format_bytes, format_duration
 def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True, first: int = 0) -> list[Problem]:
     """Everything that would make a job fail or lose work; empty when it makes sense. `stores` also asks for the token
     stores, which a plan does not need; the stages before `first` are done, and need not make sense here any more."""
-    problems = list(_check_resources(loaded, profile, first))
+    problems = _check_resources(loaded, profile, first)
     if problems:
         return problems  # the rest speaks of a partition, which may not exist
     problems += _check_container(loaded, profile)
@@ -35,16 +36,17 @@ def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True, first: in
     return problems
 
 
-def warnings(loaded: LoadedJob, profile: Profile) -> list[str]:
-    """What a person should know before submitting, though it is no mistake."""
+def warnings(loaded: LoadedJob, profile: Profile, first: int = 0) -> list[str]:
+    """What a person should know before submitting stage `first` and those after it, though it is no mistake."""
     notes = []
-    for numbers, (_, resources) in zip(plans(loaded.job, profile), loaded.job.jobs, strict=True):
+    for number, (_, resources) in list(enumerate(loaded.job.jobs))[first:]:
+        numbers = plan(loaded.job, profile, number)
         where = partition(resources, profile)
         if where.preemptible and where.grace == 0:
             cost = f", about {format_duration(numbers.lost_seconds)} of training each time" if numbers.num_steps else ""
             notes.append(f"the partition preempts without grace: only periodic checkpoints protect the run{cost}")
     if isinstance(loaded.job, Pretrain):
-        notes += [note for before, after in pairwise(loaded.job.places) for note in _border(before, after)]
+        notes += [note for before, after in pairwise(loaded.job.places[first:]) for note in _border(before, after)]
     return list(dict.fromkeys(notes))
 
 
@@ -84,34 +86,38 @@ def _check_export(loaded: LoadedJob, job: Export, profile: Profile) -> Iterator[
             yield loaded.problem(key, f"{path} is not there; make it first")
 
 
-def _check_resources(loaded: LoadedJob, profile: Profile, first: int) -> Iterator[Problem]:
-    seen = set()
+def _check_resources(loaded: LoadedJob, profile: Profile, first: int) -> list[Problem]:
+    found: dict[str, str] = {}  # by key: what is wrong with the resources of several stages is said once
     for number, (_, resources) in list(enumerate(loaded.job.jobs))[first:]:
-        own = isinstance(loaded.job, Pretrain) and loaded.job.stages[number].resources is not None
-        at = f"stages[{number}].resources" if own else "resources"
-        if resources in seen:
-            continue
-        seen.add(resources)
-        name = resources.partition
-        if name is not None and name not in profile.partitions:
-            yield loaded.problem(
-                f"{at}.partition",
-                f"{name!r} is not in the cluster profile; {nearest(name, profile.partitions)}",
-            )
-            continue
-        where = partition(resources, profile)
-        if resources.time > where.max_time:
-            yield loaded.problem(
-                f"{at}.time",
-                f"{format_duration(resources.time)} is over the partition's limit; "
-                f"write {format_duration(where.max_time)} or less: the run goes on in the next attempt",
-            )
-        if loaded.job.lead >= resources.time:
-            yield loaded.problem(
-                "lead",
-                f"{format_duration(loaded.job.lead)} leaves nothing of the time limit "
-                f"{format_duration(resources.time)}; write less",
-            )
+        found |= _wrong_resources(loaded, number, resources, profile)
+    return [loaded.problem(key, message) for key, message in found.items()]
+
+
+def _wrong_resources(
+    loaded: LoadedJob, number: int, resources: Resources, profile: Profile
+) -> Iterator[tuple[str, str]]:
+    name, time_key = resources.partition, _set_at(loaded, number, "time")
+    if name is not None and name not in profile.partitions:
+        key = _set_at(loaded, number, "partition")
+        yield key, f"{name!r} is not in the cluster profile; {nearest(name, profile.partitions)}"
+        return
+    lead, time, limit = (
+        format_duration(seconds)
+        for seconds in (loaded.job.lead, resources.time, partition(resources, profile).max_time)
+    )
+    if resources.time > partition(resources, profile).max_time:
+        fix = f"write {limit} or less: the run goes on in the next attempt"
+        yield time_key, f"{time} is over the partition's limit; {fix}"
+    if loaded.job.lead >= resources.time and time_key == "resources.time":
+        yield "lead", f"{lead} leaves nothing of the time limit {time}; write less"
+    elif loaded.job.lead >= resources.time:
+        yield time_key, f"{time} leaves nothing after the lead of {lead}; write more"
+
+
+def _set_at(loaded: LoadedJob, stage: int, key: str) -> str:
+    """Where a key of the resources of a stage is written: at it, at one before it, or for the whole job."""
+    stages = (n for n in range(stage, -1, -1) if ("stages", n, "resources", key) in loaded.origins)
+    return next((f"stages[{n}].resources.{key}" for n in stages), f"resources.{key}")
 
 
 def _check_container(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
@@ -173,25 +179,28 @@ def _check_memory(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profi
 
 
 def _check_stops(loaded: LoadedJob, profile: Profile, first: int) -> Iterator[Problem]:
-    seen = set()
+    """The longest of all stages counts, for the lead, and for each key that names a partition."""
+    lead, graces = 0.0, dict[str, tuple[float, Partition]]()
     for number, (_, resources) in list(enumerate(loaded.job.jobs))[first:]:
-        numbers = plan(loaded.job, profile, number)
-        where = partition(resources, profile)
-        if numbers.stop_seconds <= numbers.stop_budget or (where.preemptible and where.grace == 0):
-            continue
-        need = f"a step, a save and the margin take {numbers.stop_seconds:.0f}s"
-        if where.preemptible and where.grace < loaded.job.lead:
-            key, message = (
-                "resources.partition",
-                f"its grace of {format_duration(where.grace)} is too short: {need}; "
-                "write another partition, or more nodes for faster saves",
-            )
-        else:
-            longer = format_duration(int(numbers.stop_seconds) + 1)
-            key, message = (
-                "lead",
-                f"{format_duration(loaded.job.lead)} is too short: {need}; write {longer} or more",
-            )
-        if key not in seen:
-            yield loaded.problem(key, message)
-        seen.add(key)
+        need, where = plan(loaded.job, profile, number).stop_seconds, partition(resources, profile)
+        lead = max(lead, need)
+        if where.preemptible and 0 < where.grace < need:  # with none, only periodic checkpoints protect it: a warning
+            key = _set_at(loaded, number, "partition")
+            graces[key] = max(graces.get(key, (0.0, where)), (need, where), key=lambda one: one[0])
+    took = "to stop takes {}s (two steps, two saves, the margin)"
+    for key, (need, where) in graces.items():
+        enough = [name for name, other in profile.partitions.items() if not other.preemptible or other.grace >= need]
+        fix = " or ".join(enough) or "one with a longer grace"
+        # What no number of nodes makes shorter.
+        nodes = ", or more nodes for faster steps and saves" if where.grace > STOP_MARGIN + 2 * SAVE_OVERHEAD else ""
+        grace = format_duration(where.grace)
+        yield loaded.problem(
+            key, f"its grace of {grace} is too short: {took.format(math.ceil(need))}; write {fix}{nodes}"
+        )
+    if lead > loaded.job.lead:
+        longer = format_duration(math.ceil(lead))
+        text = (
+            f"{format_duration(loaded.job.lead)} is too short: {took.format(math.ceil(lead))}; write {longer} or more"
+        )
+        shortest = min(resources.time for _, resources in loaded.job.jobs[first:])
+        yield loaded.problem("lead", text + (", and a longer time limit" if lead >= shortest else ""))
