@@ -97,6 +97,8 @@ CASES: dict[str, tuple[Job, Profile, Image]] = {
         profile(gpus={"request": "none"}, env={}, container={"python": "/path with spaces/python"}),
         NO_IMAGE,
     ),
+    "array": (command(array={"shards": 100, "at_once": 8}), cluster("pyxis"), SQUASHED),
+    "array-docker": (command(array={"shards": 3}), cluster("docker"), REGISTRY),
     "fake-gpus": (command(), profile(gpus={"devices": "/srv/my gpus/{}"}, container={"runtime": "podman"}), FOLDER),
 }
 

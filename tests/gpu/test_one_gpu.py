@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -60,6 +61,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "float8": {"precision": "float8", "compile": True},
     "cpu": {},
 }
+SETUP = ("TRITON_", "TORCHINDUCTOR_", "PYTORCH_", "LD_LIBRARY_PATH", "CUDA_HOME")  # of whoever runs the tests
 NEEDS = {"flash": "flash_attn", "float8": "torchao"}
 
 
@@ -79,7 +81,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunDir]
     profile = {
         "scheduler": "local", "run_root": str(folder / "runs"), "gpus": {"request": "none"},
         "partitions": {"preempt": {"preemptible": True, "grace": "60s"}},
-        "container": {"runtime": "none", "python": sys.executable}, "env": {"GLOO_SOCKET_IFNAME": "lo"},
+        "container": {"runtime": "none", "python": sys.executable},
+        "env": {"GLOO_SOCKET_IFNAME": "lo"} | {name: os.environ[name] for name in os.environ if name.startswith(SETUP)},
     }  # fmt: skip
     (folder / "box.yaml").write_text(yaml.safe_dump(profile))
     found: dict[str, RunDir] = {}

@@ -59,7 +59,9 @@ def main() -> int:
             return EXIT_FINISHED
 
 
-def _context(run: RunDir, stop: StopFlag) -> TaskContext:
+def _context(whole: RunDir, stop: StopFlag) -> TaskContext:
+    shard = os.environ.get("XGEN_SHARD")
+    run = whole if shard is None else RunDir(Path(os.environ["XGEN_RUN_DIR"]))
     rank, attempt, job_id = (
         int(os.environ["SLURM_PROCID"]),
         int(os.environ["XGEN_ATTEMPT"]),
@@ -75,6 +77,8 @@ def _context(run: RunDir, stop: StopFlag) -> TaskContext:
         stop=stop,
         events=EventWriter(run, "rank0", attempt, job_id) if rank == 0 else None,
         stage=int(os.environ["XGEN_STAGE"]),
+        shard=int(shard or 0),
+        num_shards=int(os.environ.get("XGEN_NUM_SHARDS", "1")),
     )
 
 

@@ -3,6 +3,8 @@
 #
 # The requeue decision is `decide`, near the end. Its contract stands in docs/runs.md.
 
+WHOLE=$RUN # of a shard of a job array RUN is its own folder in it: see begin_shard
+
 now() { date +%s.%6N; }
 
 # Text as it stands in JSON; control characters become spaces.
@@ -82,11 +84,66 @@ settle_predecessor() {
 }
 
 # finish_run: what must not outlive the run.
-finish_run() { rm -f "$RUN/.secrets"; }
+finish_run() { rm -f "$WHOLE/.secrets"; }
+
+is_shard() { [ "${SHARDS:-0}" -gt 0 ]; }
+
+# A shard of a job array is a run within the run: attempts, events and lock of its own in shards/STAGE/NUMBER, and links
+# to what it shares. The first one of an array takes the attempt that the run's own events speak of.
+begin_shard() {
+  local name number=1
+  ARRAY="$WHOLE/shards/${STAGE_NAME:-array}" SHARD=$SLURM_ARRAY_TASK_ID
+  RUN="$ARRAY/$SHARD"
+  mkdir -p "$RUN/attempts" "$RUN/events" "$RUN/checkpoints" "$RUN/metrics" "$ARRAY/.finished" "$ARRAY/.given-up" ||
+    exit 1
+  for name in spec.yaml cluster.yaml image.json code .secrets; do
+    [ ! -e "$WHOLE/$name" ] || ln -sfn "../../../$name" "$RUN/$name"
+  done
+  mkdir "$ARRAY/.job-$SLURM_ARRAY_JOB_ID" 2>/dev/null || return 0
+  rm -f "$ARRAY"/.given-up/* # by an array before this one
+  while ! mkdir "$WHOLE/attempts/$(printf %04d "$number")" 2>/dev/null; do
+    [ "$number" -lt 9999 ] || exit 1
+    number=$((number + 1))
+  done
+  echo "$number" >"$ARRAY/.tmp-$number" && mv "$ARRAY/.tmp-$number" "$ARRAY/.job-$SLURM_ARRAY_JOB_ID/attempt"
+  of_array "$number" event started ",\"nodes\":\"$SLURM_JOB_NODELIST\"${STAGE_NAME:+,\"stage\":\"$STAGE_NAME\"}"
+}
+
+# of_array ATTEMPT COMMAND…: run it as for the whole run.
+of_array() {
+  local RUN=$WHOLE ATTEMPT=$1 OUTCOME REASON FAILURES # what is called sees these, and sets these
+  shift
+  "$@"
+}
+
+# end_shard finished|given-up [REASON]: the run is told once of the first shard that is given up, and of the last to end.
+end_shard() {
+  local attempt finished given_up
+  attempt=$(cat "$ARRAY"/.job-"$SLURM_ARRAY_JOB_ID"/attempt 2>/dev/null)
+  : >"$ARRAY/.$1/$SHARD"
+  finished=$(find "$ARRAY/.finished" -type f | wc -l)
+  given_up=$(find "$ARRAY/.given-up" -type f | wc -l)
+  if [ "$1" = given-up ] && mkdir "$ARRAY/.job-$SLURM_ARRAY_JOB_ID/failed" 2>/dev/null; then
+    of_array "${attempt:-1}" write_outcome "${attempt:-1}" crashed "shard $SHARD: $2"
+    of_array "${attempt:-1}" event failed ",\"reason\":\"shard $SHARD: $(json_text "$2")\""
+  fi
+  [ $((finished + given_up)) -ge "$SHARDS" ] || return 0
+  mkdir "$ARRAY/.job-$SLURM_ARRAY_JOB_ID/ended" 2>/dev/null || return 0
+  if [ "$given_up" -gt 0 ]; then
+    finish_run
+  elif [ "$STAGE" -lt "$LAST_STAGE" ]; then
+    of_array "${attempt:-1}" write_outcome "${attempt:-1}" stage_finished ''
+    of_array "${attempt:-1}" event stage_finished ",\"stage\":\"$STAGE_NAME\""
+  else
+    of_array "${attempt:-1}" write_outcome "${attempt:-1}" finished ''
+    finish_run
+    of_array "${attempt:-1}" event finished
+  fi
+}
 
 give_up() {
-  finish_run
   event failed ",\"reason\":\"$(json_text "$1")\""
+  if is_shard; then end_shard given-up "$1"; else finish_run; fi
   echo "xgen: $1; the run ends here" >&2
   exit 78
 }
@@ -99,6 +156,7 @@ refuse() {
 
 # The attempt's number, its folder and its log. A requeue under the same job id gets a folder of its own too.
 begin_attempt() {
+  ! is_shard || begin_shard
   exec 9>>"$RUN/.lock"
   local last locked stage
   flock -E 75 -w 600 9 # a file system keeps the lock of a node that died for a minute or two
@@ -116,6 +174,7 @@ begin_attempt() {
       stage=$(field "$last" stage)
       if [ "${stage:-0}" -ge "$STAGE" ]; then
         echo "xgen: $RUN_NAME has finished${STAGE_NAME:+ stage $STAGE_NAME}; job $SLURM_JOB_ID has nothing to do" >&2
+        ! is_shard || end_shard finished
         exit 0
       fi
       ;;
@@ -132,13 +191,17 @@ begin_attempt() {
   # A host that died within a line of the events must not take the next line with it.
   [ -z "$(tail -c 1 "$RUN/events/host.jsonl" 2>/dev/null)" ] || echo >>"$RUN/events/host.jsonl"
   event started ",\"nodes\":\"$SLURM_JOB_NODELIST\"${STAGE_NAME:+,\"stage\":\"$STAGE_NAME\"}"
-  if [ -e "$RUN/cancelled" ]; then
+  if [ -e "$WHOLE/cancelled" ]; then
     write_outcome "$ATTEMPT" cancelled "the run was cancelled"
     finish_run
     event cancelled
     exit 75
   fi
-  [ ! -e "$RUN/resumed" ] || RESUMED=1
+  if is_shard; then
+    [ ! "$WHOLE/resumed" -nt "$last" ] || RESUMED=1 # the run's own is for all shards: none removes it
+  elif [ -e "$RUN/resumed" ]; then
+    RESUMED=1
+  fi
   settle_predecessor
   rm -f "$RUN/resumed"
 }
@@ -249,7 +312,7 @@ job_record() { timeout 20 scontrol show job -o "$SLURM_JOB_ID" 2>/dev/null; }
 # Cancelled by a person: by `xgen cancel`, or by scancel. SLURM shows a dying job as COMPLETING only, but one that it
 # will start again has had its restarts counted already (seen in 22.05).
 was_cancelled() {
-  [ -e "$RUN/cancelled" ] && return 0
+  [ -e "$WHOLE/cancelled" ] && return 0
   case $1 in
     *JobState=CANCELLED*) return 0 ;;
     *JobState=COMPLETING*" Restarts=${SLURM_RESTART_COUNT:-0} "*PreemptTime=None*) ;;
@@ -287,6 +350,11 @@ decide() {
     exit 75
   elif [ "$(count crashed)" -gt 0 ]; then
     write_outcome "$ATTEMPT" crashed "$(first crashed)"
+  elif [ "$finished" -eq "$NUM_TASKS" ] && is_shard; then
+    write_outcome "$ATTEMPT" finished ''
+    event finished
+    end_shard finished
+    exit 0
   elif [ "$finished" -eq "$NUM_TASKS" ] && [ "$STAGE" -lt "$LAST_STAGE" ]; then
     write_outcome "$ATTEMPT" stage_finished ''
     event stage_finished ",\"stage\":\"$STAGE_NAME\""
@@ -342,22 +410,28 @@ requeue() {
 }
 
 # A new job for the same run where SLURM refuses to requeue this one. This script holds the run's lock, and the
-# dependency keeps the new job waiting until this one has ended: the run is never two.
+# dependency keeps the new job waiting until this one has ended: the run is never two. A shard ends well then: what waits
+# for the array waits for all of it, and for the new job.
 successor() {
-  local answer
-  if answer=$(timeout 60 sbatch --parsable --dependency=afterany:"$SLURM_JOB_ID" "$ATTEMPT_DIR/sbatch.sh" 2>&1); then
+  local answer options=(--parsable --dependency=afterany:"$SLURM_JOB_ID")
+  ! is_shard || options+=(--array="$SHARD")
+  if answer=$(timeout 60 sbatch "${options[@]}" "$ATTEMPT_DIR/sbatch.sh" 2>&1); then
     event queued ",\"reason\":\"successor of job $SLURM_JOB_ID: ${answer%%;*}\""
     hand_over "${answer%%;*}"
+    ! is_shard || exit 0
   else
     give_up "requeue is refused here, and so is a successor: $answer"
   fi
 }
 
-# hand_over JOB: the job of the next stage, which waits for this one, waits for JOB from now on.
-hand_over() {
-  local next
-  echo "$1" >"$RUN/jobs/.$STAGE.tmp" && mv "$RUN/jobs/.$STAGE.tmp" "$RUN/jobs/$STAGE"
-  next=$(cat "$RUN/jobs/$((STAGE + 1))" 2>/dev/null)
-  [ -z "$next" ] || timeout 60 scontrol update JobId="$next" Dependency=afterok:"$1" ||
+# hand_over JOB: the job of the next stage, which waits for this one, waits for JOB from now on; for a shard's, too.
+hand_over() (
+  exec 8>>"$WHOLE/jobs/.lock"
+  flock -w 60 8
+  jobs=$1
+  ! is_shard || jobs="$(cat "$WHOLE/jobs/$STAGE"):$1"
+  echo "$jobs" >"$WHOLE/jobs/.$STAGE.tmp" && mv "$WHOLE/jobs/.$STAGE.tmp" "$WHOLE/jobs/$STAGE"
+  next=$(cat "$WHOLE/jobs/$((STAGE + 1))" 2>/dev/null)
+  [ -z "$next" ] || timeout 60 scontrol update JobId="${next##*:}" Dependency=afterok:"$jobs" ||
     echo "xgen: job $next of the next stage does not wait for job $1: write xgen resume $RUN_NAME once it ends" >&2
-}
+)

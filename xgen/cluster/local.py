@@ -23,7 +23,7 @@ from xgen.cluster.local_srun import die_with_parent
 from xgen.cluster.secrets import KEY_VARIABLE
 from xgen.cluster.slurm import SchedulerError
 from xgen.runs import EXIT_STOPPED, STOP_SIGNALS, RunDir, write_atomic
-from xgen.spec import Job, Profile, load_profile, load_resolved
+from xgen.spec import Array, Job, Profile, load_profile, load_resolved
 
 _SCONTROL = """#!/bin/sh
 # What host.sh asks of scontrol, answered by xgen's local executor.
@@ -142,7 +142,8 @@ def _is_of(process: Path, run: RunDir, job_id: str) -> bool:
         environment = {name: value for name, _, value in pairs}
         if environment.get(b"SLURM_JOB_ID") != job_id.encode():
             return False
-        return Path(os.fsdecode(environment[b"XGEN_RUN_DIR"])).samefile(run.path)
+        path = Path(os.fsdecode(environment[b"XGEN_RUN_DIR"])).resolve()
+        return path.is_relative_to(run.path.resolve())  # a shard's is below
     except (OSError, KeyError):
         return False
 
@@ -161,6 +162,7 @@ class Supervisor:
         self._resources = job.resources  # of the stage that runs
         self._folder = run.path / "local"
         self._cancelled = self._preempted = False
+        self._shard: dict[str, str] = {}  # what SLURM says to a job of an array
 
     def main(self) -> int:
         signal.signal(signal.SIGTERM, self._on_cancel)
@@ -171,15 +173,27 @@ class Supervisor:
         for stage, (_, resources) in enumerate(self._job.jobs):
             self._resources = resources
             script = self._folder / f"script-{stage}.sh"
-            if script.exists() and (code := self._stage(script)):
+            if script.exists() and (code := self._array(script, self._job.array_of(stage))):
                 break
         if self._cancelled:  # maybe where no script was there to settle it
             self._run.cancelled_file.touch()
             (self._run.path / ".secrets").unlink(missing_ok=True)
         return code
 
+    def _array(self, script: Path, array: Array | None) -> int:
+        """The shards of a stage, one after the other; returns the exit code of the first that does not end well, once
+        all have been tried, as in SLURM."""
+        if array is None:
+            return self._stage(script)
+        codes = []
+        for shard in range(array.shards):
+            self._shard = {"SLURM_ARRAY_JOB_ID": str(os.getpid()), "SLURM_ARRAY_TASK_ID": str(shard)}
+            codes.append(self._stage(script))
+        self._shard = {}
+        return next((code for code in codes if code), 0)
+
     def _stage(self, script: Path) -> int:
-        """Attempts on one stage; returns the exit code of the last."""
+        """Attempts on one stage, or shard; returns the exit code of the last."""
         code, restarts = EXIT_STOPPED, 0
         while not self._cancelled:
             self._preempted = False
@@ -227,7 +241,7 @@ class Supervisor:
             "SLURM_NTASKS": str(resources.world_size),
             "SLURM_CPUS_PER_TASK": str(resources.cpus_per_task),
         }
-        return environment
+        return environment | self._shard
 
     def _attempt(self, path: Path, restarts: int) -> int:
         """Run a script once, with the signals that SLURM would send. Returns its exit code."""

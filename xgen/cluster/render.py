@@ -27,6 +27,7 @@ _FOR_TASKS = (
     "PYTHONPATH",
     "PYTHONUNBUFFERED",
 )
+_FOR_SHARDS = ("XGEN_SHARD", "XGEN_NUM_SHARDS")
 
 
 def render(job: Job, profile: Profile, run: RunDir, image: Image, stage: int = 0, after: str = "") -> str:
@@ -56,6 +57,7 @@ def _from_client(job: Job) -> list[str]:
 
 def _sbatch_options(job: Job, profile: Profile, run: RunDir, stage: int, after: str) -> list[str]:
     name, resources = job.jobs[stage]
+    array = job.array_of(stage)
     options = [
         f"job-name={run.name}",
         f"partition={resources.partition or profile.default_partition}",
@@ -66,10 +68,12 @@ def _sbatch_options(job: Job, profile: Profile, run: RunDir, stage: int, after: 
         f"signal={SIGNAL}@{job.lead}",
         "requeue",
         "open-mode=append",
-        f"output={run.attempts_dir}/slurm-%j.log",
+        f"output={run.attempts_dir}/slurm-%{'A_%a' if array else 'j'}.log",
         f"chdir={run.path}",
         f"export={','.join(_from_client(job))}",
     ]
+    if array:
+        options.append(f"array=0-{array.shards - 1}" + (f"%{array.at_once}" if array.at_once else ""))
     if name:
         options.append(f"comment=stage:{name}")
     if after:
@@ -92,6 +96,7 @@ def _sbatch_options(job: Job, profile: Profile, run: RunDir, stage: int, after: 
 
 def _settings(job: Job, run: RunDir, names: Iterable[str], stage: int) -> list[str]:
     name, resources = job.jobs[stage]
+    array = job.array_of(stage)
     constants = {
         "RUN": str(run.path),
         "RUN_NAME": run.name,
@@ -99,6 +104,7 @@ def _settings(job: Job, run: RunDir, names: Iterable[str], stage: int) -> list[s
         "STAGE": stage,
         "STAGE_NAME": name,
         "LAST_STAGE": len(job.jobs) - 1,
+        "SHARDS": array.shards if array else 0,
         "NUM_TASKS": resources.world_size,
         "TIME_LIMIT": resources.time,
         "LEAD": job.lead,
@@ -120,7 +126,8 @@ def _host_library() -> str:
 def container_box(job: Job, profile: Profile, run: RunDir, image: Image, stage: int = 0) -> Box:
     """What is to run, in the words of the runtimes."""
     values = {**profile.env, **job.env}
-    names = (*_FOR_TASKS, *values, *([KEY_VARIABLE] if job.secrets else []))
+    array = job.array_of(stage) is not None
+    names = (*_FOR_TASKS, *(_FOR_SHARDS if array else ()), *values, *([KEY_VARIABLE] if job.secrets else []))
     return Box(
         run=run.name,
         image=image,
@@ -134,6 +141,7 @@ def container_box(job: Job, profile: Profile, run: RunDir, image: Image, stage: 
         memory=job.jobs[stage][1].memory,
         entrypoint=job.container.entrypoint,
         as_root=job.container.as_root,
+        shard=array,
     )
 
 
@@ -155,6 +163,7 @@ def _body(job: Job, profile: Profile, run: RunDir, image: Image, launch: Launch,
         "# shellcheck disable=SC2016 # values are literal: a $ in them is a $",
         "set_environment() {",
         '  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT" XGEN_STAGE="$STAGE"',
+        *(['  export XGEN_SHARD="$SHARD" XGEN_NUM_SHARDS="$SHARDS"'] if job.array_of(stage) else []),
         f"  export PYTHONPATH={shlex.quote(str(run.code_dir))}",
         f"  export SRUN_CPUS_PER_TASK={job.jobs[stage][1].cpus_per_task}  # srun does not inherit it",
         *(f"  export {name}={shlex.quote(value)}" for name, value in environment.items()),

@@ -95,6 +95,15 @@ class RunDir:
         """Holds the number of the newest job of a stage."""
         return self.path / "jobs" / str(stage)
 
+    @property
+    def shards_dir(self) -> Path:
+        """The shards of each stage that is a job array: a folder a stage, in it a run directory a shard."""
+        return self.path / "shards"
+
+    def shard(self, stage: str, number: int) -> RunDir:
+        """A shard of a job array: attempts, events and checkpoints of its own, and links to what the run shares."""
+        return RunDir(self.shards_dir / (stage or "array") / str(number))
+
     def attempt_dir(self, attempt: int) -> Path:
         return self.attempts_dir / f"{attempt:04d}"
 

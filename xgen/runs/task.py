@@ -15,7 +15,10 @@ class Refused(Exception):  # noqa: N818 - a decision, not an accident
 
 @dataclass(frozen=True)
 class TaskContext:
-    """One rank of one attempt, at one stage of the work. `events` is there on rank 0 only."""
+    """One rank of one attempt, at one stage of the work. `events` is there on rank 0 only.
+
+    Where the stage is a job array, `run` is that of the shard.
+    """
 
     run: RunDir
     attempt: int
@@ -26,3 +29,5 @@ class TaskContext:
     stop: StopFlag
     events: EventWriter | None
     stage: int = 0
+    shard: int = 0
+    num_shards: int = 1

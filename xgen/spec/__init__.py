@@ -4,7 +4,7 @@ from xgen.spec.cluster import Partition, Profile, with_runtime
 from xgen.spec.container import Container, Mount, RuntimeName
 from xgen.spec.errors import Problem, SpecError
 from xgen.spec.export import Export
-from xgen.spec.job import PROTECTED_ENV, SECRET_ENV, Command, Job, Resources, Secret
+from xgen.spec.job import PROTECTED_ENV, SECRET_ENV, Array, Command, Job, Resources, Secret
 from xgen.spec.kinds import Work
 from xgen.spec.load import LoadedJob, dump, find_profile, load_job, load_profile, load_resolved, project_root
 from xgen.spec.models import MODELS, ModelSpec
@@ -25,6 +25,7 @@ __all__ = [
     "MODELS",
     "PROTECTED_ENV",
     "SECRET_ENV",
+    "Array",
     "Checkpoint",
     "Command",
     "Container",

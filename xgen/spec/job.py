@@ -45,6 +45,13 @@ class Resources(Strict):
         return self.nodes * self.gpus_per_node
 
 
+class Array(Strict):
+    """A job array: so many shards of the work, each a job of `resources` that is preempted and tried again alone."""
+
+    shards: Count = Field(ge=1, le=100_000, description="$XGEN_SHARD is 0 to shards - 1")
+    at_once: Count = Field(default=0, ge=0, description="shards that run at the same time; 0: as many as SLURM lets")
+
+
 class Restart(Strict):
     """When a run is tried again after a failure. Preemption and time limits are no failures."""
 
@@ -103,6 +110,11 @@ class Job(Strict):
         """Name and resources of each job that the work is done in, one after the other; the only one has no name."""
         return (("", self.resources),)
 
+    def array_of(self, stage: int) -> Array | None:
+        """The shards of one of the jobs; None for one that is no array."""
+        del stage
+        return None
+
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
@@ -148,7 +160,12 @@ class Command(Job):
 
     kind: Literal["command"]
     command: list[str] = Field(min_length=1, description="program and arguments, started once per task")
+    array: Array | None = Field(default=None, description="the same command for each of many shards")
     restart: Restart = Field(default_factory=lambda: Restart(max_failures=1))
+
+    def array_of(self, stage: int) -> Array | None:
+        del stage
+        return self.array
 
     @field_validator("command", mode="before")
     @classmethod

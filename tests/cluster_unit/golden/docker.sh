@@ -25,6 +25,7 @@ DISCOVERY_FILE=/shared/runs/.discovery/small-abc234.json
 STAGE=0
 STAGE_NAME=a
 LAST_STAGE=0
+SHARDS=0
 NUM_TASKS=16
 TIME_LIMIT=129630
 LEAD=300
@@ -78,7 +79,7 @@ gpus=("--gpus=\"device=$(nvidia-smi --query-gpu=uuid --format=csv,noheader | pas
 groups=(); for group in $(id -G); do groups+=(--group-add="$group"); done
 export XGEN_CLIENT=$$  # the pid of docker run, after the exec
 exec docker run \
-  --name=small-abc234-"$XGEN_ATTEMPT-$SLURM_PROCID" --label=xgen.run=small-abc234 \
+  --name="small-abc234-$XGEN_ATTEMPT-$SLURM_PROCID" --label="xgen.run=small-abc234" \
   --user="$(id -u):$(id -g)" "${groups[@]}" \
   --rm --network=host --ipc=host --uts=host --read-only --pid=host --memory=1099511627776 --entrypoint= \
   --workdir=/shared/runs/small-abc234/code --mount=type=bind,source=/tmp,target=/tmp \
@@ -97,7 +98,7 @@ exec docker run \
   "${gpus[@]}" sha256:9ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab1 "$@"
 END
 cat >"$ATTEMPT_DIR/cleanup.sh" <<'END'
-docker ps --quiet --filter=label=xgen.run=small-abc234 | xargs -r docker rm --force
+docker ps --quiet --filter=label="xgen.run=small-abc234" | xargs -r docker rm --force
 END
 on_every_node 3600 "$ATTEMPT_DIR/node.sh" || not_ready "the image"
 choose_rendezvous

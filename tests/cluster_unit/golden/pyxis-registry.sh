@@ -22,6 +22,7 @@ DISCOVERY_FILE=/shared/runs/.discovery/small-abc234.json
 STAGE=0
 STAGE_NAME=''
 LAST_STAGE=0
+SHARDS=0
 NUM_TASKS=8
 TIME_LIMIT=5400
 LEAD=120
@@ -58,7 +59,7 @@ run_tasks() {
     --unbuffered \
     --gpu-bind=none \
     '--container-image=docker://nvcr.io#team/trainer:sha256:9ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab1' \
-    --container-name=small-abc234-"$(failures_so_far)" \
+    --container-name="small-abc234-$(failures_so_far)" \
     --container-mounts=/shared/runs/small-abc234:/shared/runs/small-abc234,/shared/runs/small-abc234/code:/shared/runs/small-abc234/code:ro,/shared/runs/.discovery:/shared/runs/.discovery,/dev/infiniband:/dev/infiniband \
     --container-workdir=/shared/runs/small-abc234/code \
     --no-container-mount-home \

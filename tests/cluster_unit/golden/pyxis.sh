@@ -25,6 +25,7 @@ DISCOVERY_FILE=/shared/runs/.discovery/small-abc234.json
 STAGE=0
 STAGE_NAME=a
 LAST_STAGE=0
+SHARDS=0
 NUM_TASKS=16
 TIME_LIMIT=129630
 LEAD=300
@@ -62,7 +63,7 @@ run_tasks() {
     --unbuffered \
     --gpu-bind=none \
     --container-image=/shared/images/trainer.sqsh \
-    --container-name=small-abc234-"$(failures_so_far)" \
+    --container-name="small-abc234-$(failures_so_far)" \
     --container-mounts=/shared/runs/small-abc234:/shared/runs/small-abc234,/shared/runs/small-abc234/code:/shared/runs/small-abc234/code:ro,/shared/runs/.discovery:/shared/runs/.discovery,/shared/stores/web:/shared/stores/web:ro,/scratch/me:/scratch,/shared/data:/data:ro,/dev/infiniband:/dev/infiniband \
     --container-workdir=/shared/runs/small-abc234/code \
     --no-container-mount-home \

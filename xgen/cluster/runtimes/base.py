@@ -43,6 +43,12 @@ class Box:
     memory: int | None = None  # bytes per node
     entrypoint: bool = False
     as_root: bool = False
+    shard: bool = False  # one of a job array, of which others may be on the same node
+
+    @property
+    def name(self) -> str:
+        """What no other job on a node calls its containers; it stands between double quotes of the shell."""
+        return f"{self.run}-$XGEN_SHARD" if self.shard else self.run
 
 
 @dataclass(frozen=True)

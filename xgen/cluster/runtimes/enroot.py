@@ -44,7 +44,7 @@ class Pyxis:
         nvidia = _is_nvidia(box)
         # An attempt after a preemption takes the container that the one before unpacked on this node, and one after
         # a failure does not: it may be half unpacked. Never another run's: joining it would take its mounts.
-        name = f'--container-name={shlex.quote(box.run)}-"$(failures_so_far)"'
+        name = f'--container-name="{box.name}-$(failures_so_far)"'
         return Launch(
             exports=[*(_NVIDIA if nvidia else ())],
             names=["NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"] if nvidia else [],

@@ -36,7 +36,7 @@ class Docker:
         if box.devices:
             flags += ["--ulimit=memlock=-1"]  # RDMA pins what it registers
         image = box.image.digest if box.image.kind == "tar" and box.image.digest else box.image.location
-        label = f"xgen.run={box.run}"
+        label = f'"xgen.run={box.name}"'
         return Launch(
             node=_load("docker", box, image),
             task=[
@@ -48,12 +48,12 @@ class Docker:
                 'groups=(); for group in $(id -G); do groups+=(--group-add="$group"); done',
                 "export XGEN_CLIENT=$$  # the pid of docker run, after the exec",
                 "exec docker run \\",
-                f'  --name={shlex.quote(box.run)}-"$XGEN_ATTEMPT-$SLURM_PROCID" --label={shlex.quote(label)} \\',
+                f'  --name="{box.name}-$XGEN_ATTEMPT-$SLURM_PROCID" --label={label} \\',
                 '  --user="$(id -u):$(id -g)" "${groups[@]}" \\',
                 *_continued([*quoted(flags), *_env([*box.env, *SLURM_NAMES, "XGEN_CLIENT"])]),
                 f'  "${{gpus[@]}}" {shlex.quote(image)} "$@"',
             ],
-            cleanup=[f"docker ps --quiet --filter={shlex.quote(f'label={label}')} | xargs -r docker rm --force"],
+            cleanup=[f"docker ps --quiet --filter=label={label} | xargs -r docker rm --force"],
         )
 
 

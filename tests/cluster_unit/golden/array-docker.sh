@@ -1,0 +1,101 @@
+#!/bin/bash
+#SBATCH --job-name=small-abc234
+#SBATCH --partition=gpu
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --cpus-per-task=1
+#SBATCH --time=0-01:30:00
+#SBATCH --signal=USR2@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=/shared/runs/small-abc234/attempts/slurm-%A_%a.log
+#SBATCH --chdir=/shared/runs/small-abc234
+#SBATCH --export=HOME,USER,LOGNAME,LANG,PATH
+#SBATCH --array=0-2
+#SBATCH --gres=gpu:h100:4
+# shellcheck disable=SC2317 # which of the functions are called depends on the runtime
+trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
+# small-abc234, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.
+
+RUN=/shared/runs/small-abc234
+RUN_NAME=small-abc234
+DISCOVERY_FILE=/shared/runs/.discovery/small-abc234.json
+STAGE=0
+STAGE_NAME=''
+LAST_STAGE=0
+SHARDS=3
+NUM_TASKS=8
+TIME_LIMIT=5400
+LEAD=120
+MAX_FAILURES=1
+EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,XGEN_STAGE,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,XGEN_SHARD,XGEN_NUM_SHARDS,NCCL_SOCKET_IFNAME
+TERMINATED=${TERMINATED-}
+FAILURES=0
+RESUMED=''
+REQUEUE_PAUSE=15
+umask 002
+export LC_ALL=C
+
+# … the text of xgen/cluster/host.sh …
+
+# shellcheck disable=SC2016 # values are literal: a $ in them is a $
+set_environment() {
+  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT" XGEN_STAGE="$STAGE"
+  export XGEN_SHARD="$SHARD" XGEN_NUM_SHARDS="$SHARDS"
+  export PYTHONPATH=/shared/runs/small-abc234/code
+  export SRUN_CPUS_PER_TASK=1  # srun does not inherit it
+  export PYTHONUNBUFFERED=1
+  export NCCL_SOCKET_IFNAME=ib0
+}
+
+run_tasks() {
+  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+  set_environment
+  record_environment "$XGEN_ENV_FILE"
+  exec srun \
+    --export="$EXPORT" \
+    --kill-on-bad-exit=1 \
+    --label \
+    --unbuffered \
+    --gpu-bind=none \
+    --mpi=none \
+    bash "$ATTEMPT_DIR/task.sh" \
+    python3 -m xgen.cli.task /shared/runs/small-abc234
+}
+
+begin_attempt
+cat >"$ATTEMPT_DIR/node.sh" <<'END'
+folder=${TMPDIR:-/tmp}/xgen-$(id -u)
+mkdir -m 700 "$folder" 2>/dev/null || [ -O "$folder" ] || exit
+cd "$folder" || exit
+exec 9>docker.lock && flock -w 3600 9
+docker image inspect nvcr.io/team/trainer@sha256:9ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab1 >/dev/null 2>&1 && exit 0
+exec docker pull --quiet nvcr.io/team/trainer@sha256:9ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab1
+END
+cat >"$ATTEMPT_DIR/task.sh" <<'END'
+gpus=("--gpus=\"device=$(nvidia-smi --query-gpu=uuid --format=csv,noheader | paste -sd, -)\"")
+groups=(); for group in $(id -G); do groups+=(--group-add="$group"); done
+export XGEN_CLIENT=$$  # the pid of docker run, after the exec
+exec docker run \
+  --name="small-abc234-$XGEN_SHARD-$XGEN_ATTEMPT-$SLURM_PROCID" --label="xgen.run=small-abc234-$XGEN_SHARD" \
+  --user="$(id -u):$(id -g)" "${groups[@]}" \
+  --rm --network=host --ipc=host --uts=host --read-only --pid=host --entrypoint= \
+  --workdir=/shared/runs/small-abc234/code --mount=type=bind,source=/tmp,target=/tmp \
+  --mount=type=bind,source=/shared/runs/small-abc234,target=/shared/runs/small-abc234 \
+  --mount=type=bind,source=/shared/runs/small-abc234/code,target=/shared/runs/small-abc234/code,readonly \
+  --mount=type=bind,source=/shared/runs/.discovery,target=/shared/runs/.discovery --device=/dev/infiniband \
+  --ulimit=memlock=-1 --env=LC_ALL --env=XGEN_RUN_DIR --env=XGEN_ATTEMPT --env=XGEN_STAGE --env=MASTER_ADDR \
+  --env=MASTER_PORT --env=PYTHONPATH --env=PYTHONUNBUFFERED --env=XGEN_SHARD --env=XGEN_NUM_SHARDS \
+  --env=NCCL_SOCKET_IFNAME --env=SLURM_JOB_ID --env=SLURM_JOB_NAME --env=SLURM_JOB_USER \
+  --env=SLURM_JOB_PARTITION --env=SLURM_JOB_NODELIST --env=SLURM_NNODES --env=SLURM_NTASKS \
+  --env=SLURM_NODEID --env=SLURM_PROCID --env=SLURM_LOCALID --env=SLURMD_NODENAME --env=SLURM_RESTART_COUNT \
+  --env=SLURM_CPUS_PER_TASK --env=XGEN_CLIENT \
+  "${gpus[@]}" nvcr.io/team/trainer@sha256:9ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab19ab1 "$@"
+END
+cat >"$ATTEMPT_DIR/cleanup.sh" <<'END'
+docker ps --quiet --filter=label="xgen.run=small-abc234-$XGEN_SHARD" | xargs -r docker rm --force
+END
+on_every_node 3600 "$ATTEMPT_DIR/node.sh" || not_ready "the image"
+choose_rendezvous
+launch
+decide

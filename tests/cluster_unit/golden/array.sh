@@ -1,0 +1,80 @@
+#!/bin/bash
+#SBATCH --job-name=small-abc234
+#SBATCH --partition=gpu
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --cpus-per-task=1
+#SBATCH --time=0-01:30:00
+#SBATCH --signal=USR2@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=/shared/runs/small-abc234/attempts/slurm-%A_%a.log
+#SBATCH --chdir=/shared/runs/small-abc234
+#SBATCH --export=HOME,USER,LOGNAME,LANG,PATH
+#SBATCH --array=0-99%8
+#SBATCH --gres=gpu:h100:4
+# shellcheck disable=SC2317 # which of the functions are called depends on the runtime
+trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
+# small-abc234, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.
+
+RUN=/shared/runs/small-abc234
+RUN_NAME=small-abc234
+DISCOVERY_FILE=/shared/runs/.discovery/small-abc234.json
+STAGE=0
+STAGE_NAME=''
+LAST_STAGE=0
+SHARDS=100
+NUM_TASKS=8
+TIME_LIMIT=5400
+LEAD=120
+MAX_FAILURES=1
+EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,XGEN_STAGE,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,XGEN_SHARD,XGEN_NUM_SHARDS,NCCL_SOCKET_IFNAME,NVIDIA_VISIBLE_DEVICES,NVIDIA_DRIVER_CAPABILITIES
+TERMINATED=${TERMINATED-}
+FAILURES=0
+RESUMED=''
+REQUEUE_PAUSE=15
+umask 002
+export LC_ALL=C
+
+# … the text of xgen/cluster/host.sh …
+
+# shellcheck disable=SC2016 # values are literal: a $ in them is a $
+set_environment() {
+  export XGEN_RUN_DIR="$RUN" XGEN_ATTEMPT="$ATTEMPT" XGEN_STAGE="$STAGE"
+  export XGEN_SHARD="$SHARD" XGEN_NUM_SHARDS="$SHARDS"
+  export PYTHONPATH=/shared/runs/small-abc234/code
+  export SRUN_CPUS_PER_TASK=1  # srun does not inherit it
+  export PYTHONUNBUFFERED=1
+  export NCCL_SOCKET_IFNAME=ib0
+}
+
+run_tasks() {
+  local XGEN_ENV_FILE="$ATTEMPT_DIR/env"
+  set_environment
+  export NVIDIA_VISIBLE_DEVICES=all  # of the job's own: SLURM hides the others
+  export NVIDIA_DRIVER_CAPABILITIES=compute,utility
+  record_environment "$XGEN_ENV_FILE"
+  exec srun \
+    --export="$EXPORT" \
+    --kill-on-bad-exit=1 \
+    --label \
+    --unbuffered \
+    --gpu-bind=none \
+    --container-image=/shared/images/trainer.sqsh \
+    --container-name="small-abc234-$XGEN_SHARD-$(failures_so_far)" \
+    --container-mounts=/shared/runs/small-abc234:/shared/runs/small-abc234,/shared/runs/small-abc234/code:/shared/runs/small-abc234/code:ro,/shared/runs/.discovery:/shared/runs/.discovery,/dev/infiniband:/dev/infiniband \
+    --container-workdir=/shared/runs/small-abc234/code \
+    --no-container-mount-home \
+    --container-readonly \
+    --no-container-remap-root \
+    --no-container-entrypoint \
+    --container-env=LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,XGEN_STAGE,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,XGEN_SHARD,XGEN_NUM_SHARDS,NCCL_SOCKET_IFNAME \
+    --mpi=none \
+    python3 -m xgen.cli.task /shared/runs/small-abc234
+}
+
+begin_attempt
+same_image /shared/images/trainer.sqsh 6000000000 1790000000
+choose_rendezvous
+launch
+decide
