@@ -128,8 +128,15 @@ def test_plan_prints_one_json_document(project: Project) -> None:
     assert document["plan"]["num_steps"] == 79
     assert document["warnings"] == [
         "the partition preempts without grace: only periodic checkpoints protect the run, "
-        "about 20s of training each time"
+        "about 21s of training each time"
     ]
+
+
+@pytest.mark.parametrize("mttf", ["0s", "soon"])
+def test_a_time_between_failures_that_is_none_is_a_mistake(project: Project, mttf: str) -> None:
+    done = project.xgen("plan", "train.yaml", "--cluster", "local", "--mttf", mttf)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("--mttf: ")
 
 
 def test_no_runs_is_not_an_error(project: Project) -> None:

@@ -50,7 +50,6 @@ def test_a_checkpoint_is_weights_and_two_moments_and_every_node_writes_its_share
     numbers = plan(job(), PROFILE)
     assert numbers.checkpoint_bytes == 12 * 1_787_008
     assert numbers.save_seconds == pytest.approx(1 + 12 * 1_787_008 / 2**20 / 2)
-    assert numbers.lost_seconds == pytest.approx(5 * numbers.step_seconds)
 
 
 def test_a_stop_takes_two_steps_two_saves_and_a_batch_of_validation() -> None:
@@ -58,6 +57,13 @@ def test_a_stop_takes_two_steps_two_saves_and_a_batch_of_validation() -> None:
     numbers, validated = plan(job(), PROFILE), plan(job(validation={"store": "/s"}), PROFILE)
     assert numbers.stop_seconds == 2 * numbers.step_seconds + 2 * numbers.save_seconds + STOP_MARGIN
     assert validated.stop_seconds - numbers.stop_seconds == pytest.approx(validated.step_seconds / 3)  # of one sequence
+
+
+def test_a_kill_loses_half_an_interval_and_what_is_not_durable_yet() -> None:
+    slow = PROFILE.model_copy(update={"gpus": PROFILE.gpus.model_copy(update={"flops": 1e9})})
+    numbers, waiting = plan(job(), slow), plan(job(checkpoint={"every": 10, "mode": "sync"}), slow)
+    assert numbers.lost_seconds == pytest.approx(5 * numbers.step_seconds + numbers.save_seconds)
+    assert waiting.lost_seconds == pytest.approx(5 * numbers.step_seconds)
 
 
 def test_a_kill_never_loses_more_than_the_run() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import ROOT
 from xgen.plan import check, plans, warnings
-from xgen.plan.failures import best_interval, ettr
+from xgen.plan.failures import best_saving, ettr
 from xgen.spec import Pretrain, Profile, SpecError, load_job
 
 
@@ -146,12 +146,29 @@ def test_a_stop_that_does_not_fit_names_the_key_and_the_longest_of_all_stages(
     assert [f"{problem.key}: {problem.message}" for problem in found] == said
 
 
-@pytest.mark.parametrize(("cost", "mttf"), [(0.5, 8 * 3600), (30, 8 * 3600), (4, 600_000)])
-def test_no_other_interval_trains_more(cost: float, mttf: float) -> None:
-    best = best_interval(cost, mttf)
-    tried = [best.interval * (0.2 + 0.01 * step) for step in range(400)]
-    assert best.ettr >= max(ettr(interval, cost, mttf) for interval in tried) - 1e-12
+@pytest.mark.parametrize(("cost", "mttf", "step"), [(0.5, 8 * 3600, 3), (30, 8 * 3600, 0.5), (4, 600_000, 30)])
+def test_no_other_interval_trains_more(cost: float, mttf: float, step: float) -> None:
+    best = best_saving(cost, 1.0, step, mttf)
+    tried = [ettr(steps * step, cost, 1.0, mttf) for steps in range(1, 10_000)]
+    assert best.interval == best.every * step
+    assert best.ettr == ettr(best.interval, cost, 1.0, mttf) == pytest.approx(max(tried), abs=1e-5)
     assert 0 < best.ettr < 1
+
+
+def test_no_save_is_due_while_the_one_before_is_written() -> None:
+    assert best_saving(cost=0.5, lag=100, step=3, mttf=3600).every == 34  # Young's would be 60 s
+    assert best_saving(cost=0.5, lag=1, step=500, mttf=3600).every == 1
+    late, soon = (best_saving(cost=0.5, lag=lag, step=3, mttf=3600).ettr for lag in (50, 1))
+    assert late == pytest.approx(soon - 49 / 3600)  # lost with every failure
+
+
+def test_nodes_do_not_write_faster_than_the_file_system_takes(profile: Profile) -> None:
+    job = load_job(ROOT / "jobs/9b/pretrain.yaml").job
+    limited = profile.model_validate(profile.model_dump(mode="json") | {"aggregate_write_bandwidth": "8GB"})
+    size = plans(job, profile)[0].checkpoint_bytes
+    assert [plans(job, one)[0].save_seconds for one in (profile, limited)] == pytest.approx(
+        [1 + size / (16 * 2 * 2**30), 1 + size / (8 * 2**30)]
+    )
 
 
 def test_a_stage_takes_over_what_it_leaves_out() -> None:

@@ -43,9 +43,11 @@ def command(
     from xgen.spec.units import parse_duration
 
     try:
-        seconds = float(parse_duration(mttf)) if mttf else None
+        seconds = None if mttf is None else float(parse_duration(mttf))
     except ValueError as error:
         usage(f"--mttf: {error}")
+    if seconds == 0:
+        usage(f"--mttf: {mttf} is no time between failures; write e.g. 8h")
     numbers = plans(loaded.job, profile, seconds)
     missing = missing_stores(loaded)
     notes = warnings(loaded, profile) + [str(problem) for problem in missing]
@@ -97,7 +99,7 @@ def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[d
         if numbers.saving:
             saving = numbers.saving
             print(
-                f"  failures    one in {format_duration(saving.mttf)}: best saved every {numbers.best_every:,} steps "
+                f"  failures    one in {format_duration(saving.mttf)}: best saved every {saving.every:,} steps "
                 f"({format_duration(saving.interval)}), for an effective training time ratio of {saving.ettr:.1%}"
             )
         batch = "a batch of validation, " if numbers.validation_seconds else ""

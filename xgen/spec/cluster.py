@@ -61,6 +61,9 @@ class Profile(Strict):
     env: dict[str, str] = Field(default_factory=dict, description="network and library settings of every job")
     kill_wait: Duration = Field(default=30, description="KillWait: from SIGTERM to SIGKILL at the time limit")
     write_bandwidth: Bytes = Field(default=2**30, description="bytes/s that one node writes to run_root")
+    aggregate_write_bandwidth: Bytes | None = Field(
+        default=None, description="bytes/s that all nodes of a job together write to run_root; default: no limit"
+    )
     metrics: Metrics = Field(default_factory=Metrics)
     srun_args: list[str] = Field(default_factory=list, description="more arguments for srun, e.g. --mpi=none")
 
