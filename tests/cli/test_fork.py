@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import PROFILE, Project
+from tests.cli.conftest import PROFILE, TRAIN, Project
 from tests.cluster_unit.conftest import wait_until
 from tests.train.folders import damage, save
 from xgen.cli import fork
@@ -146,6 +146,22 @@ def test_what_cannot_carry_over_is_refused_before_anything_is_written(
     code, said, errors = run_fork(project, path_of(parent), "--set", setting)
     assert (code, said, errors[0][: len(message)]) == (2, "", message)
     assert project.files() == before
+
+
+def test_the_stage_of_the_checkpoint_is_not_cut_short_before_it(project: Project, parent: RunDir) -> None:
+    stages = "  - {name: anneal, tokens: 80k}\n  - {name: long, tokens: 80k}\n"
+    (project.path / "train.yaml").write_text(TRAIN + stages)
+    parent.spec_file.write_text(dump(load_job(project.path / "train.yaml").job))
+    save(parent, 100)  # the 21st step of anneal
+    before = project.files()
+    code, said, errors = run_fork(project, path_of(parent), "--set", "stages.1.tokens=20k")
+    assert (code, said, errors) == (
+        2, "", ["--set: stages[1].tokens: 20000 tokens are 20 steps, and step-100 is step 21 of anneal; "
+                "write 21504 or more, or an earlier step"],
+    )  # fmt: skip
+    assert project.files() == before
+    code, _, errors = run_fork(project, path_of(parent), "--set", "stages.1.tokens=21504", "--dry-run")
+    assert code == 0, errors
 
 
 def test_a_broken_checkpoint_is_refused_and_the_others_named(project: Project, parent: RunDir) -> None:

@@ -177,6 +177,14 @@ def _why_not(loaded: LoadedJob, old: Job, checkpoint: Checkpoint, changed: Chang
             problems.append(loaded.problem(key, f"{changed[key]} does not carry over: {message}"))
     if problems:
         return problems
+    place = job.places[trained]
+    if manifest.step > place.last_step and trained < len(job.stages) - 1:
+        message = (
+            f"{place.stage.tokens} tokens are {place.stage.num_steps} steps, and {checkpoint.name} is step "
+            f"{manifest.step - place.first_step} of {place.stage.name}; write "
+            f"{(manifest.step - place.first_step) * place.stage.global_batch} or more, or an earlier step"
+        )
+        return [loaded.problem(f"stages[{trained}].tokens", message)]
     total, steps = sum(stage.tokens for stage in job.stages), sum(stage.num_steps for stage in job.stages)
     if manifest.tokens >= total or manifest.step >= steps:
         message = (
