@@ -70,19 +70,25 @@ def test_no_documents_and_no_edges() -> None:
     assert reduce_edges(as_edges([])).shape == (0, 2)
 
 
-records = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 255)), max_size=30)
+# Sketches of eight places, of two bits each.
+records = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, (1 << 16) - 1)), max_size=30)
+near = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 9), st.sampled_from([0, 1, 2, 3, 4, 7, 1 << 15])))
 
 
-@given(records, st.integers(0, 8))
+def places(one: int, other: int) -> int:
+    return sum((one ^ other) >> 2 * place & 3 != 0 for place in range(8))
+
+
+@given(records | near, st.integers(0, 8))
 def test_a_document_is_linked_to_the_first_that_is_like_it(rows: list[tuple[int, int, int]], most: int) -> None:
     rows = sorted(rows, key=lambda row: row[1])
     found = match(
-        np.array([(key << 60, doc, bits, 0) for key, doc, bits in rows], dtype=np.uint64).reshape(-1, 4), most
+        np.array([(key << 60, doc, 0, bits, 0) for key, doc, bits in rows], dtype=np.uint64).reshape(-1, 5), most
     )
     leaders: list[tuple[int, int, int]] = []
     expected = []
     for key, doc, bits in rows:
-        like = next((x for x in leaders if x[0] == key and (x[2] ^ bits).bit_count() <= most), None)
+        like = next((x for x in leaders if x[0] == key and places(x[2], bits) <= most), None)
         if like is None:
             leaders.append((key, doc, bits))
         elif like[1] != doc:
@@ -128,7 +134,7 @@ def test_buckets_together_find_what_one_finds() -> None:
 
 def test_what_shares_a_key_by_chance_is_told_apart() -> None:
     rng = np.random.default_rng(2)
-    rows = rng.integers(0, 1 << 63, (3000, 4), dtype=np.uint64)
+    rows = rng.integers(0, 1 << 63, (3000, 5), dtype=np.uint64)
     rows[:, 0] = 1
     rows[:, 1] = np.arange(3000)
     found = match(rows, 20)
@@ -137,7 +143,7 @@ def test_what_shares_a_key_by_chance_is_told_apart() -> None:
 
 
 def test_records_out_of_order_are_refused() -> None:
-    rows = np.array([[1, 5, 0, 0], [1, 4, 0, 0]], dtype=np.uint64)
+    rows = np.array([[1, 5, 0, 0, 0], [1, 4, 0, 0, 0]], dtype=np.uint64)
     with pytest.raises(AssertionError):
         match(rows, 0)
 

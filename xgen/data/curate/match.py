@@ -1,8 +1,8 @@
 """Documents that meet under a key, judged by their sketches: the edges between duplicates.
 
-A record is four words of 64 bits: key, document, and 128 bits that tell apart what meets by chance. Whoever makes
-records splits them into buckets of keys (`by_bucket`); a bucket is then matched without the others, its records taken
-from all makers in the order of their documents.
+A record is five words of 64 bits: key, document, and a sketch that tells apart what meets by chance or by boilerplate.
+Whoever makes records splits them into buckets of keys (`by_bucket`); a bucket is then matched without the others, its
+records taken from all makers in the order of their documents.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Matches:
 
 
 def band_records(signed: NDArray[np.uint32], documents: NDArray[np.uint64], geometry: Geometry) -> NDArray[np.uint64]:
-    """[n * bands, 4]: what `match` takes, of documents with these signatures and numbers."""
+    """[n * bands, 5]: what `match` takes, of documents with these signatures and numbers."""
     records = np.empty((len(signed), geometry.bands, RECORD_WORDS), dtype=np.uint64)
     records[:, :, 0] = band_keys(signed, geometry)
     records[:, :, 1] = documents[:, None]
@@ -39,8 +39,8 @@ def band_records(signed: NDArray[np.uint32], documents: NDArray[np.uint64], geom
 
 
 def exact_records(hashes: NDArray[np.uint64], documents: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """[n, 4]: the same of `exact_hash`, for `match` with max_differing = 0."""
-    return np.stack([hashes[:, 0], documents, hashes[:, 1], hashes[:, 1]], axis=1)
+    """[n, 5]: the same of `exact_hash`, for `match` with max_differing = 0."""
+    return np.stack([hashes[:, 0], documents, *[hashes[:, 1]] * SKETCH_WORDS], axis=1)
 
 
 def by_bucket(records: NDArray[np.uint64], num_buckets: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -53,10 +53,10 @@ def by_bucket(records: NDArray[np.uint64], num_buckets: int) -> tuple[NDArray[np
 
 
 def match(records: NDArray[np.uint64], max_differing: int) -> Matches:
-    """Link each document to the first before it under the same key whose sketch differs in at most so many bits
+    """Link each document to the first before it under the same key whose sketch differs in at most so many places
     (`Geometry.max_differing`).
 
-    `records` [n, 4] hold every record of their keys, documents ascending: what comes out then depends on nothing else.
+    `records` [n, 5] hold every record of their keys, documents ascending: what comes out then depends on nothing else.
     """
     assert (records[1:, 1] >= records[:-1, 1]).all()
     order = np.argsort(records[:, 0])
@@ -101,12 +101,12 @@ def _link(
 
 @njit(inline="always")
 def _differing(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> int:
-    return _count_bits(one[2] ^ other[2]) + _count_bits(one[3] ^ other[3])
-
-
-@njit(inline="always")
-def _count_bits(value: np.uint64) -> int:
-    value = value - ((value >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    value = (value & np.uint64(0x3333333333333333)) + ((value >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    value = (value + (value >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return int((value * np.uint64(0x0101010101010101)) >> np.uint64(56))
+    """Pairs of bits that are not the same."""
+    count = 0
+    for place in range(2, RECORD_WORDS):
+        value = one[place] ^ other[place]
+        value = (value | (value >> np.uint64(1))) & np.uint64(0x5555555555555555)
+        value = (value & np.uint64(0x3333333333333333)) + ((value >> np.uint64(2)) & np.uint64(0x3333333333333333))
+        value = (value + (value >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        count += int((value * np.uint64(0x0101010101010101)) >> np.uint64(56))
+    return count

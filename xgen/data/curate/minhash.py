@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from xgen.data.curate.texts import Texts
 from xgen.data.curate.words import fold_table, hash_bytes, mix, next_words
 
-SKETCH_WORDS = 2  # of 64 bits
+SKETCH_WORDS = 3  # of 64 bits, for two bits of 32 hashes each
 _BLOCK = 1024  # n-grams at a time
 _GRAM_PRIME = np.uint64(0x9E3779B97F4A7C15)
 _EMPTY = np.uint32(0xFFFFFFFF)
 _SKETCH_PRIME = np.uint32(0x9E3779B1)
-_S31, _S32, _S63 = np.uint32(31), np.uint64(32), np.uint64(63)
+_S30, _S32 = np.uint32(30), np.uint64(32)
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Geometry:
 
     @property
     def max_differing(self) -> int:
-        """Bits in which the sketches of duplicates may differ: of what two documents do not share, half agree."""
-        return int(min(self.num_hashes, 64 * SKETCH_WORDS) * (1 - self.similarity) / 2)
+        """Places in which the sketches of duplicates may differ: of the hashes that differ, a quarter agrees there."""
+        return int(min(self.num_hashes, 32 * SKETCH_WORDS) * (1 - self.similarity) * 3 / 4)
 
     def probability(self, similarity: float) -> float:
         """Of two documents of this Jaccard similarity to meet in some band."""
@@ -73,7 +73,7 @@ def band_keys(signed: NDArray[np.uint32], geometry: Geometry) -> NDArray[np.uint
 
 
 def sketches(signed: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """[n, 2]: one bit of each of the first 128 hashes (b-bit minwise hashing, Li and König 2010), for `match`."""
+    """[n, 3]: two bits of each of the first 96 hashes (b-bit minwise hashing, Li and König 2010), for `match`."""
     result = np.zeros((len(signed), SKETCH_WORDS), dtype=np.uint64)
     _sketch(signed, result)
     return result
@@ -169,7 +169,7 @@ def _key(signed: NDArray[np.uint32], rows: int, keys: NDArray[np.uint64]) -> Non
 @njit(cache=True, nogil=True)
 def _sketch(signed: NDArray[np.uint32], result: NDArray[np.uint64]) -> None:
     for number in range(signed.shape[0]):
-        for j in range(min(signed.shape[1], 64 * result.shape[1])):
-            # Of a product the top bit depends on all: the lowest of a hash is the same for an n-gram in all hashes.
-            bit = np.uint64(np.uint32(signed[number, j] * _SKETCH_PRIME) >> _S31)
-            result[number, j // 64] |= bit << np.uint64(j & 63)
+        for j in range(min(signed.shape[1], 32 * result.shape[1])):
+            # Of a product the top bits depend on all: the lowest of a hash is the same for an n-gram in all hashes.
+            bits = np.uint64(np.uint32(signed[number, j] * _SKETCH_PRIME) >> _S30)
+            result[number, j // 32] |= bits << np.uint64(2 * (j & 31))
