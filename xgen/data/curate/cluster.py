@@ -31,9 +31,10 @@ def components(
 
 
 def reduce_edges(edges: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The fewest edges with the same components, (lowest document, other document), sorted by the other.
+    """The fewest edges with the same components: (label, document) of all but the labels, sorted by document.
 
-    Of any split of all edges the parts can be reduced first, in parallel, and again together.
+    Of any split of all edges the parts can be reduced first, in parallel, and again together. Takes 8 bytes (4 below
+    2^32) up to the highest document, or a multiple of the edges where they are few.
     """
     if len(edges) == 0:
         return np.empty((0, 2), dtype=np.uint64)
@@ -41,9 +42,9 @@ def reduce_edges(edges: NDArray[np.uint64]) -> NDArray[np.uint64]:
     if num_documents <= 16 * len(edges):
         parent = _singles(num_documents)
         _unite(parent, edges)
-        _flatten(parent)
-        others = np.flatnonzero(parent != np.arange(num_documents, dtype=parent.dtype))
-        return np.stack([parent[others], others], axis=1).astype(np.uint64)
+        stars = np.empty((_flatten(parent), 2), dtype=np.uint64)
+        _collect(parent, stars)
+        return stars
     # Few of many documents: numbered among themselves, in the same order.
     documents, numbers = np.unique(edges, return_inverse=True)
     return documents[reduce_edges(numbers.reshape(-1, 2).astype(np.uint64))]
@@ -71,9 +72,22 @@ def _unite(parent: NDArray[Any], edges: NDArray[np.uint64]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _flatten(parent: NDArray[Any]) -> None:
+def _flatten(parent: NDArray[Any]) -> int:
+    """Every parent becomes the root; how many documents are no root."""
+    num_others = 0
     for number in range(len(parent)):  # a parent is lower than its child, and so has its root already
         parent[number] = parent[parent[number]]
+        num_others += np.int64(parent[number]) != number
+    return num_others
+
+
+@njit(cache=True, nogil=True)
+def _collect(parent: NDArray[Any], stars: NDArray[np.uint64]) -> None:
+    filled = 0
+    for number in range(len(parent)):
+        if np.int64(parent[number]) != number:
+            stars[filled, 0], stars[filled, 1] = parent[number], number
+            filled += 1
 
 
 @njit(cache=True, nogil=True)
