@@ -17,7 +17,7 @@ from tests.cluster_unit.conftest import wait_until
 from tests.train.folders import damage, save
 from xgen.cli import fork
 from xgen.cluster import local
-from xgen.runs import RunDir
+from xgen.runs import RunDir, read_events
 from xgen.runs.origin import Origin, forks_of, read_origin
 from xgen.spec import dump, load_job
 from xgen.train.ckpt_admin import check, survey
@@ -162,6 +162,19 @@ def test_the_stage_of_the_checkpoint_is_not_cut_short_before_it(project: Project
     assert project.files() == before
     code, _, errors = run_fork(project, path_of(parent), "--set", "stages.1.tokens=21504", "--dry-run")
     assert code == 0, errors
+
+
+def test_the_local_executor_s_one_job_is_queued_for_the_stage_that_it_begins_in(
+    project: Project, parent: RunDir
+) -> None:
+    (project.path / "train.yaml").write_text(TRAIN + "  - {name: anneal, tokens: 80k}\n  - {name: long, tokens: 80k}\n")
+    parent.spec_file.write_text(dump(load_job(project.path / "train.yaml").job))
+    save(parent, 100)
+    for step, stage in ((50, "only"), (100, "anneal")):
+        before = set(new_runs(project))
+        assert run_fork(project, f"{path_of(parent)}@{step}")[0] == 0
+        (run,) = set(new_runs(project)) - before
+        assert [e.stage for e in read_events(run) if e.event == "queued"] == [stage]
 
 
 def test_a_broken_checkpoint_is_refused_and_the_others_named(project: Project, parent: RunDir) -> None:

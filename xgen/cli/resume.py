@@ -72,7 +72,7 @@ def command(
             step()
         raise
     reason = f"resumed with {show_changes(changed)}" if changed else "resumed"
-    tell_queued(found, job, job_ids, status.attempt, reason)
+    tell_queued(found, job, job_ids, first, status.attempt, reason)
     note = TOPOLOGY_NOTE if any(is_topology(key) for key in changed) else ""
     if as_json:
         facts = {"run": found.name, "job_id": job_ids[0], "job_ids": job_ids, "from_step": from_step}

@@ -154,13 +154,15 @@ def submit(prepared: Prepared, fill: Callable[[RunDir], None] = lambda _: None) 
     except BaseException:
         _withdraw(run, prepared.profile)
         raise
-    tell_queued(run, prepared.job, job_ids)
+    tell_queued(run, prepared.job, job_ids, prepared.first)
     return job_ids, code
 
 
-def tell_queued(run: RunDir, job: Job, job_ids: list[str], attempt: int = 0, reason: str | None = None) -> None:
-    """The events of jobs that have just been submitted, the last of them for the last stage."""
-    for job_id, (stage, _) in zip(job_ids, job.jobs[-len(job_ids) :], strict=True):
+def tell_queued(
+    run: RunDir, job: Job, job_ids: list[str], first: int, attempt: int = 0, reason: str | None = None
+) -> None:
+    """The events of jobs that have just been submitted: of stage `first`, and of those after it that have one."""
+    for job_id, (stage, _) in zip(job_ids, job.jobs[first:], strict=False):  # the local executor has one for all
         EventWriter(run, "client", attempt, job_id).write("queued", stage=stage or None, reason=reason, durable=True)
 
 
