@@ -125,7 +125,13 @@ def test_plan_prints_one_json_document(project: Project) -> None:
     document = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     assert (document["name"], document["cluster"]) == ("train", "local")
-    assert document["plan"]["num_steps"] == 79
+    (stage,) = document["stages"]
+    assert stage["num_steps"] == 79
+    assert stage["memory"]["total"] > stage["memory"]["state"] == 4 * stage["memory"]["parameters"]
+    assert stage["memory"]["of_gpu"] is None
+    assert stage["tokens_per_second"] * stage["step_seconds"] == pytest.approx(1024)
+    assert stage["mfu"] == 0.35
+    assert "plan" not in document
     assert document["warnings"] == [
         "the partition preempts without grace: only periodic checkpoints protect the run, "
         "about 21s of training each time"

@@ -102,6 +102,14 @@ def test_an_odd_border_is_a_warning(profile: Profile) -> None:
     assert any("seq_len 16384 is shorter" in note for note in notes)
 
 
+def test_a_budget_that_is_no_whole_step_is_a_warning(profile: Profile) -> None:
+    overrides = ["stages.0.tokens=1000", "stages.0.lr.warmup=0", "stages.2.tokens=5M"]
+    assert warnings(load_job(ROOT / "jobs/9b/pretrain.yaml", overrides), profile) == [
+        "stage broad: 1000 tokens become 4194304, 1 step of a whole global_batch",
+        "stage extend-32k: 5000000 tokens become 8388608, 2 steps of a whole global_batch",
+    ]
+
+
 HASTY = {"max_time": "1d", "preemptible": True, "grace": "20s"}
 
 

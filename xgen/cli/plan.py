@@ -53,8 +53,8 @@ def command(
     notes = warnings(loaded, profile) + [str(problem) for problem in missing]
     mixture = [] if missing else check_mixture(loaded.job)
     if as_json:
-        first = {"plan": numbers[0], "stages": numbers}
-        print_json({"name": loaded.job.name, "cluster": name, **first, "mixture": mixture, "warnings": notes})
+        stages = [_facts(one, profile) for one in numbers]
+        print_json({"name": loaded.job.name, "cluster": name, "stages": stages, "mixture": mixture, "warnings": notes})
         return
     print(f"{loaded.job.name} on {name}")
     for one, (_, resources) in zip(numbers, loaded.job.jobs, strict=True):
@@ -66,6 +66,17 @@ def command(
         print(f"  warning     {note}")
 
 
+def _facts(numbers: Plan, profile: Profile) -> dict[str, Any]:
+    """A plan with what follows from it; work that trains nothing has one stage without a name."""
+    from dataclasses import asdict
+
+    facts = asdict(numbers) | {"mfu": profile.gpus.mfu, "tokens_per_second": numbers.tokens_per_second}
+    if numbers.memory:
+        sums = {"state": numbers.memory.state, "total": numbers.memory.total}
+        facts["memory"] |= sums | {"of_gpu": profile.gpus.memory}
+    return facts
+
+
 def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[dict[str, Any]]) -> None:
     from xgen.plan import STOP_MARGIN
     from xgen.spec.units import format_bytes, format_duration
@@ -73,14 +84,14 @@ def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[d
     head = f"{numbers.stage}: " if numbers.stage else ""
     print(f"  {head}{resources.nodes} nodes x {resources.gpus_per_node} tasks")
     if numbers.num_steps:
-        rate = numbers.tokens / numbers.train_seconds
         print(f"  parameters  {numbers.num_parameters:,}")
         print(f"  steps       {numbers.num_steps:,} of {numbers.tokens // numbers.num_steps:,} tokens")
         print(f"  tokens      {numbers.tokens:,}")
         print(f"  compute     {numbers.flops:.3g} FLOP, {numbers.gpu_hours:,.3g} GPU-hours")
+        rate = f"{numbers.tokens_per_second:,.0f} tokens/s"
         print(
             f"  time        {format_duration(numbers.train_seconds)} of training, "
-            f"{numbers.step_seconds:.2g} s a step at MFU {profile.gpus.mfu:g}, {rate:,.0f} tokens/s"
+            f"{numbers.step_seconds:.2g} s a step at MFU {profile.gpus.mfu:g}, {rate}"
         )
         if numbers.memory:
             sizes = {"weights, gradients and moments": numbers.memory.state, **vars(numbers.memory)}

@@ -43,6 +43,11 @@ class Plan:
     memory: Memory | None = None  # of one GPU
     saving: Saving | None = None  # the best checkpoint interval
 
+    @property
+    def tokens_per_second(self) -> float:
+        """Of all ranks while they train."""
+        return self.tokens / self.train_seconds if self.train_seconds else 0.0
+
 
 def plans(job: Work, profile: Profile, mttf: float | None = None) -> list[Plan]:
     """The plan of each job of the work, in turn."""

@@ -11,7 +11,7 @@ from xgen.plan.layout import check_layout
 from xgen.plan.lever import lever
 from xgen.plan.memory import RESERVE, memory
 from xgen.plan.numbers import SAVE_OVERHEAD, STOP_MARGIN, partition, plan
-from xgen.spec import Export, LoadedJob, Partition, Place, Pretrain, Problem, Profile, Resources
+from xgen.spec import Export, LoadedJob, Partition, Place, Pretrain, Problem, Profile, Resources, Stage
 from xgen.spec.base import nearest
 from xgen.spec.units import format_bytes, format_duration
 
@@ -46,8 +46,15 @@ def warnings(loaded: LoadedJob, profile: Profile, first: int = 0) -> list[str]:
             cost = f", about {format_duration(numbers.lost_seconds)} of training each time" if numbers.num_steps else ""
             notes.append(f"the partition preempts without grace: only periodic checkpoints protect the run{cost}")
     if isinstance(loaded.job, Pretrain):
+        notes += [note for place in loaded.job.places[first:] for note in _whole_steps(place.stage)]
         notes += [note for before, after in pairwise(loaded.job.places[first:]) for note in _border(before, after)]
     return list(dict.fromkeys(notes))
+
+
+def _whole_steps(stage: Stage) -> Iterator[str]:
+    if stage.num_tokens > 1.05 * stage.tokens:
+        steps = f"{stage.num_steps} step{'s' * (stage.num_steps > 1)}"
+        yield f"stage {stage.name}: {stage.tokens} tokens become {stage.num_tokens}, {steps} of a whole global_batch"
 
 
 def _border(before: Place, after: Place) -> Iterator[str]:
