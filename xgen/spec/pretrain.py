@@ -68,7 +68,7 @@ class Data(Strict):
 
 
 class Optimizer(Strict):
-    """AdamW. The defaults are those of Llama 2 (arXiv 2307.09288) but for eps, which is torchtitan's."""
+    """AdamW. The defaults are those of Llama 2 (arXiv 2307.09288) but for eps: torchtitan's, where Llama 2 has 1e-5."""
 
     betas: tuple[Annotated[Number, Field(ge=0, lt=1)], Annotated[Number, Field(ge=0, lt=1)]] = (0.9, 0.95)
     eps: Number = Field(default=1e-8, gt=0)
@@ -89,7 +89,9 @@ class Guard(Strict):
     )
     spike: Literal["record", "stop", "skip", "rollback"] = "record"
     threshold: Number = Field(default=10.0, gt=0, description="spreads above the median; the spread is the MAD x 1.48")
-    window: Count = Field(default=100, ge=8, description="steps; there is no spike before so many of a stage")
+    window: Count = Field(
+        default=100, ge=8, description="steps; a stage's first 20, or its first `window`, know no spike"
+    )
     most: Count = Field(default=10, ge=1, description="the run fails after so many skips or rollbacks within `window`")
 
 
