@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xgen.data import StoreError
 from xgen.data.curate.kernel_ridge import fit_kernel, fit_linear
-from xgen.data.curate.regmix import fit, propose, proxy_weights
+from xgen.data.curate.regmix import Regression, fit, propose, proxy_weights
 
 TOKENS = {"web": 700_000, "code": 150_000, "books": 80_000, "math": 50_000, "talk": 20_000}
 SCALE = np.array([0.05, 0.02, 0.05, 0.01, 0.03])
@@ -27,6 +27,11 @@ def law(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 def measured(count: int, seed: int = 0, noise: float = 0.01) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     weights = proxy_weights(TOKENS, count, seed=seed)
     return weights, law(weights) + np.random.default_rng(seed).normal(0, noise, count)
+
+
+@pytest.fixture(scope="module")
+def regression() -> Regression:
+    return fit(list(TOKENS), *measured(96))
 
 
 def best_of_the_law(caps: NDArray[np.float64] | None = None) -> float:
@@ -59,9 +64,7 @@ def test_caps_hold_for_proxies(caps: list[float]) -> None:
     assert (weights <= np.array(caps) + 1e-8).all()
 
 
-def test_losses_of_mixtures_that_were_not_tried_are_predicted() -> None:
-    weights, losses = measured(128)
-    regression = fit(list(TOKENS), weights, losses)
+def test_losses_of_mixtures_that_were_not_tried_are_predicted(regression: Regression) -> None:
     assert [score.model for score in regression.scores] == ["kernel", "linear"]
     kernel, linear = regression.scores
     assert kernel.r2 > 0.97
@@ -73,9 +76,8 @@ def test_losses_of_mixtures_that_were_not_tried_are_predicted() -> None:
     assert true_r2 == pytest.approx(kernel.r2, abs=0.03)  # the score says what is to be expected
 
 
-def test_the_proposal_is_near_the_best_there_is_and_better_than_the_corpus() -> None:
-    regression = fit(list(TOKENS), *measured(128))
-    proposed = propose(regression, TOKENS)
+def test_the_proposal_is_near_the_best_there_is_and_better_than_the_corpus(regression: Regression) -> None:
+    proposed = propose(regression, TOKENS, num_candidates=10_000)
     found = np.array([list(proposed.weights.values())])
     prior = np.array([list(TOKENS.values())]) / sum(TOKENS.values())
     assert sum(proposed.weights.values()) == pytest.approx(1)
@@ -84,19 +86,18 @@ def test_the_proposal_is_near_the_best_there_is_and_better_than_the_corpus() -> 
     assert proposed.prior_loss == pytest.approx(law(prior)[0], abs=0.05)
 
 
-def test_under_caps_the_proposal_is_near_the_best_that_keeps_them() -> None:
+def test_under_caps_the_proposal_is_near_the_best_that_keeps_them(regression: Regression) -> None:
     caps = {"code": 0.3, "math": 0.1}
-    weights = proxy_weights(TOKENS, 128, caps)
-    proposed = propose(fit(list(TOKENS), weights, law(weights)), TOKENS, caps)
+    proposed = propose(regression, TOKENS, caps, num_candidates=10_000)
     assert all(proposed.weights[name] <= cap + 1e-9 for name, cap in caps.items())
     best = best_of_the_law(np.array([1, 0.3, 1, 0.1, 1]))
     assert law(np.array([list(proposed.weights.values())]))[0] - best < 0.05
 
 
 def test_noise_alone_scores_nothing() -> None:
-    weights = proxy_weights(TOKENS, 100)
-    regression = fit(list(TOKENS), weights, np.random.default_rng(3).normal(size=100))
-    assert all(score.r2 < 0.1 and abs(score.rank) < 0.3 for score in regression.scores)
+    weights = proxy_weights(TOKENS, 60)
+    found = fit(list(TOKENS), weights, np.random.default_rng(3).normal(size=60))
+    assert all(score.r2 < 0.1 and abs(score.rank) < 0.4 for score in found.scores)
 
 
 def test_a_line_is_found_exactly_by_the_linear_model() -> None:

@@ -6,9 +6,14 @@ from collections import Counter
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.curate.test_budget import made
+from xgen.data.curate.balance import UniMax
+from xgen.data.curate.budget import Target, plan
+from xgen.data.curate.frequency import FINEWEB2
 from xgen.data.curate.spread import apart, document_keys, places, stretch_of
 
 
@@ -82,3 +87,28 @@ def test_keys_are_fixed_for_ever_and_differ_by_what_they_are_for() -> None:
         document_keys(np.arange(100, dtype=np.uint64), "spread", 0)
         != document_keys(np.arange(100, dtype=np.uint64), "draw", 0)
     ).all()
+
+
+@pytest.mark.parametrize("num_stretches", [1, 7])
+def test_a_store_written_by_stretches_is_the_plan(num_stretches: int) -> None:
+    documents = made(2_000, num_domains=2)
+    table = FINEWEB2(documents.sizes)
+    target = Target("m", 3_333_333, UniMax(), max_epochs=3)
+    planned = plan(documents, table, target)
+    document, copy, place = places(documents.numbers, planned.copies)
+    written = []  # (document, tokens), as the store has them
+    for number in range(num_stretches):
+        mine = np.flatnonzero(stretch_of(place, num_stretches) == number)
+        mine = mine[np.argsort(place[mine], kind="stable")]
+        for row in mine[apart(document[mine])].tolist():
+            i = int(document[row])
+            is_cut = i in planned.cuts and copy[row] + 1 == planned.copies[i]
+            written.append((i, planned.cuts[i] if is_cut else int(documents.num_tokens[i])))
+    assert sum(tokens for _, tokens in written) == 3_333_333
+    assert all(one != other for (one, _), (other, _) in pairwise(written))
+    found = np.bincount([i for i, _ in written], minlength=len(documents))
+    multiple = found / table
+    for domain in (0, 1):
+        passes = np.floor(multiple[documents.domains == domain].min())
+        mine = multiple[documents.domains == domain]
+        assert ((mine == passes) | (mine == passes + 1)).sum() >= len(mine) - 1
