@@ -9,11 +9,13 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.train.conftest import STEPS, Training
 from tests.train.faults import slow_steps, writers
+from xgen.runs import RunDir
 
 
 def assert_same(one: Training, other: Training) -> None:
@@ -197,6 +199,52 @@ def test_a_checkpoint_has_the_files_of_its_own_save_alone(undisturbed: Training)
     for step in undisturbed.run.checkpoint_steps():
         names = [file.name for file in Manifest.read(undisturbed.run.checkpoints_dir / f"step-{step}").files]
         assert names == sorted({".metadata", "__0_0.distcp", "__1_0.distcp", "rng.0.pt", "rng.1.pt"})
+
+
+def test_one_rank_plans_what_is_no_shard_and_nobody_the_settings_of_the_optimizer(undisturbed: Training) -> None:
+    from torch.distributed.checkpoint import FileSystemReader
+
+    metadata = FileSystemReader(undisturbed.run.checkpoints_dir / f"step-{STEPS}").read_metadata()
+    files: dict[str, set[str]] = {}
+    for index, info in metadata.storage_data.items():
+        files.setdefault(index.fqn, set()).add(info.relative_path)
+    assert {files[name].pop() for name in files if name.endswith((".step", "last_epoch", "next_sample"))} == {
+        "__0_0.distcp"
+    }
+    assert not [name for name in files if "param_groups" in name]
+    assert metadata.planner_data.keys() == files.keys()
+
+
+def test_a_checkpoint_with_the_settings_of_its_optimizer_is_loaded_and_the_spec_is_in_force(
+    training: Training, undisturbed: Training
+) -> None:
+    """Earlier versions saved them, once for every parameter."""
+
+    def with_settings(_rank: int) -> None:
+        from xgen.train import checkpoint
+
+        checkpoint.Moments = lambda optimizers: optimizers  # type: ignore[assignment, misc]
+
+    def look(_rank: int) -> None:
+        from xgen.train.trainer import PretrainTrainer
+
+        train = PretrainTrainer._train
+
+        def looking(self: PretrainTrainer) -> Any:
+            groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+            rates = self.lr_schedulers.schedulers[0].get_last_lr()
+            assert [(group["weight_decay"], group["lr"]) for group in groups] == [(0.25, rates[0])]
+            return train(self)
+
+        PretrainTrainer._train = looking  # type: ignore[method-assign]
+
+    training.go(during=training.signal_at(3, rank=1), in_rank=with_settings)
+    other = Training(RunDir(training.run.path.with_name("nano-cccccc")))
+    shutil.copytree(training.run.checkpoints_dir, other.run.checkpoints_dir, dirs_exist_ok=True)
+    other.change("optimizer", {"weight_decay": 0.25})
+    assert {o.status for o in other.go(in_rank=look)} == {"finished"}
+    assert {o.status for o in training.go()} == {"finished"}
+    assert_same(training, undisturbed)
 
 
 def test_replicas_of_shards_train_on_the_same_samples(training: Training, undisturbed: Training) -> None:

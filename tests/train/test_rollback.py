@@ -106,3 +106,21 @@ def test_a_checkpoint_from_before_the_guard_was_in_it_is_loaded(training: Traini
     training.go(during=training.signal_at(3, rank=0), in_rank=forgetful)
     assert {o.status for o in training.go()} == {"finished"}
     assert training.steps() == list(range(1, 9))
+
+
+def test_a_rollback_waits_for_its_loading_as_a_start_does(training: Training, tmp_path: Path) -> None:
+    def note(rank: int) -> None:
+        from torchtitan.distributed import utils
+
+        _spoil(rank)
+        limit = utils.set_pg_timeouts
+
+        def noted(timeout: Any, **rest: Any) -> None:
+            with (tmp_path / f"limits.{rank}").open("a") as file:
+                print(int(timeout.total_seconds()), file=file)
+            limit(timeout, **rest)
+
+        utils.set_pg_timeouts = noted
+
+    assert {o.status for o in training.go(in_rank=note)} == {"finished"}
+    assert (tmp_path / "limits.1").read_text().split() == ["600", "1800", "600"]

@@ -35,6 +35,7 @@ from xgen.runs import TaskContext
 from xgen.train.arena import Arena
 from xgen.train.loader import StoreLoader
 from xgen.train.manifest import Manifest, Mesh
+from xgen.train.moments import Moments
 from xgen.train.pruning import Pruner
 from xgen.train.restore import Restorer, clear_leftovers
 from xgen.train.retention import Summary
@@ -98,7 +99,7 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         self._context: TaskContext = self._trainer.context
         self._states = {
             MODEL: ModelWrapper(model_parts),
-            OPTIMIZER: optimizers,
+            OPTIMIZER: Moments(optimizers),
             LR_SCHEDULER: lr_schedulers,
             DATALOADER: dataloader,
             TRAIN_STATE: self._trainer,
@@ -106,7 +107,9 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         self.durable_step = 0
         self.restored_step = 0
         self._arena = Arena()
-        self._stager = Stager(self._arena, self._context.rank)
+        pipeline = self._trainer.parallel_dims.get_optional_mesh("pp")
+        first = self._context.rank == 0 if pipeline is None else 0 in pipeline.mesh  # of a part of the model
+        self._stager = Stager(self._arena, self._context.rank, plans_whole=first)
         self._writer = Writer(self._arena.fd)
         self._arena.prepare(_STATES_OF_ADAMW * sum(_local_bytes(p) for part in model_parts for p in part.parameters()))
         self._under_way: _Save | None = None

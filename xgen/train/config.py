@@ -21,6 +21,10 @@ from xgen.train.schedule import StageSchedule
 from xgen.train.tokenizer import NoTokenizer
 from xgen.train.trainer import PretrainTrainer
 
+# Seconds that a collective waits for all ranks. In the first save all of them wait while rank 0 plans it; with
+# torchtitan's 100 s a thousand ranks might end in it, attempt after attempt.
+_TRAIN_TIMEOUT = 600
+_START_TIMEOUT = 1800  # until all have loaded and compiled
 _CHECKPOINTING = {"none": None, "selective": SelectiveAC.Config(), "full": FullAC.Config()}
 
 
@@ -83,7 +87,7 @@ def trainer_config(job: Pretrain, run: RunDir, index: int = 0) -> PretrainTraine
         metrics=StepRecorder.Config(log_freq=1, disable_color_printing=True),
         activation_checkpoint=_CHECKPOINTING[stage.activation_checkpointing],
         compile=CompileConfig(enable=stage.compile and not ON_CPU),
-        comm=CommConfig(trace_buf_size=0),
+        comm=CommConfig(trace_buf_size=0, init_timeout_seconds=_START_TIMEOUT, train_timeout_seconds=_TRAIN_TIMEOUT),
         debug=DebugConfig(
             seed=job.seed, deterministic=job.deterministic and not ON_CPU, enable_structured_logging=False
         ),

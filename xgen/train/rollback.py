@@ -56,6 +56,7 @@ def roll_back(trainer: PretrainTrainer) -> int:
     loader, failed, next_sample = trainer.dataloader, int(trainer.step), trainer.dataloader.next_sample
     acted = trainer.guard.acted
     trainer.tell("restore_begin", step=failed)
+    trainer.wait_for_others(trainer.config.comm.init_timeout_seconds)  # until the first step after it
     trainer.checkpointer.load_again()
     name, skipped = f"step-{trainer.step}", next_sample - loader.next_sample
     skip = Skip(data=loader.fingerprint, next_sample=next_sample, acted=acted)

@@ -24,9 +24,9 @@ class StageSchedule(LRSchedulersContainer):
     def __init__(self, optimizers: OptimizersContainer, place: Place) -> None:
         super().__init__(optimizers, lambda done: place.lr_factor(done + 1))
 
-    def go_on(self) -> None:
-        """After a checkpoint was loaded, put the rate of the next step where the optimizer reads it: the loaded one is
-        that of the stage in which it was saved."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Also puts the rate of the next step where the optimizer reads it."""
+        super().load_state_dict(state_dict)
         for scheduler in self.schedulers:
             for group, rate in zip(scheduler.optimizer.param_groups, scheduler.get_last_lr(), strict=True):
                 group["lr"] = rate

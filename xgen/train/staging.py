@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.filesystem import CURRENT_DCP_VERSION, _Storag
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem, WriteItemType
 from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
+from torch.distributed.tensor import DTensor
 from torch.futures import Future
 
 from xgen.train.arena import Arena
@@ -52,9 +53,10 @@ class _Frame:
 class Stager(StorageWriter):
     """Storage of torch.distributed.checkpoint in the arena; `files` says what a save has put there."""
 
-    def __init__(self, arena: Arena, rank: int) -> None:
+    def __init__(self, arena: Arena, rank: int, plans_whole: bool = True) -> None:
+        """Of the ranks with the same entries one `plans_whole`: also what is no shard, and is equal on all of them."""
         super().__init__()
-        self._arena, self._rank = arena, rank
+        self._arena, self._rank, self._plans_whole = arena, rank, plans_whole
         self._frames: dict[tuple[torch.dtype, torch.Size], _Frame] = {}
         self._end = 0
         self._num_forgotten = 0
@@ -62,7 +64,7 @@ class Stager(StorageWriter):
 
     def planner(self) -> DefaultSavePlanner:
         """A planner that exchanges, from the second save on, only what has changed since the one before."""
-        planner = DefaultSavePlanner(enable_plan_caching=True)
+        planner = _Planner(self._plans_whole)
         # torch keeps the plans in its class, under its name: a fork, or another state, would take them for its own.
         planner._cached_plans_key = f"{os.getpid()}.{id(self)}.{self._num_forgotten}"
         return planner
@@ -149,6 +151,22 @@ class Stager(StorageWriter):
             place = self._arena.bytes_U8[begin:end].view(tensor.dtype).view(tensor.shape)
             place.copy_(tensor, non_blocking=self._arena.pinned)
         self._arena.put(end, frame.after)
+
+
+class _Planner(DefaultSavePlanner):
+    """One rank plans what is no shard. Torch's has all of them plan it, and rank 0 choose one for each entry."""
+
+    def __init__(self, plans_whole: bool) -> None:
+        super().__init__(enable_plan_caching=True)
+        self._plans_whole = plans_whole
+
+    def set_up_planner(
+        self, state_dict: dict[str, Any], storage_meta: StorageMeta | None = None, is_coordinator: bool = False
+    ) -> None:
+        super().set_up_planner(state_dict, storage_meta, is_coordinator)
+        if not self._plans_whole:
+            self.state_dict = {name: value for name, value in self.state_dict.items() if isinstance(value, DTensor)}
+            self.mappings = {}  # the names are told by the rank that plans all of them
 
 
 def _length(frame: _Frame | None, data: torch.Tensor | bytes) -> int:

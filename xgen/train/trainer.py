@@ -117,19 +117,10 @@ class PretrainTrainer(Trainer):
         startup.mark("build")
         self.tell("restore_begin")
         self.checkpointer.load()
-        self._apply_spec()
         startup.mark("restore")
         self.tell("restore_end", step=self.step, checkpoint=f"step-{self.step}" if self.step else None)
         if self.exporter:
             self.exporter.resumed(self.step)
-
-    def _apply_spec(self) -> None:
-        """A checkpoint also holds the settings of the optimizer that saved it; those of the spec are in force."""
-        self.lr_schedulers.go_on()
-        settings = self.job.optimizer
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group |= {"betas": settings.betas, "eps": settings.eps, "weight_decay": settings.weight_decay}
 
     def _train(self) -> TrainResult:
         total, restored = self.config.training.steps, self.step
@@ -146,7 +137,6 @@ class PretrainTrainer(Trainer):
             self.train_step(data)
             if self._verdict.action == "rollback":
                 restored = roll_back(self)
-                self._apply_spec()
                 data.close()
                 data = self._batches()
                 continue
@@ -252,8 +242,11 @@ class PretrainTrainer(Trainer):
         self.tell("first_step", step=self.step, startup=None if self._started else startup.mark("first_step"))
         self._started = True
         # From here on a collective that hangs is a fault: start-up and compilation are over.
-        timeout = timedelta(seconds=self.config.comm.train_timeout_seconds)
-        dist_utils.set_pg_timeouts(timeout=timeout, parallel_dims=self.parallel_dims)
+        self.wait_for_others(self.config.comm.train_timeout_seconds)
+
+    def wait_for_others(self, seconds: int) -> None:
+        """The most that a collective waits from now on."""
+        dist_utils.set_pg_timeouts(timeout=timedelta(seconds=seconds), parallel_dims=self.parallel_dims)
 
     def _stop(self, signal: str) -> TrainResult:
         self.tell("signal", signal=signal, step=self.step)
