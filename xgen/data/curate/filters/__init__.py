@@ -1,0 +1,1 @@
+"""Filters of text: published heuristics, language, rules of one's own, personal data."""
