@@ -133,14 +133,13 @@ def test_a_rollback_is_the_run_that_never_saw_the_data(training: Training, tmp_p
     training.go(in_rank=_spoil(5, math.nan))
     other = Training(RunDir(tmp_path / "nano-bbbbbb"))
 
-    def stop_in_step_3(_rank: int) -> None:
-        """Which the ranks agree on during step 4."""
+    def stop_in_step_4(_rank: int) -> None:
         from xgen.train.trainer import PretrainTrainer
 
         step = PretrainTrainer.train_step
 
         def stopping(self: PretrainTrainer, data: Any) -> None:
-            if self.step == 3:
+            if self.step == 4:
                 os.kill(os.getpid(), signal.SIGUSR2)
             step(self, data)
 
@@ -157,7 +156,7 @@ def test_a_rollback_is_the_run_that_never_saw_the_data(training: Training, tmp_p
 
         PretrainTrainer._batches = jump  # type: ignore[method-assign]
 
-    other.go(in_rank=stop_in_step_3)
+    other.go(in_rank=stop_in_step_4)
     assert other.steps() == [1, 2, 3, 4]
     other.go(in_rank=leave_out)
     assert {s: other.losses()[s] for s in range(5, 9)} == {s: training.losses()[s] for s in range(5, 9)}

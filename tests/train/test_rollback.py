@@ -46,14 +46,14 @@ def _kill_after_the_rollback(rank: int) -> None:
 
 
 def _stop_after_the_rollback(rank: int) -> None:
-    """A signal in step 4 is agreed on during step 5, which goes back to 4."""
+    """A signal in step 5 is agreed on while it goes back to 4."""
     from xgen.train.trainer import PretrainTrainer
 
     _spoil(rank)
     step = PretrainTrainer.train_step
 
     def signalled(self: PretrainTrainer, data: Any) -> None:
-        if self.step == 4:
+        if self.step == 5:
             os.kill(os.getpid(), signal.SIGUSR2)
         step(self, data)
 

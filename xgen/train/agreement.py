@@ -1,34 +1,44 @@
-"""How ranks agree to stop: one flag, the maximum over all, asked for at one step and read at the next."""
+"""What all ranks tell each other in every step: the digests of the samples they took, and whether to stop."""
 
 from __future__ import annotations
-
-import signal
 
 import torch
 import torch.distributed as dist
 
-from xgen.runs import StopFlag
+from xgen.data import MODULUS
+from xgen.runs import STOP_SIGNALS, StopFlag
+
+_HALF = MODULUS // 2
+_SIGNALS = [number.name for number in reversed(STOP_SIGNALS)]  # SIGTERM, which leaves less time, before SIGUSR2
 
 
-class StopAgreement:
-    """The all-reduce runs on a CPU group while the step runs, so the device never waits for it.
+class Agreement:
+    """One small all-reduce on a CPU group, begun when the step's data is there and read when the step is done: the
+    device never waits for it.
 
-    Every rank calls `begin` and `decided` the same number of times, in turn.
+    Every rank calls `begin` and `end` in turn. Of ranks that share their samples (tensor, context and pipeline
+    parallelism) one `counts`.
     """
 
-    def __init__(self, stop: StopFlag, group: dist.ProcessGroup) -> None:
-        self._stop, self._group = stop, group
-        self._flag = torch.zeros(1, dtype=torch.int32)
+    def __init__(self, stop: StopFlag, group: dist.ProcessGroup, counts: bool) -> None:
+        self._stop, self._group, self._counts = stop, group, counts
+        self._sums = torch.empty(0)
         self._pending: dist.Work | None = None
+        self.signal = ""  # name of the one that some rank had seen at the last `begin`, '' for none; never cleared
 
-    def begin(self) -> None:
-        self._flag.fill_(signal.Signals[self._stop.signal].value if self._stop else 0)
-        self._pending = dist.all_reduce(self._flag, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
+    def begin(self, digest: int = 0) -> None:
+        """Tell this rank's part of the step's digest, a number below 2^64."""
+        # int64 in two's complement: its sums wrap, which is what modulo 2^64 means.
+        signed = digest - MODULUS if digest >= _HALF else digest
+        told = [signed if self._counts else 0, *(self._stop.signal == name for name in _SIGNALS)]
+        self._sums = torch.tensor(told, dtype=torch.int64)
+        self._pending = dist.all_reduce(self._sums, group=self._group, async_op=True)
 
-    def decided(self) -> str:
-        """Name of the signal that some rank had seen when `begin` was called, '' for none."""
-        if self._pending is not None:
-            self._pending.wait()
-            self._pending = None
-        number = int(self._flag.item())
-        return signal.Signals(number).name if number else ""
+    def end(self) -> int:
+        """The sum of the digests over all ranks, modulo 2^64."""
+        assert self._pending is not None, "nothing has begun"
+        self._pending.wait()
+        self._pending = None
+        digest, *ranks = self._sums.tolist()
+        self.signal = next((name for name, number in zip(_SIGNALS, ranks, strict=True) if number), "")
+        return int(digest) % MODULUS

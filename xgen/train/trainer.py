@@ -20,11 +20,10 @@ from xgen.data.samples import IGNORE
 from xgen.runs import EventName, Refused, TaskContext
 from xgen.spec import Pretrain
 from xgen.train import startup
-from xgen.train.agreement import StopAgreement
+from xgen.train.agreement import Agreement
 from xgen.train.checkpoint import VerifiedCheckpoints
 from xgen.train.guard import StepGuard, Verdict
 from xgen.train.loader import StoreLoader
-from xgen.train.proof import DataProof
 from xgen.train.recorder import StepRecorder
 from xgen.train.rollback import roll_back
 from xgen.train.schedule import StageSchedule
@@ -73,7 +72,8 @@ class PretrainTrainer(Trainer):
         assert isinstance(group, dist.ProcessGroup)  # of which every rank is a member
         self.cpu_group = group
         shared = (self.parallel_dims.get_optional_mesh(name) for name in ("tp", "cp", "pp"))
-        self._proof = DataProof(group, counts=all(mesh is None or mesh.get_local_rank() == 0 for mesh in shared))
+        counts = all(mesh is None or mesh.get_local_rank() == 0 for mesh in shared)
+        self._agreement = Agreement(context.stop, group, counts)
         self._last_progress = time.monotonic()
         self._straggler = Straggler(group, self.device)
         self._validation = Validation(self) if job.validation else None
@@ -124,14 +124,13 @@ class PretrainTrainer(Trainer):
 
     def _train(self) -> TrainResult:
         total, restored = self.config.training.steps, self.step
-        agreement = StopAgreement(self.context.stop, self.cpu_group)
-        agreement.begin()
+        self._agreement.begin()  # a signal may have come before the first step
+        self._agreement.end()
         data = self._batches()
         self.metrics_processor.time_last_log = time.perf_counter()
         while self.step < total:
-            if signal := agreement.decided():
-                return self._stop(signal)
-            agreement.begin()
+            if self._agreement.signal:
+                return self._stop(self._agreement.signal)
             self.step += 1
             self.gc_handler.run(self.step)
             self.train_step(data)
@@ -149,7 +148,6 @@ class PretrainTrainer(Trainer):
             if self.job.straggler_every and self.step % self.job.straggler_every == 0:
                 self._report_slowest()
             self._maybe_report_progress()
-        agreement.decided()  # the last one is still under way
         self._report_progress()
         return TrainResult("finished", self.step)
 
@@ -157,16 +155,16 @@ class PretrainTrainer(Trainer):
         return self._proven(self.batch_generator(self.dataloader))
 
     def _proven(self, batches: Iterator[Any]) -> Generator[Any, None, None]:
-        """The same batches; with the last of a step its proof begins, and runs while the step computes."""
+        """The same batches; with the last of a step the ranks begin to agree, while the step computes."""
         per_step = self.gradient_accumulation_steps * self.num_pipeline_parallel_microbatches
         for number, batch in enumerate(batches, start=1):
             if number % per_step == 0:
-                self._proof.begin(self.dataloader.take_digest())
+                self._agreement.begin(self.dataloader.take_digest())
             yield batch
 
-    def _end_step_proof(self) -> int:
+    def _end_agreement(self) -> int:
         """Digest of the step's samples, over all ranks."""
-        digest = self._proof.end()
+        digest = self._agreement.end()
         self.data_digest = (self.data_digest + digest) % MODULUS
         return digest
 
@@ -192,7 +190,7 @@ class PretrainTrainer(Trainer):
         else:
             self.optimizers.zero_grad()  # torchtitan makes no state to be saved where there are gradients
         self.lr_schedulers.step()
-        self.metrics_processor.record(loss, grad_norm, rate, self._end_step_proof(), self._verdict)
+        self.metrics_processor.record(loss, grad_norm, rate, self._end_agreement(), self._verdict)
         if self._verdict.action:
             self._act_on(self._verdict)
 
