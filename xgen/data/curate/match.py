@@ -19,6 +19,7 @@ RECORD_WORDS = 2 + SKETCH_WORDS
 # Documents of one key that are no duplicates of each other, kept to compare with: bounds the work under a key that
 # boilerplate gives to many.
 _MAX_LEADERS = 1024
+_S32 = np.uint64(32)
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ def exact_records(hashes: NDArray[np.uint64], documents: NDArray[np.uint64]) -> 
 
 def by_bucket(records: NDArray[np.uint64], num_buckets: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """The records by bucket (an equal range of keys each), else in their order; where each begins [num_buckets + 1]."""
-    assert 0 < num_buckets <= 1 << 16
-    bucket = ((records[:, 0] >> np.uint64(32)) * np.uint64(num_buckets) >> np.uint64(32)).astype(np.uint16)
+    assert 0 < num_buckets <= 1 << 20
     offsets = np.zeros(num_buckets + 1, dtype=np.int64)
-    np.cumsum(np.bincount(bucket, minlength=num_buckets), out=offsets[1:])
-    return records[np.argsort(bucket, kind="stable")], offsets
+    result = np.empty_like(records)
+    _scatter(records, result, offsets)
+    return result, offsets
 
 
 def match(records: NDArray[np.uint64], max_differing: int) -> Matches:
@@ -63,6 +64,22 @@ def match(records: NDArray[np.uint64], max_differing: int) -> Matches:
     edges = np.empty((len(records), 2), dtype=np.uint64)
     num_edges, num_unplaced = _link(records, order, max_differing, edges)
     return Matches(edges[:num_edges].copy(), num_unplaced)
+
+
+@njit(cache=True, nogil=True)
+def _scatter(records: NDArray[np.uint64], result: NDArray[np.uint64], offsets: NDArray[np.int64]) -> None:
+    """Reads in order and writes to as many places as there are buckets; gathering by a sorted index takes longer."""
+    num_buckets = np.uint64(len(offsets) - 1)
+    for number in range(len(records)):
+        offsets[np.int64((records[number, 0] >> _S32) * num_buckets >> _S32) + 1] += 1
+    for place in range(1, len(offsets)):
+        offsets[place] += offsets[place - 1]
+    filled = offsets.copy()
+    for number in range(len(records)):
+        bucket = np.int64((records[number, 0] >> _S32) * num_buckets >> _S32)
+        for word in range(records.shape[1]):
+            result[filled[bucket], word] = records[number, word]
+        filled[bucket] += 1
 
 
 @njit(cache=True, nogil=True)
