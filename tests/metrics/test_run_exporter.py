@@ -187,7 +187,7 @@ def test_a_run_has_no_more_series_than_the_documentation_says(rank0: Rank0) -> N
     rank0.events.write("checkpoint_durable", step=1)
     rank0.exporter.on_checkpoint(1, 0.5, time.time())
     samples = scrape(rank0.port)
-    assert len(samples) == 57  # 58 in a stage that has a name
+    assert len(samples) == 58  # 59 in a stage that has a name
     assert not [name for name, _ in samples if name.endswith("_created")]
 
 

@@ -112,6 +112,17 @@ def test_what_is_trained_again_after_a_rollback_is_replay() -> None:
     assert ledger.durable_step == 10
 
 
+def test_validation_is_a_phase_of_its_own() -> None:
+    story = [
+        *first_attempt(),
+        event(1090, "validation_begin", step=20),
+        event(1095, "validation_end", step=20),
+        event(1097, "progress", step=21),
+    ]
+    found = phases(story, 1097)
+    assert (found["validation"], found["train"]) == (5, phases(first_attempt(), 1090)["train"] + 2)
+
+
 def first_attempt() -> list[Event]:
     """Queued 0 to 10, trains from 15, a checkpoint of 2 s at step 10, then 11..20 until it ends at 100 s."""
     return [

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from xgen.train.steps import StepFile, StepRecord
+from xgen.train.records import RecordFile
+from xgen.train.steps import StepRecord
 
 
 def record(step: int) -> StepRecord:
@@ -21,7 +22,7 @@ def steps(path: Path) -> list[int]:
 
 def test_loss_is_recorded_to_the_last_bit(tmp_path: Path) -> None:
     loss = 0.1 + 0.2
-    file = StepFile(tmp_path / "steps.jsonl")
+    file = RecordFile(tmp_path / "steps.jsonl")
     file.append(StepRecord(1, loss, loss.hex(), 1.0, 1e-3, 256, 0.25))
     file.close()
     line = json.loads((tmp_path / "steps.jsonl").read_text())
@@ -31,12 +32,12 @@ def test_loss_is_recorded_to_the_last_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("torn", ['{"step": 2, "lo', "x" * 5000])
 def test_line_torn_by_a_dead_node_is_cut_and_the_next_attempt_appends(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "steps.jsonl"
-    first = StepFile(path)
+    first = RecordFile(path)
     first.append(record(1))
     first.close()
     whole = path.read_text()
     path.write_text(whole + torn)
-    second = StepFile(path)
+    second = RecordFile(path)
     second.append(record(2))
     second.close()
     assert steps(path) == [1, 2]
@@ -46,7 +47,7 @@ def test_line_that_does_not_fit_leaves_no_part_of_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "steps.jsonl"
-    file = StepFile(path)
+    file = RecordFile(path)
     file.append(record(1))
     with monkeypatch.context() as full:
         write = os.write

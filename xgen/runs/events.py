@@ -29,6 +29,8 @@ EventName = Literal[
     "checkpoint_copied",
     "checkpoint_rejected",
     "rolled_back",
+    "validation_begin",
+    "validation_end",
     "guard",
     "straggler",
     "signal",

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from xgen.runs.events import Event
 
-Phase = Literal["queued", "start", "restore", "train", "data_wait", "replay", "checkpoint", "stop"]
+Phase = Literal["queued", "start", "restore", "train", "data_wait", "replay", "validation", "checkpoint", "stop"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 RestartReason = Literal["preempted", "time_limit", "crashed", "lost", "other"]
 RESTART_REASONS: tuple[RestartReason, ...] = get_args(RestartReason)
@@ -54,6 +54,7 @@ class Ledger:
         self._replay_until = 0  # steps up to this one were trained before
         self._data_wait = 0.0  # of the current attempt, as far as booked
         self._before_checkpoint: Phase = "train"
+        self._before_validation: Phase = "train"
         self._saving_step: int | None = None  # of the save that the training stands still for
         self._exited = True
         self._cancelled = False  # a person's word, which may come while the attempt goes on to save
@@ -149,6 +150,8 @@ class Ledger:
                     self.durable_step, self.durable_time = event.step, event.time
                     if attempt:
                         attempt.durable_step = event.step
+            case "validation_begin" | "validation_end":
+                self._validate(begins=event.event == "validation_begin")
             case "stopping":
                 self.phase = "stop"
             case "exited" | "requeued":
@@ -162,6 +165,12 @@ class Ledger:
                 self._cancelled = event.event == "cancelled"
             case _:
                 pass
+
+    def _validate(self, begins: bool) -> None:
+        if begins:
+            self._before_validation, self.phase = self.phase or "train", "validation"
+        elif self.phase == "validation":
+            self.phase = self._before_validation
 
     def _end_attempt(self, event: Event, attempt: Attempt | None) -> None:
         self.phase, self._exited = "queued", True

@@ -84,7 +84,7 @@ def _loss(model: torch.nn.Module, samples: PackedSamples, tokens: int) -> Domain
     counts = torch.zeros_like(sums)
     head = model.get_submodule("lm_head")
     model._skip_lm_head = True  # type: ignore[assignment] # the logits of all positions at once would be gigabytes
-    for sample in range(num_samples(samples, tokens, 1)):
+    for sample in range(num_samples(samples, tokens)):
         batch = samples.batch(sample, 1)
         positions = torch.from_numpy(batch.positions)
         labels = torch.from_numpy(batch.labels).long()

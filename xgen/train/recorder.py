@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from torchtitan.components.metrics import MetricsProcessor
 
 from xgen.train.guard import Verdict
+from xgen.train.records import RecordFile
 from xgen.train.sinks import Sinks
-from xgen.train.steps import StepFile, StepRecord
+from xgen.train.steps import StepRecord
 
 if TYPE_CHECKING:
     from xgen.train.trainer import PretrainTrainer
@@ -32,7 +33,7 @@ class StepRecorder(MetricsProcessor):
         self.data_wait = 0.0  # seconds of this attempt
         self.losses: deque[float] = deque(maxlen=trainer.job.checkpoint.every)
         self._waited = 0.0  # of it, since the slowest rank was last looked for
-        self._file = StepFile(trainer.context.run.metrics_dir / "steps.jsonl") if trainer.context.rank == 0 else None
+        self._file = RecordFile(trainer.context.run.metrics_dir / "steps.jsonl") if trainer.context.rank == 0 else None
         self.sinks = Sinks(trainer.job, trainer.context.run) if trainer.context.rank == 0 else None
 
     def take_data_wait(self) -> float:
@@ -81,7 +82,7 @@ class StepRecorder(MetricsProcessor):
 
     def close(self) -> None:
         super().close()
-        file: StepFile | None = getattr(self, "_file", None)  # a trainer that fails early never connects
+        file: RecordFile | None = getattr(self, "_file", None)  # a trainer that fails early never connects
         if file:
             file.close()
         sinks: Sinks | None = getattr(self, "sinks", None)

@@ -126,6 +126,8 @@ class PretrainTrainer(Trainer):
         total, restored = self.config.training.steps, self.step
         self._agreement.begin()  # a signal may have come before the first step
         self._agreement.end()
+        if self._validation and self.step == total and not self._validation.ended:
+            self._validation.run(self._agreement)  # the attempt before was ended between the save and this
         data = self._batches()
         self.metrics_processor.time_last_log = time.perf_counter()
         while self.step < total:
@@ -143,11 +145,13 @@ class PretrainTrainer(Trainer):
                 self._event_after_first_step()
             self.checkpointer.save(self.step, last_step=self.step == total)
             if self._validation and self._validation.due(self.step):
-                self._validation.run()
+                self._validation.run(self._agreement)
                 self.metrics_processor.time_last_log = time.perf_counter()
             if self.job.straggler_every and self.step % self.job.straggler_every == 0:
                 self._report_slowest()
             self._maybe_report_progress()
+        if self._validation and not self._validation.ended:
+            return self._stop(self._agreement.signal)  # the next attempt has only this left to do
         self._report_progress()
         return TrainResult("finished", self.step)
 

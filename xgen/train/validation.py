@@ -7,10 +7,9 @@ double: a model that uses its context has a lower loss in each bin than in the o
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,8 @@ import torch.distributed as dist
 from xgen.data import PackedSamples, StoreError, TokenStore, make_mixture
 from xgen.data.samples import IGNORE
 from xgen.spec import Pretrain, Share
+from xgen.train.agreement import Agreement
+from xgen.train.records import RecordFile
 
 if TYPE_CHECKING:
     from xgen.train.trainer import PretrainTrainer
@@ -51,10 +52,10 @@ def held_out(job: Pretrain, seq_len: int) -> dict[str, PackedSamples]:
     }
 
 
-def num_samples(samples: PackedSamples, tokens: int, multiple: int) -> int:
-    """How many samples give about `tokens`, or all that the domain has, as a multiple of the ranks that share them."""
+def num_samples(samples: PackedSamples, tokens: int) -> int:
+    """How many samples give about `tokens`, or all that the domain has."""
     has = sum(component.num_tokens for component in samples.mixture.components)
-    return max(1, min(tokens, has) // (samples.seq_len * multiple)) * multiple
+    return max(1, min(tokens, has) // samples.seq_len)
 
 
 def bin_edges(seq_len: int) -> list[int]:
@@ -75,6 +76,18 @@ def domain_loss(sums: torch.Tensor, counts: torch.Tensor, edges: list[int]) -> D
     return DomainLoss(float(sums.sum() / counts.sum()), int(counts.sum()), by_position)
 
 
+@dataclass(frozen=True)
+class ValidationRecord:
+    """One line of `metrics/validation.jsonl`."""
+
+    step: int
+    stage: str
+    tokens: int  # trained on since step 0
+    seq_len: int
+    seconds: float
+    domains: Mapping[str, DomainLoss]
+
+
 class Validation:
     """Held-out loss of the model in training. Every method is called by all ranks together."""
 
@@ -86,32 +99,59 @@ class Validation:
         self._seq_len = trainer.place.stage.seq_len
         self._domains = held_out(trainer.job, self._seq_len)
         self._edges = bin_edges(self._seq_len)
+        path = trainer.context.run.metrics_dir / "validation.jsonl"
+        self._file = RecordFile(path) if trainer.context.rank == 0 else None
+        known = [self._file is not None and _has(path, trainer.place.last_step)]
+        dist.broadcast_object_list(known, src=0, group=trainer.cpu_group)
+        self.ended: bool = known[0]  # whether the loss at the end of the stage is known
 
     def due(self, step: int) -> bool:
         return step % self._policy.every == 0 or step == self._trainer.place.last_step
 
-    def run(self) -> dict[str, DomainLoss]:
-        """Loss by domain. The state of the training is as before."""
-        trainer, began = self._trainer, time.perf_counter()
+    def run(self, agreement: Agreement) -> None:
+        """Compute and record the loss by domain, unless the ranks agree to stop. The state of the training is as
+        before."""
+        trainer, began, step = self._trainer, time.perf_counter(), int(self._trainer.step)
+        at_end = step == trainer.place.last_step
+        self.ended = self.ended and not at_end
+        trainer.tell("validation_begin", step=step)
         seen = trainer.ntokens_seen  # torchtitan counts every batch that it prepares
         with torch.no_grad():
-            found = {name: self._loss(samples) for name, samples in self._domains.items()}
+            found = self._losses(agreement)
         trainer.ntokens_seen = seen
-        if trainer.context.rank == 0:
-            self._record(found, time.perf_counter() - began)
+        seconds = round(time.perf_counter() - began, 3)
+        trainer.tell("validation_end", step=step, seconds=seconds, reason=None if found else "told to stop")
+        if found:
+            self.ended = self.ended or at_end
+            self._record(found, seconds)
+
+    def _losses(self, agreement: Agreement) -> dict[str, DomainLoss]:
+        """By domain; none when the ranks agree to stop."""
+        found = {}
+        for name, samples in self._domains.items():
+            loss = self._loss(samples, agreement)
+            if loss is None:
+                return {}
+            found[name] = loss
         return found
 
-    def _loss(self, samples: PackedSamples) -> DomainLoss:
+    def _loss(self, samples: PackedSamples, agreement: Agreement) -> DomainLoss | None:
+        """None when the ranks agree to stop."""
         trainer = self._trainer
         mesh = trainer.parallel_dims.get_optional_mesh("batch")
         ranks, rank = (mesh.size(), mesh.get_local_rank()) if mesh is not None else (1, 0)
         sums = torch.zeros(len(self._edges) - 1, dtype=torch.float64)
         counts = torch.zeros_like(sums)
-        for sample in range(rank, num_samples(samples, self._policy.tokens, ranks), ranks):
-            batch = samples.batch(sample, 1)
+        total = num_samples(samples, self._policy.tokens)
+        for first in range(0, total, ranks):
+            agreement.begin()
+            sample = first + rank
+            batch = samples.batch(min(sample, total - 1), 1)
             inputs = {"input": torch.from_numpy(batch.tokens).long(), "positions": torch.from_numpy(batch.positions)}
             moved = {name: value.to(trainer.device) for name, value in inputs.items()}
             targets = torch.from_numpy(batch.labels).long().to(trainer.device)
+            if sample >= total:
+                targets.fill_(IGNORE)  # a rank more than samples: it computes for the others' sake
             tokens, labels, extra = trainer.post_dataloading_process(moved, targets)
             with trainer.train_context():
                 hidden = trainer.model_parts[0](tokens, **extra)
@@ -119,6 +159,9 @@ class Validation:
                     loss, _ = trainer.loss_fn(hidden, wanted)
                     sums[number] += float(loss)
                     counts[number] += int((wanted != IGNORE).sum())
+            agreement.end()
+            if agreement.signal:
+                return None
         both = torch.stack([sums, counts])
         dims = trainer.parallel_dims
         if dims.tp > 1 and dims.get_mesh("tp").get_local_rank() != 0:
@@ -127,27 +170,17 @@ class Validation:
         return domain_loss(both[0], both[1], self._edges)
 
     def _record(self, found: Mapping[str, DomainLoss], seconds: float) -> None:
-        trainer = self._trainer
-        record = {
-            "step": int(trainer.step),
-            "stage": trainer.place.stage.name,
-            "tokens": trainer.tokens_trained,
-            "seq_len": self._seq_len,
-            "seconds": round(seconds, 3),
-            "domains": {name: asdict(loss) for name, loss in found.items()},
-        }
+        if not self._file:
+            return
+        trainer, step, stage = self._trainer, int(self._trainer.step), self._trainer.place.stage.name
+        self._file.append(ValidationRecord(step, stage, trainer.tokens_trained, self._seq_len, seconds, found))
         said = ", ".join(f"{name} {loss.loss:.4f}" for name, loss in found.items())
-        print(f"step {trainer.step} held-out loss: {said} ({seconds:.1f} s)", flush=True)
-        file = trainer.context.run.metrics_dir / "validation.jsonl"
-        try:
-            fd = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o664)
-            try:
-                os.write(fd, (json.dumps(record) + "\n").encode())
-            finally:
-                os.close(fd)
-        except OSError as error:
-            print(f"{file}: cannot record the validation, training goes on: {error}", flush=True)
+        print(f"step {step} held-out loss: {said} ({seconds:.1f} s)", flush=True)
         if trainer.exporter:
             trainer.exporter.on_validation({name: loss.loss for name, loss in found.items()})
         if sinks := trainer.metrics_processor.sinks:
-            sinks.tell({f"validation/{name}": loss.loss for name, loss in found.items()}, int(trainer.step))
+            sinks.tell({f"validation/{name}": loss.loss for name, loss in found.items()}, step)
+
+
+def _has(path: Path, step: int) -> bool:
+    return any(json.loads(line)["step"] == step for line in path.read_text().splitlines())
