@@ -176,6 +176,24 @@ def test_without_a_checkpoint_a_rollback_skips(training: Training, step: int) ->
     assert (ledger.durable_step, ledger.guarded) == (8, {"skip": 1})
 
 
+def test_all_ranks_judge_the_numbers_of_rank_0(training: Training) -> None:
+    """Those of another may differ in the last bits: here they do by more."""
+
+    def differ(rank: int) -> None:
+        from xgen.train.trainer import PretrainTrainer
+
+        summed = PretrainTrainer._over_ranks
+
+        def other(self: PretrainTrainer, loss: Any) -> Any:
+            return summed(self, loss) * (math.nan if rank == 1 and self.step == 3 else 1)
+
+        PretrainTrainer._over_ranks = other  # type: ignore[method-assign]
+
+    training.change("guard", {"non_finite": "stop"})
+    assert {o.status for o in training.go(in_rank=differ)} == {"finished"}
+    assert _events(training) == []
+
+
 def test_a_stop_is_no_failure_to_be_tried_again(training: Training) -> None:
     training.change("guard", {"non_finite": "stop"})
     outcomes = training.go(in_rank=_spoil(3, math.nan))

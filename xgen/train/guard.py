@@ -1,6 +1,6 @@
 """What is done about a loss or a gradient norm that is not finite, or far above the last ones. No torch.
 
-Every rank judges the same numbers, which were reduced over all of them, and so comes to the same verdict.
+Every rank judges the numbers of rank 0, which were reduced over all of them, and so comes to the same verdict.
 """
 
 from __future__ import annotations

@@ -184,8 +184,10 @@ class PretrainTrainer(Trainer):
             pp_mesh=self.parallel_dims.get_optional_mesh("pp"),
             ep_enabled=False,
         )
-        # The one moment at which the host waits for the device.
-        loss, grad_norm = torch.stack([self._over_ranks(local_loss), norm.float()]).tolist()
+        numbers = torch.stack([self._over_ranks(local_loss), norm.float()])
+        # Groups of ranks may have summed up in another order, and all must come to the same verdict.
+        dist.broadcast(numbers, src=0)
+        loss, grad_norm = numbers.tolist()  # the one moment at which the host waits for the device
         self._verdict = self.guard.judge(loss, grad_norm)
         if self._verdict.action == "rollback" and not self.checkpointer.newest():
             self._verdict = Verdict("skip", f"{self._verdict.reason}, and there is no checkpoint to go back to")
