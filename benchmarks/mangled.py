@@ -9,7 +9,8 @@ _SIGNS = (
     "don\u2019t", "\u201cquoted\u201d", "\u2026", "...", "\u2014", "\u2013", "e.g.", "U.S.", "$5", "10km", "5%", "C++",
     ":)", ":-(", "<3", "www.example.com", "https://user@example.com:8080/a-b?c=d#e", "me@example.org", "8.8.8.8/x-y",
     "na\u00efve", "\u65e5\u672c\u8a9e\u3002", "\u0645\u0631\u062d\u0628\u0627\u061f",
-    "\u041f\u0440\u0438\u0432\u0435\u0442!", "\U0001f642", "foo_bar(baz)", "a.B", "x=y", "re-use", "it's", "I'll", "cannot", "p.m.", "[12]", "[edit]",
+    "\u041f\u0440\u0438\u0432\u0435\u0442!", "\U0001f642",
+    "foo_bar(baz)", "a.B", "x=y", "re-use", "it's", "I'll", "cannot", "p.m.", "[12]", "[edit]",
     "lorem ipsum", "javascript", "Terms of Use", "{", "\u00a0", "\u2028", "\t", "\r\n", "\u2022", "#", "-", "1,000.5",
     "\u2019s", "''", "\u00ae", "\u00b0C.", "US$",
 )  # fmt: skip

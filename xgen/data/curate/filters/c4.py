@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from xgen.data.curate.filters.characters import DIGIT, tables
 from xgen.data.curate.filters.lines import NEW_LINE, line_end, num_chars, strip
@@ -77,9 +78,18 @@ _STARTS[_PATTERNS[:, 0], _PATTERNS[:, 1]] = True
 
 
 @njit(cache=True, nogil=True)
-def _keep_lines(  # type: ignore[no-untyped-def]
-    data, offsets, classes, patterns, starts, terminal, min_words, max_chars, citations, switches
-):
+def _keep_lines(
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    classes: NDArray[np.uint32],
+    patterns: NDArray[np.uint8],
+    starts: NDArray[np.bool_],
+    terminal: bool,
+    min_words: int,
+    max_chars: int,
+    citations: bool,
+    switches: tuple[bool, bool, bool, bool],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]]:
     """(data, offsets, [documents, 9]: _MEASURES but the last)."""
     lorem, javascript, curly, policies = switches
     kept = np.empty(len(data) + 1, np.uint8)
@@ -127,7 +137,7 @@ def _keep_lines(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _count_words(data, place, end):  # type: ignore[no-untyped-def]
+def _count_words(data: NDArray[np.uint8], place: int, end: int) -> tuple[int, int]:
     """(words between white space, characters of the longest)."""
     words, longest, start = 0, 0, place
     while place <= end:
@@ -143,7 +153,15 @@ def _count_words(data, place, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _copy_line(data, place, end, kept, out, classes, citations):  # type: ignore[no-untyped-def]
+def _copy_line(
+    data: NDArray[np.uint8],
+    place: int,
+    end: int,
+    kept: NDArray[np.uint8],
+    out: int,
+    classes: NDArray[np.uint32],
+    citations: bool,
+) -> int:
     """Copies without "[12]", "[]", "[edit]", "[citation needed]"; returns the end of the copy."""
     while place < end:
         if data[place] == _OPEN and citations:
@@ -173,7 +191,7 @@ _NEEDED = np.frombuffer(b"[citation needed]", dtype=np.uint8)
 
 
 @njit(cache=True, nogil=True)
-def _is_at(data, place, end, text):  # type: ignore[no-untyped-def]
+def _is_at(data: NDArray[np.uint8], place: int, end: int, text: NDArray[np.uint8]) -> bool:
     same = 0
     while same < len(text) and place + same < end and data[place + same] == text[same]:
         same += 1
@@ -181,7 +199,7 @@ def _is_at(data, place, end, text):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _is_ended(data, start, stop):  # type: ignore[no-untyped-def]
+def _is_ended(data: NDArray[np.uint8], start: int, stop: int) -> bool:
     """One of . ? ! " ' is the last character, and no ellipsis."""
     if stop == start:
         return False
@@ -192,7 +210,9 @@ def _is_ended(data, start, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _find(data, start, stop, patterns, starts):  # type: ignore[no-untyped-def]
+def _find(
+    data: NDArray[np.uint8], start: int, stop: int, patterns: NDArray[np.uint8], starts: NDArray[np.bool_]
+) -> tuple[bool, bool, bool, bool]:
     """(lorem ipsum, javascript, curly bracket, a policy), each whether the line has it."""
     lorem, script, curly, policy = False, False, False, False
     for place in range(start, stop):
@@ -209,7 +229,7 @@ def _find(data, start, stop, patterns, starts):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _is_like(data, place, stop, pattern):  # type: ignore[no-untyped-def]
+def _is_like(data: NDArray[np.uint8], place: int, stop: int, pattern: NDArray[np.uint8]) -> bool:
     """Whether a pattern of small letters and spaces, padded with 0, is here in letters of any size."""
     for spot in range(len(pattern)):
         if pattern[spot] == 0:
@@ -225,7 +245,14 @@ def _is_like(data, place, stop, pattern):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _sentences(data, offsets, bounds, starts, num_bytes, flags):  # type: ignore[no-untyped-def]
+def _sentences(
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    num_bytes: NDArray[np.int32],
+    flags: NDArray[np.uint8],
+) -> NDArray[np.float64]:
     """[documents]: as spaCy's sentencizer counts them, line by line: after punctuation that ends a sentence, the next
     word that is no punctuation starts another; white space that is more than one space counts as a word there."""
     counts = np.zeros(len(offsets) - 1, np.float64)

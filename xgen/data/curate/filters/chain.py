@@ -25,6 +25,7 @@ class Passage:
     reasons: tuple[str, ...]
     reason: NDArray[np.int16]  # [documents], KEPT where none
     measures: dict[str, NDArray[np.float32]]
+    labels: dict[str, NDArray[np.str_]]  # "filter.label", empty for documents that the filter did not see any more
     traces: tuple[tuple[NDArray[np.int64], Trace], ...]  # of each filter: numbers of the documents that it saw
 
     def why(self, number: int) -> str:
@@ -43,6 +44,7 @@ def run(filters: Sequence[Filter], batch: Batch) -> Passage:
     reasons: list[str] = []
     reason = np.full(size, KEPT, dtype=np.int16)
     measures: dict[str, NDArray[np.float32]] = {}
+    labels: dict[str, NDArray[np.str_]] = {}
     traces = []
     for each in filters:
         trace = each.check(batch)
@@ -51,9 +53,12 @@ def run(filters: Sequence[Filter], batch: Batch) -> Passage:
             column = np.full(size, np.nan, dtype=np.float32)
             column[numbers] = values
             measures[f"{trace.filter}.{name}"] = column
+        for name, found in trace.labels.items():
+            labels[f"{trace.filter}.{name}"] = np.zeros(size, dtype=found.dtype)
+            labels[f"{trace.filter}.{name}"][numbers] = found
         lost = ~trace.kept
         reason[numbers[lost]] = trace.dropped_by[lost] + len(reasons)
         reasons += [f"{trace.filter}.{rule.name}" for rule in trace.rules]
         batch = (trace.changed or batch).take(trace.kept)
         numbers = numbers[trace.kept]
-    return Passage(reason == KEPT, batch.texts, tuple(reasons), reason, measures, tuple(traces))
+    return Passage(reason == KEPT, batch.texts, tuple(reasons), reason, measures, labels, tuple(traces))

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
+from xgen.data.curate.filters.addresses import is_address
 from xgen.data.curate.filters.characters import (
     ALPHA,
     BEFORE_FULL_STOP,
     BOUNDARY,
     CURRENCY,
-    DIGIT,
     INFIX,
     LOWER,
     MAX_EXCEPTION,
@@ -28,26 +29,37 @@ from xgen.data.curate.filters.characters import (
     QUOTE,
     SUFFIX,
     UPPER,
-    WORD,
     find,
     step,
 )
 
-_DOT, _COLON, _SLASH, _AT, _HYPHEN, _PLUS, _DOLLAR = 46, 58, 47, 64, 45, 43, 36
+_DOT, _COLON, _SLASH, _HYPHEN, _PLUS, _DOLLAR = 46, 58, 47, 45, 43, 36
 _DEGREE, _EN_DASH, _EM_DASH, _ELLIPSIS, _APOSTROPHE, _RIGHT_QUOTE = 0xB0, 0x2013, 0x2014, 0x2026, 39, 0x2019
 _MAX_UNIT = 5  # characters
 _MAX_PATTERN = 12  # words
 
 
 @njit(cache=True, nogil=True)
-def cut_chunk(  # type: ignore[no-untyped-def]
-    data, at, code, kind, length, exceptions, pieces, patterns, pattern_pieces, starts, units, cut, claim
-):
+def cut_chunk(
+    data: NDArray[np.uint8],
+    at: NDArray[np.int64],
+    code: NDArray[np.int64],
+    kind: NDArray[np.uint32],
+    length: int,
+    exceptions: NDArray[np.uint64],
+    pieces: NDArray[np.uint8],
+    patterns: NDArray[np.uint64],
+    pattern_pieces: NDArray[np.uint8],
+    starts: NDArray[np.bool_],
+    units: NDArray[np.uint64],
+    cut: NDArray[np.uint8],
+    claim: NDArray[np.uint8],
+) -> None:
     """Sets `cut[: length + 1]`. `at[length + 1]`: place in `data` of each character and of the end. Returns nothing."""
     for place in range(length + 1):
         cut[place] = 0
     cut[0] = cut[length] = 1
-    low, high = np.int64(0), length
+    low, high = int(np.int64(0)), length
     found = -1
     num_affixes = 0
     while low < high:
@@ -78,14 +90,16 @@ def cut_chunk(  # type: ignore[no-untyped-def]
         cut[low] = cut[high] = 1
     if found >= 0:
         _cut_pieces(at, low, pieces[found], cut)
-    elif low < high and not _is_address(code, kind, low, high):
+    elif low < high and not is_address(code, kind, low, high):
         num_affixes += _cut_infixes(code, kind, low, high, cut)
     if num_affixes:
         _join(data, at, code, length, patterns, pattern_pieces, starts, cut, claim)
 
 
 @njit(cache=True, nogil=True)
-def _exception(data, at, low, high, exceptions):  # type: ignore[no-untyped-def]
+def _exception(
+    data: NDArray[np.uint8], at: NDArray[np.int64], low: int, high: int, exceptions: NDArray[np.uint64]
+) -> int:
     if at[high] - at[low] > MAX_EXCEPTION:
         return -1
     value = np.uint64(0)
@@ -95,7 +109,7 @@ def _exception(data, at, low, high, exceptions):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _cut_pieces(at, low, sizes, cut):  # type: ignore[no-untyped-def]
+def _cut_pieces(at: NDArray[np.int64], low: int, sizes: NDArray[np.uint8], cut: NDArray[np.uint8]) -> None:
     """Cut where the words of an exception end; their sizes are in bytes."""
     place, end = low, at[low]
     for number in range(MAX_PIECES):
@@ -108,7 +122,7 @@ def _cut_pieces(at, low, sizes, cut):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _prefix(code, kind, low, high):  # type: ignore[no-untyped-def]
+def _prefix(code: NDArray[np.int64], kind: NDArray[np.uint32], low: int, high: int) -> int:
     """Number of characters that come off the front."""
     first = code[low]
     if first == _DOT:
@@ -128,7 +142,15 @@ def _prefix(code, kind, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _suffix(data, at, code, kind, low, high, units):  # type: ignore[no-untyped-def]
+def _suffix(
+    data: NDArray[np.uint8],
+    at: NDArray[np.int64],
+    code: NDArray[np.int64],
+    kind: NDArray[np.uint32],
+    low: int,
+    high: int,
+    units: NDArray[np.uint64],
+) -> int:
     """Number of characters that come off the end: the longest that any pattern takes."""
     if low >= high:
         return 0
@@ -169,7 +191,7 @@ def _suffix(data, at, code, kind, low, high, units):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True)
-def _cut_infixes(code, kind, low, high, cut):  # type: ignore[no-untyped-def]
+def _cut_infixes(code: NDArray[np.int64], kind: NDArray[np.uint32], low: int, high: int, cut: NDArray[np.uint8]) -> int:
     """Cuts around what stands within a word: hyphens between letters, `a.B`, `a,b`, `x=y`. Returns how many."""
     place, count = low, 0
     while place < high:
@@ -182,7 +204,7 @@ def _cut_infixes(code, kind, low, high, cut):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _infix(code, kind, low, place, high):  # type: ignore[no-untyped-def]
+def _infix(code: NDArray[np.int64], kind: NDArray[np.uint32], low: int, place: int, high: int) -> int:
     this = code[place]
     if 97 <= this <= 122 or 65 <= this <= 90:
         return 0
@@ -222,96 +244,17 @@ def _infix(code, kind, low, place, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _is_address(code, kind, low, high):  # type: ignore[no-untyped-def]
-    """Whether spaCy's pattern of a URL matches: [scheme://][user@]host[:port][/path]."""
-    dots = False
-    for place in range(low, high):
-        dots = dots or code[place] == _DOT
-    if not dots:
-        return False
-    place = low
-    while place < high and (kind[place] & WORD or code[place] in (_PLUS, _HYPHEN, _DOT)):
-        place += 1
-    found = _is_host(code, kind, low, high)
-    if place - low >= 2 and place + 2 < high and code[place] == _COLON:
-        slashes = code[place + 1] == _SLASH and code[place + 2] == _SLASH
-        found = found or (slashes and _is_host(code, kind, place + 3, high))
-    for place in range(low + 1, high):
-        found = found or (code[place] == _AT and _is_host(code, kind, place + 1, high))
-    return found
-
-
-@njit(cache=True, nogil=True)
-def _is_host(code, kind, low, high):  # type: ignore[no-untyped-def]
-    """Labels and full stops, then a top-level domain of lower-case letters; or an IPv4 address."""
-    place, labels = low, 0
-    while True:
-        if labels:
-            end = place
-            while end < high and kind[end] & LOWER:
-                end += 1
-            if 2 <= end - place <= 63 and _is_tail(code, kind, end, high):
-                return True
-        start = place
-        while place < high and (_in_host(code[place]) or code[place] == 95 or code[place] == _HYPHEN):
-            place += 1
-        size = place - start
-        if place >= high or code[place] != _DOT or not 1 <= size <= 64:
-            break
-        if not (_in_host(code[start]) and _in_host(code[place - 1])):
-            break
-        place += 1
-        labels += 1
-    return _is_ipv4(code, kind, low, high)
-
-
-@njit(cache=True, nogil=True)
-def _in_host(code):  # type: ignore[no-untyped-def]
-    return 97 <= code <= 122 or 65 <= code <= 90 or 48 <= code <= 57 or 0xA1 <= code <= 0xFFFF
-
-
-@njit(cache=True, nogil=True)
-def _is_tail(code, kind, place, high):  # type: ignore[no-untyped-def]
-    if place < high and code[place] == _COLON:
-        start = place + 1
-        place = start
-        while place < high and kind[place] & DIGIT:
-            place += 1
-        if not 2 <= place - start <= 5:
-            return False
-    return place == high or code[place] in (_SLASH, 63, 35)
-
-
-@njit(cache=True, nogil=True)
-def _is_ipv4(code, kind, low, high):  # type: ignore[no-untyped-def]
-    """A public address: four numbers, not of the private networks, not of the first or last host."""
-    place, first, second = low, 0, 0
-    for number in range(4):
-        start, value = place, 0
-        while place < high and 48 <= code[place] <= 57 and place - start < 3:
-            value = value * 10 + code[place] - 48
-            place += 1
-        outer = number in (0, 3)
-        if place == start or value > 255 or (outer and (code[start] == 48 or value == 0)):
-            return False
-        if number == 0:
-            first = value
-        elif number == 1:
-            second = value
-        elif number == 3:
-            if value > 254 or first > 223 or first in (10, 127):
-                return False
-            if (first, second) in ((169, 254), (192, 168)) or (first == 172 and 16 <= second <= 31):
-                return False
-            return _is_tail(code, kind, place, high)
-        if place >= high or code[place] != _DOT:
-            return False
-        place += 1
-    return False
-
-
-@njit(cache=True, nogil=True)
-def _join(data, at, code, length, patterns, pattern_pieces, starts, cut, claim):  # type: ignore[no-untyped-def]
+def _join(
+    data: NDArray[np.uint8],
+    at: NDArray[np.int64],
+    code: NDArray[np.int64],
+    length: int,
+    patterns: NDArray[np.uint64],
+    pattern_pieces: NDArray[np.uint8],
+    starts: NDArray[np.bool_],
+    cut: NDArray[np.uint8],
+    claim: NDArray[np.uint8],
+) -> None:
     """Words side by side that make an exception: those of most words first, and of these the first in the text.
 
     As in spaCy, a candidate claims its words also where it loses: of ":):)" only the first pair is joined, for ")" and
@@ -320,7 +263,7 @@ def _join(data, at, code, length, patterns, pattern_pieces, starts, cut, claim):
     most = 0
     for low in range(length):
         if cut[low] and _may_start(data, at, low, length, cut, starts):
-            most = max(most, _pattern(data, at, low, length, patterns, cut, most + 1, np.int64(_MAX_PATTERN))[1])
+            most = max(most, _pattern(data, at, low, length, patterns, cut, most + 1, int(np.int64(_MAX_PATTERN)))[1])
     if not most:
         return
     for low in range(length):
@@ -345,7 +288,14 @@ def _join(data, at, code, length, patterns, pattern_pieces, starts, cut, claim):
 
 
 @njit(cache=True, nogil=True)
-def _may_start(data, at, low, length, cut, starts):  # type: ignore[no-untyped-def]
+def _may_start(
+    data: NDArray[np.uint8],
+    at: NDArray[np.int64],
+    low: int,
+    length: int,
+    cut: NDArray[np.uint8],
+    starts: NDArray[np.bool_],
+) -> bool:
     """False where no pattern has words with the first bytes of this word and the next: nearly everywhere."""
     end = low + 1
     while not cut[end]:
@@ -354,7 +304,16 @@ def _may_start(data, at, low, length, cut, starts):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True)
-def _pattern(data, at, low, length, patterns, cut, least, most):  # type: ignore[no-untyped-def]
+def _pattern(
+    data: NDArray[np.uint8],
+    at: NDArray[np.int64],
+    low: int,
+    length: int,
+    patterns: NDArray[np.uint64],
+    cut: NDArray[np.uint8],
+    least: int,
+    most: int,
+) -> tuple[int, int, int]:
     """(slot, words, end) of the longest pattern that starts at `low` and has `least` to `most` words, or (-1, 0, 0)."""
     value, words, end = np.uint64(0), 0, low
     slot, found, found_end = -1, 0, 0

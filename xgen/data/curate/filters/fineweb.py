@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from xgen.data.curate.filters.characters import TERMINAL, tables
 from xgen.data.curate.filters.lines import NEW_LINE, code_of, mask_for, num_chars, seen, strip
@@ -40,7 +41,13 @@ class FineWebFilter:
 
 
 @njit(cache=True, nogil=True)
-def _lines(data, offsets, bounds, classes, short_chars):  # type: ignore[no-untyped-def]
+def _lines(
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    classes: NDArray[np.uint32],
+    short_chars: int,
+) -> NDArray[np.float64]:
     """[documents, 5]: _MEASURES."""
     values = np.full((len(offsets) - 1, 5), np.nan, np.float64)
     breaks = np.zeros(len(values), np.int64)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from xgen.data.curate.filters.characters import hash_bytes
 from xgen.data.curate.filters.lines import line_end, strip
@@ -50,7 +51,15 @@ class GopherQualityFilter:
 
 
 @njit(cache=True, nogil=True)
-def _quality(data, offsets, bounds, num_chars, codes, flags, stop_words):  # type: ignore[no-untyped-def]
+def _quality(
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    num_chars: NDArray[np.int32],
+    codes: NDArray[np.uint64],
+    flags: NDArray[np.uint8],
+    stop_words: NDArray[np.uint64],
+) -> NDArray[np.float64]:
     """[documents, 8]: _MEASURES. Shares of nothing are not numbers."""
     values = np.empty((len(offsets) - 1, 8), np.float64)
     found = np.zeros(len(stop_words), np.bool_)
@@ -85,7 +94,7 @@ def _quality(data, offsets, bounds, num_chars, codes, flags, stop_words):  # typ
 
 
 @njit(cache=True, nogil=True)
-def _signs(data, place, end):  # type: ignore[no-untyped-def]
+def _signs(data: NDArray[np.uint8], place: int, end: int) -> tuple[int, int, int, int, int]:
     """(#, ellipses, lines, lines that start with a bullet, lines that end with an ellipsis)."""
     hashes, ellipses, lines, bullets, dotted, run = 0, 0, 0, 0, 0, 0
     for spot in range(place, end):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from xgen.data.curate.filters.characters import slot_of, step
 from xgen.data.curate.filters.words import space_width
@@ -12,7 +13,7 @@ NEW_LINE = 10
 
 
 @njit(cache=True, nogil=True)
-def line_end(data, place, end):  # type: ignore[no-untyped-def]
+def line_end(data: NDArray[np.uint8], place: int, end: int) -> tuple[int, int]:
     """(end of the line, start of the next), as str.splitlines has it."""
     while place < end:
         byte = data[place]
@@ -30,7 +31,7 @@ def line_end(data, place, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def strip(data, place, end):  # type: ignore[no-untyped-def]
+def strip(data: NDArray[np.uint8], place: int, end: int) -> tuple[int, int]:
     """(start, end) without white space at both ends, as str.strip."""
     while place < end:
         width = space_width(data, place, end)
@@ -48,7 +49,7 @@ def strip(data, place, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def num_chars(data, place, end):  # type: ignore[no-untyped-def]
+def num_chars(data: NDArray[np.uint8], place: int, end: int) -> int:
     count = 0
     for spot in range(place, end):
         count += data[spot] & 0xC0 != 0x80
@@ -56,7 +57,7 @@ def num_chars(data, place, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def code_of(data, place, end):  # type: ignore[no-untyped-def]
+def code_of(data: NDArray[np.uint8], place: int, end: int) -> np.uint64:
     code = np.uint64(0)
     for spot in range(place, end):
         code = step(code, np.uint64(data[spot]))
@@ -64,7 +65,7 @@ def code_of(data, place, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def seen(keys, marks, mask, mark, code):  # type: ignore[no-untyped-def]
+def seen(keys: NDArray[np.uint64], marks: NDArray[np.int64], mask: int, mark: int, code: np.uint64) -> tuple[int, bool]:
     """(slot, whether it was there) in an open hash table whose slots count only where `marks` has `mark`.
 
     A new mark empties the table without a write.
@@ -79,7 +80,7 @@ def seen(keys, marks, mask, mark, code):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def mask_for(count):  # type: ignore[no-untyped-def]
+def mask_for(count: int) -> int:
     """Size of a table, less one, for so many keys: a small document uses the front of it, which stays in the cache."""
     size = 64
     while size < 2 * count:

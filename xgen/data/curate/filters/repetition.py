@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from xgen.data.curate.filters.characters import BASE
 from xgen.data.curate.filters.lines import NEW_LINE, code_of, mask_for, num_chars, seen, strip
@@ -43,7 +44,14 @@ class GopherRepetitionFilter:
 
 
 @njit(cache=True, nogil=True)
-def _repetition(data, offsets, bounds, num_bytes, chars, codes):  # type: ignore[no-untyped-def]
+def _repetition(
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    num_bytes: NDArray[np.int32],
+    chars: NDArray[np.int32],
+    codes: NDArray[np.uint64],
+) -> NDArray[np.float64]:
     """[documents, 14]: _MEASURES."""
     values = np.zeros((len(offsets) - 1, 14), np.float64)
     most = 0
@@ -81,7 +89,7 @@ def _repetition(data, offsets, bounds, num_bytes, chars, codes):  # type: ignore
 
 
 @njit(cache=True, nogil=True)
-def _count_lines(data, low, high):  # type: ignore[no-untyped-def]
+def _count_lines(data: NDArray[np.uint8], low: int, high: int) -> int:
     count = 1
     for place in range(low, high):
         count += data[place] == NEW_LINE
@@ -89,7 +97,16 @@ def _count_lines(data, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _repeated(data, place, end, breaks, keys, marks, mask, mark):  # type: ignore[no-untyped-def]
+def _repeated(
+    data: NDArray[np.uint8],
+    place: int,
+    end: int,
+    breaks: int,
+    keys: NDArray[np.uint64],
+    marks: NDArray[np.int64],
+    mask: int,
+    mark: int,
+) -> tuple[int, int, int]:
     """(repeated, their characters, all) of the parts of a text between `breaks` or more line breaks."""
     repeated, repeated_chars, total, start = 0, 0, 0, place
     while place <= end:
@@ -109,7 +126,19 @@ def _repeated(data, place, end, breaks, keys, marks, mask, mark):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def _top(chars, codes, low, high, n, keys, marks, counts, firsts, mask, mark):  # type: ignore[no-untyped-def]
+def _top(
+    chars: NDArray[np.int32],
+    codes: NDArray[np.uint64],
+    low: int,
+    high: int,
+    n: int,
+    keys: NDArray[np.uint64],
+    marks: NDArray[np.int64],
+    counts: NDArray[np.int32],
+    firsts: NDArray[np.int32],
+    mask: int,
+    mark: int,
+) -> int:
     """Characters, spaces included, of the most frequent n-gram, times its count; of several, the first in the text."""
     best, best_first = 0, 0
     for word in range(low, high - n + 1):
@@ -130,7 +159,19 @@ def _top(chars, codes, low, high, n, keys, marks, counts, firsts, mask, mark):  
 
 
 @njit(cache=True, nogil=True)
-def _again(num_bytes, chars, codes, low, high, n, powers, keys, marks, mask, mark):  # type: ignore[no-untyped-def]
+def _again(
+    num_bytes: NDArray[np.int32],
+    chars: NDArray[np.int32],
+    codes: NDArray[np.uint64],
+    low: int,
+    high: int,
+    n: int,
+    powers: NDArray[np.uint64],
+    keys: NDArray[np.uint64],
+    marks: NDArray[np.int64],
+    mask: int,
+    mark: int,
+) -> int:
     """Characters of n-grams that came before, the words written without spaces; none overlaps the one before it."""
     word, repeated = low, 0
     while word <= high - n:
@@ -148,7 +189,7 @@ def _again(num_bytes, chars, codes, low, high, n, powers, keys, marks, mask, mar
 
 
 @njit(cache=True, nogil=True)
-def _power(size):  # type: ignore[no-untyped-def]
+def _power(size: int) -> np.uint64:
     power, square = np.uint64(1), BASE
     while size:
         if size & 1:

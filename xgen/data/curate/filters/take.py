@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -15,6 +18,18 @@ def take_texts(texts: Texts, numbers: NDArray[np.int64]) -> Texts:
     return Texts(*_ranges(texts.data, texts.offsets, numbers))
 
 
+def replace_texts(texts: Texts, changed: Mapping[int, bytes]) -> Texts:
+    """The same documents, some of them with another text. `changed` is in the order of numbers."""
+    sizes = np.diff(texts.offsets)
+    pieces, end = [], 0
+    for number, text in changed.items():
+        pieces += [texts.data[end : texts.offsets[number]], np.frombuffer(text, dtype=np.uint8)]
+        end = int(texts.offsets[number + 1])
+        sizes[number] = len(text)
+    pieces.append(texts.data[end:])
+    return Texts(np.concatenate(pieces), np.concatenate([[0], np.cumsum(sizes)]))
+
+
 def take_words(words: Words, numbers: NDArray[np.int64], texts: Texts, taken: Texts) -> Words:
     """Their words; `taken` is what `take_texts` gave."""
     start, offsets = _ranges(words.start, words.offsets, numbers)
@@ -25,7 +40,9 @@ def take_words(words: Words, numbers: NDArray[np.int64], texts: Texts, taken: Te
 
 
 @njit(cache=True, nogil=True)
-def _ranges(array, offsets, numbers):  # type: ignore[no-untyped-def]
+def _ranges(
+    array: NDArray[Any], offsets: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     bounds = np.zeros(len(numbers) + 1, np.int64)
     for row in range(len(numbers)):
         bounds[row + 1] = bounds[row] + offsets[numbers[row] + 1] - offsets[numbers[row]]

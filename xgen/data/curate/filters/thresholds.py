@@ -85,3 +85,57 @@ class FineWeb:
     short_line_chars: Annotated[Count, _says("what is a short line, in characters")] = 30
     max_duplicate_line_chars: Annotated[Share | None, _says("share of characters in lines that came before")] = 0.01
     max_new_lines_per_word: Annotated[Positive | None, _says("line breaks for each word, at most")] = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """Documents in other languages go, and those whose language is not sure. 0.65: FineWeb, for fastText's lid.176."""
+
+    languages: Annotated[tuple[str, ...], _says("codes of the model, en or eng_Latn; none: any")] = ()
+    min_score: Annotated[Share | None, _says("probability of the language, at least")] = 0.65
+    model: Annotated[str | None, _says("a fastText model (lid.176.bin, GlotLID); default: langid.py's own")] = None
+    sample_bytes: Annotated[int, Field(ge=64), _says("only the beginning of a text is looked at")] = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Urls:
+    """Blocked sites and words in addresses, as RefinedWeb and FineWeb do (arXiv 2306.01116, G.1). The lists are yours.
+
+    A list is a file with an entry a line; lines that start with # do not count.
+    """
+
+    domains: Annotated[tuple[str, ...], _says("files of sites; their subdomains go with them")] = ()
+    urls: Annotated[tuple[str, ...], _says("files of whole addresses")] = ()
+    words: Annotated[tuple[str, ...], _says("files of words: one between signs of the address drops it")] = ()
+    soft_words: Annotated[tuple[str, ...], _says("files of words of which it takes several")] = ()
+    max_soft_words: Annotated[Count, _says("soft words in an address, at most")] = 1
+    parts: Annotated[tuple[str, ...], _says("files of letters: anywhere in the address, signs left out")] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pattern:
+    """Regular expressions over lines. At least one of `cut` and `max_share` is what it is for."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), _says("stands in the trace")]
+    expression: Annotated[str, _says("Python's syntax; found anywhere in a line, without its line break")]
+    cut: Annotated[bool, _says("cut the lines that match out of the text")] = False
+    max_share: Annotated[Share | None, _says("drop documents with a larger share of such lines")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """Rules of one's own, one after the other; each sees the lines that are left."""
+
+    patterns: tuple[Pattern, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pii:
+    """What names or unlocks a person is replaced by a placeholder, and counted. None leaves it as it is."""
+
+    email: Annotated[str | None, _says("for addresses of mail")] = "<email>"
+    ip: Annotated[str | None, _says("for public addresses of the Internet, IPv4")] = "<ip>"
+    phone: Annotated[str | None, _says("for telephone numbers: +49 30 1234567, (555) 123-4567")] = "<phone>"
+    key: Annotated[str | None, _says("for keys and tokens with a known beginning, and private keys")] = "<key>"
+    card: Annotated[str | None, _says("for numbers of payment cards and IBANs whose checksum is right")] = "<card>"
+    max_per_kb: Annotated[Positive | None, _says("drop documents with more of all these in 1,000 bytes")] = None

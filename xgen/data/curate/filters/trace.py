@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -44,6 +44,7 @@ class Trace:
     rules: tuple[Rule, ...]
     dropped_by: NDArray[np.int16]
     changed: Batch | None = None  # the documents after this filter, where it changes them
+    labels: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)  # what is no number: the language
 
     @classmethod
     def of(
@@ -52,13 +53,14 @@ class Trace:
         measures: Mapping[str, NDArray[np.float64]],
         rules: Sequence[Rule],
         changed: Batch | None = None,
+        labels: Mapping[str, NDArray[np.str_]] | None = None,
     ) -> Trace:
         """Applies the rules in their order. A value that is not a number breaks none."""
         dropped_by = np.full(len(next(iter(measures.values()))), KEPT, dtype=np.int16)
         for number, rule in enumerate(rules):
             value = measures[rule.measure]
             dropped_by[((value < rule.least) | (value > rule.most)) & (dropped_by == KEPT)] = number
-        return cls(name, measures, tuple(rules), dropped_by, changed)
+        return cls(name, measures, tuple(rules), dropped_by, changed, labels or {})
 
     @property
     def kept(self) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ white space alone are left out, as datatrove does.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -53,7 +54,7 @@ def split(texts: Texts) -> Words:
 
 
 @njit(cache=True, nogil=True)
-def space_width(data, place, end):  # type: ignore[no-untyped-def]
+def space_width(data: NDArray[np.uint8], place: int, end: int) -> int:
     """Bytes of the white space (str.isspace) that starts here, or 0."""
     byte = data[place]
     if byte < 0x80:
@@ -76,21 +77,24 @@ def space_width(data, place, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def decode(data, place, end):  # type: ignore[no-untyped-def]
+def decode(data: NDArray[np.uint8], place: int, end: int) -> tuple[int, int]:
     """(code point, bytes) of the character that starts here."""
     byte = np.int64(data[place])
     if byte < 0x80:
-        return byte, 1
+        return int(byte), 1
     if byte < 0xE0 or place + 2 >= end:
-        return (byte & 0x1F) << 6 | np.int64(data[min(place + 1, end - 1)]) & 0x3F, 2
+        return int((byte & 0x1F) << 6 | np.int64(data[min(place + 1, end - 1)]) & 0x3F), 2
     code = (byte & 0x0F) << 12 | (np.int64(data[place + 1]) & 0x3F) << 6 | np.int64(data[place + 2]) & 0x3F
     if byte < 0xF0 or place + 3 >= end:
-        return code, 3
-    return min((byte & 7) << 18 | (code & 0xFFF) << 6 | np.int64(data[place + 3]) & 0x3F, 0x10FFFF), 4
+        return int(code), 3
+    code = (byte & 7) << 18 | (code & 0xFFF) << 6 | np.int64(data[place + 3]) & 0x3F
+    return min(int(code), 0x10FFFF), 4
 
 
 @njit(cache=True, nogil=True)
-def _split(data, offsets, tables):  # type: ignore[no-untyped-def]
+def _split(
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], tables: tuple[NDArray[Any], ...]
+) -> tuple[NDArray[Any], ...]:
     capacity, room = len(data) // 5 + 1024, 1024
     start = np.empty(capacity, np.int64)
     num_bytes, num_chars = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
@@ -98,7 +102,7 @@ def _split(data, offsets, tables):  # type: ignore[no-untyped-def]
     at, code = np.empty(room, np.int64), np.empty(room, np.int64)
     kind, cut, claim = np.empty(room, np.uint32), np.empty(room, np.uint8), np.empty(room, np.uint8)
     bounds = np.zeros(len(offsets), np.int64)
-    count = np.int64(0)  # a plain 0 has a type of its own, and all below would be compiled a second time
+    count = int(np.int64(0))  # a plain 0 has a type of its own, and all below would be compiled a second time
     for number in range(len(offsets) - 1):
         place, end = offsets[number], offsets[number + 1]
         while place < end:
@@ -119,7 +123,15 @@ def _split(data, offsets, tables):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _split_on(data, place, end, count, tables, words, scratch):  # type: ignore[no-untyped-def]
+def _split_on(
+    data: NDArray[np.uint8],
+    place: int,
+    end: int,
+    count: int,
+    tables: tuple[NDArray[Any], ...],
+    words: tuple[NDArray[Any], ...],
+    scratch: tuple[NDArray[Any], ...],
+) -> tuple[int, int, int]:
     """Words from `place` on; returns (place, words so far, room that the next chunk needs)."""
     classes, exceptions, pieces, patterns, pattern_pieces, starts, units = tables
     start, num_bytes, num_chars, codes, flags = words
@@ -143,7 +155,7 @@ def _split_on(data, place, end, count, tables, words, scratch):  # type: ignore[
             cut_chunk(
                 data, at, code, kind, length, exceptions, pieces, patterns, pattern_pieces, starts, units, cut, claim
             )
-        low = np.int64(0)
+        low = int(np.int64(0))
         while low < length:
             high = low + 1
             while not cut[high]:
@@ -168,16 +180,24 @@ def _split_on(data, place, end, count, tables, words, scratch):  # type: ignore[
 
 
 @njit(cache=True, nogil=True)
-def _cut_plain(data, first, end, classes, exceptions, pieces, cut):  # type: ignore[no-untyped-def]
+def _cut_plain(
+    data: NDArray[np.uint8],
+    first: int,
+    end: int,
+    classes: NDArray[np.uint32],
+    exceptions: NDArray[np.uint64],
+    pieces: NDArray[np.uint8],
+    cut: NDArray[np.uint8],
+) -> tuple[int, int]:
     """Most chunks, without the work that the others are: letters or digits, one sign before and one after at most.
 
     Returns where the chunk ends and its length, having set `cut`; or how far it looked, and 0 for all other chunks.
     The words are the same that `cut_chunk` gives; where a part of the chunk is an exception, it is left to that one.
     """
-    place, lead = first, np.int64(0)
+    place, lead = first, int(np.int64(0))
     head = data[place]
     if head < 0x80 and classes[head] & PREFIX:
-        lead, place = np.int64(1), place + 1
+        lead, place = int(np.int64(1)), place + 1
     core = place
     value = np.uint64(0)
     if place < end and 48 <= data[place] <= 57:
@@ -232,7 +252,15 @@ def _cut_plain(data, first, end, classes, exceptions, pieces, cut):  # type: ign
 
 
 @njit(cache=True, nogil=True)
-def _decode(data, first, end, classes, at, code, kind):  # type: ignore[no-untyped-def]
+def _decode(
+    data: NDArray[np.uint8],
+    first: int,
+    end: int,
+    classes: NDArray[np.uint32],
+    at: NDArray[np.int64],
+    code: NDArray[np.int64],
+    kind: NDArray[np.uint32],
+) -> int:
     """Fills `at`, `code` and `kind` and returns the number of characters."""
     chars, place = 0, first
     while place < end:
@@ -245,7 +273,7 @@ def _decode(data, first, end, classes, at, code, kind):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True)
-def _flags(kind, low, high):  # type: ignore[no-untyped-def]
+def _flags(kind: NDArray[np.uint32], low: int, high: int) -> int:
     letter, word, punctuation = 0, 0, IS_PUNCTUATION
     for place in range(low, high):
         letter |= HAS_LETTER if kind[place] & LETTER else 0
@@ -257,7 +285,7 @@ def _flags(kind, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _grow(array, count, capacity):  # type: ignore[no-untyped-def]
+def _grow(array: NDArray[Any], count: int, capacity: int) -> NDArray[Any]:
     grown = np.empty(capacity, array.dtype)
     grown[:count] = array[:count]
     return grown
