@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.common import Figure, Result
-from xgen.spec.models import MODELS
+from xgen.spec.models import MODELS, ModelSpec
 
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}  # dense bf16, NVIDIA's data sheets
 SLICE, REPEATS, WARM_UP, DENSE_UP_TO = 8, 5, 2, 8192
@@ -103,11 +104,14 @@ def varlen(documents: list[int], device: str) -> Attention:
     from torch.nn.attention.varlen import varlen_attn
 
     borders, longest = _borders(documents, device), max(documents)
+    # torch 2.11 takes grouped queries as they are, a later one wants to be told, and knows the window by another name.
+    known = signature(varlen_attn).parameters
+    options = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    options |= {"enable_gqa": True} if "enable_gqa" in known else {}
 
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         packed = (t[0].transpose(0, 1).contiguous() for t in (q, k, v))
-        window = (-1, 0)  # causal
-        out = varlen_attn(*packed, borders, borders, longest, longest, window_size=window, enable_gqa=True)
+        out = varlen_attn(*packed, borders, borders, longest, longest, **options)
         return out.transpose(0, 1)[None]  # type: ignore[union-attr]
 
     return attend
@@ -208,9 +212,7 @@ class Stack(nn.Module):
 
 
 def flops_of_token(sizes: dict[str, Any], num_layers: int, length: int) -> float:
-    dim, head_dim = sizes["dim"], sizes["dim"] // sizes["num_heads"]
-    layer = dim * (2 * dim + 2 * sizes["num_kv_heads"] * head_dim + 3 * sizes["ffn_dim"])
-    return 6.0 * (num_layers * layer + sizes["vocab_size"] * dim) + 6.0 * num_layers * dim * length
+    return ModelSpec.model_validate(sizes | {"name": "slice", "num_layers": num_layers}).flops_per_token(length)
 
 
 @dataclass(frozen=True)

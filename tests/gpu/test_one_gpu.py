@@ -27,13 +27,13 @@ from xgen.runs import RunDir, read_events
 
 pytestmark = pytest.mark.gpu
 
-STEPS = 40
+STEPS = 25
 TIMEOUT = 420.0
 PREEMPT_AT = 15
 SPEC = {
     "kind": "pretrain",
     "name": "gpu",
-    "resources": {"nodes": 1, "gpus_per_node": 1, "cpus_per_task": 2, "time": "30m", "partition": "preempt"},
+    "resources": {"nodes": 1, "gpus_per_node": 1, "cpus_per_task": 4, "time": "30m", "partition": "preempt"},
     "lead": "60s",
     "model": {
         "name": "small", "dim": 512, "num_layers": 4, "num_heads": 8, "num_kv_heads": 4, "ffn_dim": 1536,
@@ -59,7 +59,6 @@ STAGES: dict[str, dict[str, Any]] = {
     "varlen": {"attention": "varlen"},
     "flash": {"attention": "flash"},
     "float8": {"precision": "float8", "compile": True},
-    "cpu": {},
 }
 SETUP = ("TRITON_", "TORCHINDUCTOR_", "PYTORCH_", "LD_LIBRARY_PATH", "CUDA_HOME")  # of whoever runs the tests
 NEEDS = {"flash": "flash_attn", "float8": "torchao"}
@@ -91,8 +90,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunDir]
             if name in NEEDS and find_spec(NEEDS[name]) is None:
                 continue
             spec = SPEC | {"stages": [SPEC["stages"][0] | keys]}  # type: ignore[index]
-            if name == "cpu":
-                spec["env"] = {"CUDA_VISIBLE_DEVICES": ""}
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(spec))
             arguments = [str(folder / f"{name}.yaml"), "--cluster", str(folder / "box.yaml")]
             done = xgen("submit", *arguments, "--id", f"aaaaa{number}", "--json")
@@ -156,24 +153,14 @@ def test_every_way_reads_the_same_data(runs: dict[str, RunDir], name: str) -> No
     assert [r["data"] for r in records(of(runs, name))] == [r["data"] for r in records(of(runs, "flex"))]
 
 
-@pytest.mark.parametrize(
-    ("name", "first", "later"),  # how far the loss may be from that of the CPU in fp32: at the first step, in the mean
-    [
-        ("flex", 0.01, 0.05),
-        ("compiled", 0.01, 0.05),
-        ("checkpointed", 0.01, 0.05),
-        ("selective", 0.01, 0.05),
-        ("varlen", 0.01, 0.05),
-        ("flash", 0.01, 0.05),
-        ("float8", 0.03, 0.1),
-    ],
-)
-def test_every_way_trains_as_the_cpu_does(runs: dict[str, RunDir], name: str, first: float, later: float) -> None:
-    found, exact = losses(of(runs, name)), losses(of(runs, "cpu"))
-    assert exact[-1] < exact[0] - 0.5  # it learns something
-    apart = [abs(one - other) for one, other in zip(found, exact, strict=True)]
-    assert apart[0] < first
-    assert statistics.mean(apart) < later
+@pytest.mark.parametrize("name", [name for name in STAGES if name != "flex"])
+def test_every_way_trains_as_flex_does(runs: dict[str, RunDir], name: str) -> None:
+    """flex itself is held against float64 by benchmarks.gpu; a CPU begins with other random weights."""
+    found, other = losses(of(runs, name)), losses(of(runs, "flex"))
+    assert other[-1] < other[0] - 0.5  # it learns something
+    apart = [abs(one - two) for one, two in zip(found, other, strict=True)]
+    assert apart[0] < 0.01
+    assert statistics.mean(apart) < (0.05 if name == "float8" else 0.01)
 
 
 def test_checkpoints_are_written_while_it_trains(runs: dict[str, RunDir]) -> None:

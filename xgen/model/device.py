@@ -1,4 +1,4 @@
-"""The device that torchtitan uses, settled before torchtitan is imported; on a CUDA machine nothing changes.
+"""The device and the kernels that torchtitan uses, settled before torchtitan is imported.
 
 torchtitan 0.3.0 chooses at import time and falls back to "cuda" (`torchtitan/tools/utils.py`), and its modules bind
 the choice with `from … import`; so it is replaced once, before anyone has bound it.
@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import types
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -68,3 +69,30 @@ def _use_cpu_without_accelerator() -> bool:
 
 
 ON_CPU = _use_cpu_without_accelerator()
+
+
+# What torchtitan's varlen attention insists on, FlashAttention 3 on Hopper and 4 on Blackwell, by the module that torch
+# registers it from. Where it is not installed, torch's own kernel computes the same, as fast as flash-attn 2.
+_KERNELS = {"FA3": "flash_attn_interface", "FA4": "flash_attn.cute.interface"}
+
+
+def _use_installed_kernels() -> None:
+    import torchtitan.tools.utils as titan_utils
+
+    wanted = titan_utils.get_cuda_flash_attention_impl
+
+    def installed() -> str | None:
+        name: str | None = wanted()
+        return name if name is None or _is_there(_KERNELS[name]) else None
+
+    titan_utils.get_cuda_flash_attention_impl = installed
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package above it
+        return False
+
+
+_use_installed_kernels()

@@ -24,6 +24,9 @@ _TITAN = ("torchtitan.models.llama3", "torchtitan.trainer")
 _UNUSED = ("datasets", "datasets.distributed", "torch.utils.tensorboard")
 # networkx and Inductor come with them
 _UNUSED_ON_CPU = ("torch._functorch.partitioners", "torch._inductor", "torch._inductor.config")
+# On a GPU torchao 0.18 imports kernels for experts that Triton 3.9, which is torch 2.15's, refuses with a ValueError;
+# torchtitan goes without what it cannot import. A CPU needs nothing of torchao.
+_BROKEN = ("torchao.prototype.moe_training", "torchao.prototype.mx_formats")
 _DYNAMO = "torch._dynamo"
 
 
@@ -31,7 +34,11 @@ def import_torchtitan(on_cpu: bool) -> None:
     """Load torchtitan's trainer and the model that we build on."""
     before = set(sys.modules)
     try:
-        with _stand_ins(_UNUSED + (_UNUSED_ON_CPU if on_cpu else ())), _without_compiler(on_cpu):
+        with (
+            _torchao_without(on_cpu),
+            _stand_ins(_UNUSED + (_UNUSED_ON_CPU if on_cpu else ())),
+            _without_compiler(on_cpu),
+        ):
             for name in _TITAN:
                 importlib.import_module(name)
     except Exception as error:  # noqa: BLE001 - whatever a stand-in was not good enough for
@@ -44,6 +51,19 @@ def import_torchtitan(on_cpu: bool) -> None:
                 del sys.modules[name]
         for name in _TITAN:
             importlib.import_module(name)
+
+
+@contextmanager
+def _torchao_without(on_cpu: bool) -> Iterator[None]:
+    """What stands in sys.modules as None is an ImportError, as where it is not installed."""
+    names = ("torchao",) if on_cpu else _BROKEN
+    added = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(added))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in added if on_cpu else ():  # on a GPU float8 comes to them later, too
+            del sys.modules[name]
 
 
 class _Late(type):
