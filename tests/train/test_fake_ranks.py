@@ -50,6 +50,7 @@ def assert_as_planned(found: FakeRank, job: Pretrain, place: Place, pp_rank: int
     assert found.num_ranks == place.resources.world_size
     assert found.parameters == planned.parameters
     assert found.optimizer == 2 * planned.parameters
+    assert found.buffers == planned.rope_tables
 
 
 @pytest.mark.parametrize("num_ranks", [64, 128, 512])

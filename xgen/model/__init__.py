@@ -7,5 +7,6 @@ from xgen.model.lean import import_torchtitan
 import_torchtitan(ON_CPU)
 
 from xgen.model.llama import titan_model  # noqa: E402 - after that
+from xgen.model.rope import share_rope_tables  # noqa: E402
 
-__all__ = ["ON_CPU", "titan_model"]
+__all__ = ["ON_CPU", "share_rope_tables", "titan_model"]

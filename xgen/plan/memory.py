@@ -24,7 +24,7 @@ class Memory:
 
     moment: str  # loss or backward pass
     parameters: int  # fp32, a shard; gradients and the two moments of AdamW take the same, each
-    rope_tables: int  # RoPE: torchtitan has one a layer
+    rope_tables: int  # RoPE: one for all layers
     saved: int  # activations kept for the backward pass
     gathered: int  # weights and gradients that are whole for the moment; a pipeline has no shards of gradients then
     working: int  # in the loss its logits; in the backward pass one layer's tensors, computed again, and gradients
@@ -70,7 +70,7 @@ def memory_of(model: ModelSpec, place: Place, pp_rank: int = 0) -> Memory:
     backward = Memory(
         moment="backward pass",
         parameters=parameters,
-        rope_tables=layers * layer.table,
+        rope_tables=layer.table,
         saved=saved,
         gathered=piped + one_matrix if piped else 10 * weights.layer,
         working=layer.working,
@@ -85,7 +85,7 @@ def memory_of(model: ModelSpec, place: Place, pp_rank: int = 0) -> Memory:
     loss = Memory(
         moment="loss",
         parameters=parameters,
-        rope_tables=layers * layer.table,
+        rope_tables=layer.table,
         saved=saved,
         gathered=max(0, piped - 6 * weights.output) + (12 if at_weight > at_logits else 6) * weights.output,
         working=hidden + (2 if at_weight > at_logits else 14) * logits,

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xgen.model import titan_model  # noqa: F401 - before any other module of torchtitan
+from xgen.model import share_rope_tables  # before any other module of torchtitan
 
 import torch  # isort: skip
 import torch.distributed as dist
@@ -93,6 +93,7 @@ def fake_rank(job: Pretrain, index: int, rank: int = 0, step: bool = False) -> F
         with FakeTensorMode(allow_non_fake_inputs=True):
             for part in parts.modules:
                 part.to_empty(device="cpu")
+                share_rope_tables(part)
                 part.train()
             optimizers = config.optimizer.build(model_parts=parts.modules)
             parameters = _bytes(parameter for part in parts.modules for parameter in part.parameters())
@@ -223,7 +224,8 @@ def _make_state(parts: _Parts, optimizers: Any) -> None:
 
 
 def _bytes(tensors: Iterator[torch.Tensor]) -> int:
-    return sum((t._local_tensor if isinstance(t, DTensor) else t).untyped_storage().nbytes() for t in tensors)
+    storages = ((t._local_tensor if isinstance(t, DTensor) else t).untyped_storage() for t in tensors)
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from torchtitan.trainer import Trainer
 
 from xgen.data import MODULUS
 from xgen.data.samples import IGNORE
+from xgen.model import share_rope_tables
 from xgen.runs import EventName, Refused, TaskContext
 from xgen.spec import Pretrain
 from xgen.train import startup
@@ -67,6 +68,8 @@ class PretrainTrainer(Trainer):
         self.data_digest = 0  # of all samples since step 0, over all ranks
         self._started = False  # whether this attempt has finished a step
         super().__init__(config)
+        for part in self.model_parts:
+            share_rope_tables(part)
         self.metrics_processor.connect(self)
         group = dist.new_group(backend="gloo", timeout=_CPU_TIMEOUT)
         assert isinstance(group, dist.ProcessGroup)  # of which every rank is a member
