@@ -10,11 +10,11 @@ import pytest
 
 from tests.data.curate.filters.oracle import FILE, digest
 from xgen.data.curate.filters.c4 import C4Filter
-from xgen.data.curate.filters.chain import run
+from xgen.data.curate.filters.chain import open_filters, run
 from xgen.data.curate.filters.fineweb import FineWebFilter
 from xgen.data.curate.filters.gopher import GopherQualityFilter
 from xgen.data.curate.filters.repetition import GopherRepetitionFilter
-from xgen.data.curate.filters.thresholds import C4
+from xgen.data.curate.filters.thresholds import C4, FINEWEB
 from xgen.data.curate.filters.trace import Batch, Filter
 from xgen.data.curate.texts import Texts
 
@@ -88,7 +88,7 @@ def test_c4_leaves_the_text_that_datatrove_leaves(decisions: list[dict[str, Any]
 
 
 def test_the_chain_decides_as_datatrove_and_names_the_filter(decisions: list[dict[str, Any]], batch: Batch) -> None:
-    chain = [FILTERS[name] for name in ("gopher_repetition", "gopher_quality", "c4_any_ending", "fineweb")]
+    chain = open_filters(FINEWEB)
     passage = run(chain, batch)
     ours = ["" if number < 0 else passage.reasons[number] for number in passage.reason]
     theirs = []

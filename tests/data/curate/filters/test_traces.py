@@ -2,14 +2,25 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from xgen.data.curate.filters.c4 import C4Filter
-from xgen.data.curate.filters.chain import run
+from xgen.data.curate.filters.chain import open_filters, run
 from xgen.data.curate.filters.fineweb import FineWebFilter
 from xgen.data.curate.filters.gopher import GopherQualityFilter
 from xgen.data.curate.filters.repetition import GopherRepetitionFilter
-from xgen.data.curate.filters.thresholds import C4, GopherQuality, GopherRepetition
+from xgen.data.curate.filters.thresholds import (
+    C4,
+    FINEWEB,
+    GopherQuality,
+    GopherRepetition,
+    Lines,
+    Pii,
+    Thresholds,
+    Urls,
+)
 from xgen.data.curate.filters.trace import KEPT, Batch, Trace
 from xgen.data.curate.texts import Texts
 
@@ -126,9 +137,27 @@ def test_a_result_does_not_depend_on_the_batch() -> None:
             np.testing.assert_equal(values[0], together.measures[name][number])
 
 
+ALL: tuple[Thresholds, ...] = (Urls(), Lines(), Pii(), *FINEWEB)
+
+
 def test_an_empty_batch_passes() -> None:
-    filters = [GopherRepetitionFilter(), GopherQualityFilter(), C4Filter(), FineWebFilter()]
-    assert len(run(filters, Batch(Texts.of([]))).texts) == 0
+    assert len(run(open_filters(ALL), Batch(Texts.of([]))).texts) == 0
+
+
+def test_each_filter_has_a_name_of_its_own_that_its_reasons_carry() -> None:
+    filters = open_filters(ALL)
+    names = [each.name for each in filters]
+    assert sorted(set(names)) == sorted(names)
+    passage = run(filters, Batch(Texts.of([PROSE])))
+    assert {reason.split(".")[0] for reason in passage.reasons} <= set(names)
+    assert {measure.split(".")[0] for measure in passage.measures} == set(names)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5))
+@settings(deadline=None)
+def test_bytes_that_are_no_text_break_nothing(documents: list[bytes]) -> None:
+    passage = run(open_filters((Pii(), C4(min_sentences=None, min_words_per_line=None))), Batch(Texts.of(documents)))
+    assert len(passage.kept) == len(documents)
 
 
 def test_urls_stay_with_their_documents() -> None:

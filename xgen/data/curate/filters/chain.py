@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xgen.data.curate.filters.c4 import C4Filter
+from xgen.data.curate.filters.fineweb import FineWebFilter
+from xgen.data.curate.filters.gopher import GopherQualityFilter
+from xgen.data.curate.filters.language import LanguageFilter
+from xgen.data.curate.filters.pii import PiiFilter
+from xgen.data.curate.filters.repetition import GopherRepetitionFilter
+from xgen.data.curate.filters.rules import LineFilter, UrlFilter
+from xgen.data.curate.filters.thresholds import (
+    C4,
+    FineWeb,
+    GopherQuality,
+    GopherRepetition,
+    Language,
+    Lines,
+    Pii,
+    Thresholds,
+    Urls,
+)
 from xgen.data.curate.filters.trace import KEPT, Batch, Filter, Trace
 from xgen.data.curate.texts import Texts
 
@@ -35,6 +53,31 @@ class Passage:
             if row < len(seen) and seen[row] == number and trace.dropped_by[row] != KEPT:
                 return trace.reason(row)
         return ""
+
+
+def open_filters(thresholds: Iterable[Thresholds]) -> list[Filter]:
+    """A filter for each, in their order. Raises StoreError for a model or a list that is not there."""
+    return [_open(each) for each in thresholds]
+
+
+def _open(thresholds: Thresholds) -> Filter:
+    match thresholds:
+        case GopherQuality():
+            return GopherQualityFilter(thresholds)
+        case GopherRepetition():
+            return GopherRepetitionFilter(thresholds)
+        case C4():
+            return C4Filter(thresholds)
+        case FineWeb():
+            return FineWebFilter(thresholds)
+        case Language():
+            return LanguageFilter.open(thresholds)
+        case Urls():
+            return UrlFilter.open(thresholds)
+        case Lines():
+            return LineFilter.open(thresholds)
+        case Pii():
+            return PiiFilter(thresholds)
 
 
 def run(filters: Sequence[Filter], batch: Batch) -> Passage:

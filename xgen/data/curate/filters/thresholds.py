@@ -139,3 +139,8 @@ class Pii:
     key: Annotated[str | None, _says("for keys and tokens with a known beginning, and private keys")] = "<key>"
     card: Annotated[str | None, _says("for numbers of payment cards and IBANs whose checksum is right")] = "<card>"
     max_per_kb: Annotated[Positive | None, _says("drop documents with more of all these in 1,000 bytes")] = None
+
+
+Thresholds = GopherQuality | GopherRepetition | C4 | FineWeb | Language | Urls | Lines | Pii
+# FineWeb's own chain and order (datatrove's examples/fineweb.py), after its lists of addresses and the language.
+FINEWEB = (GopherRepetition(), GopherQuality(), C4(terminal_punctuation=False), FineWeb())
