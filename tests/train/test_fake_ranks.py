@@ -80,6 +80,15 @@ def test_the_peak_is_the_planned_one(builders: ProcessPoolExecutor, layout: str,
     assert planned.total == pytest.approx(found.peak, rel=0.1)
 
 
+@pytest.mark.parametrize("kernels", [["attention=varlen"], ["attention=flash", "precision=float8"]])
+def test_what_only_a_gpu_computes_is_built_too(builders: ProcessPoolExecutor, kernels: list[str]) -> None:
+    overrides = [*(f"stages.0.{kernel}" for kernel in kernels), "stages.2.attention=flex"]  # stages inherit
+    job = job_of("4b", overrides, layers=2)
+    found = builders.submit(fake_rank, job, 0, step=True).result(timeout=120)
+    flex = builders.submit(fake_rank, job_of("4b", [], layers=2), 0, step=True).result(timeout=120)
+    assert (found.parameters, found.peak) == (flex.parameters, flex.peak)
+
+
 def test_ranks_that_do_not_divide_are_refused() -> None:
     with pytest.raises(SpecError, match="100 ranks are no multiple of 8"):
         with_ranks(job_of("4b", []), 0, 100)

@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,8 +30,8 @@ from torchtitan.config.override import apply_overrides
 from torchtitan.distributed import ParallelDims
 from torchtitan.distributed import utils as dist_utils
 
-from xgen.runs import RunDir
-from xgen.spec import Place, Pretrain, Problem, SpecError, load_job
+from xgen.runs import Refused, RunDir
+from xgen.spec import Place, Pretrain, Problem, SpecError, Stage, load_job
 from xgen.train.config import trainer_config
 from xgen.train.trainer import PretrainTrainer
 
@@ -79,6 +79,7 @@ class _Total(MemTracker):  # type: ignore[no-untyped-call]
 def fake_rank(job: Pretrain, index: int, rank: int = 0, step: bool = False) -> FakeRank:
     """Build the stage of that index as one of its ranks, and train two steps of it where `step` says so."""
     begin = time.perf_counter()
+    job = _with_stage(job, index, stand_ins(job.stages[index]))
     place = job.places[index]
     parallel, ranks = place.stage.parallelism, place.resources.world_size
     if step and parallel.tp > 1 and rank * parallel.pp >= ranks:
@@ -86,7 +87,7 @@ def fake_rank(job: Pretrain, index: int, rank: int = 0, step: bool = False) -> F
         raise SpecError(Problem("--rank", "", said))
     config = trainer_config(job, RunDir(Path("fake")), index)
     config.training = replace(config.training, mixed_precision_param="bfloat16")  # as on a GPU
-    config.override.imports = ["xgen.train.shapes.attention", "xgen.train.shapes.norm"]
+    config.override.imports = [f"xgen.train.shapes.{name}" for name in ("flex", "varlen", "norm")]
     with _world(place.resources.world_size, rank):
         loss = config.loss.build(compile_config=config.compile)
         parts = _build(config, place, loss)
@@ -110,6 +111,13 @@ def fake_rank(job: Pretrain, index: int, rank: int = 0, step: bool = False) -> F
             )
     seconds = time.perf_counter() - begin
     return FakeRank(rank, place.resources.world_size, parameters, state, buffers, peak, seconds)
+
+
+def stand_ins(stage: Stage) -> dict[str, str]:
+    """What is built in place of what only a GPU and its packages have: bf16, whose matrices are larger than those of
+    float8, and varlen, whose tensors are flash-attn's."""
+    wanted = {"precision": ("float8", "bf16"), "attention": ("flash", "varlen")}
+    return {key: built for key, (value, built) in wanted.items() if getattr(stage, key) == value}
 
 
 @contextmanager
@@ -255,9 +263,11 @@ def main() -> None:
     world_size = job.places[arguments.stage].resources.world_size
     if not 0 <= arguments.rank < world_size:
         sys.exit(f"--rank {arguments.rank}: the stage has {world_size} ranks; write 0 to {world_size - 1}")
+    for key, built in stand_ins(job.stages[arguments.stage]).items():
+        print(f"{key}: {getattr(job.stages[arguments.stage], key)} is built as {built}", file=sys.stderr)
     try:
         print(json.dumps(asdict(fake_rank(job, arguments.stage, arguments.rank, arguments.step))))
-    except SpecError as error:
+    except (SpecError, Refused) as error:
         sys.exit(str(error))
 
 
@@ -270,14 +280,18 @@ def with_ranks(job: Pretrain, index: int, num_ranks: int) -> Pretrain:
         raise SpecError(Problem("--ranks", "", said))
     parallel = stage.parallelism.model_copy(update={"replicate": num_ranks // one})
     nodes = resources.model_copy(update={"nodes": num_ranks // resources.gpus_per_node})
-    stages = list(job.stages)
-    stages[index] = stage.model_copy(update={"parallelism": parallel, "resources": nodes})
-    changed = job.model_copy(update={"stages": stages})
-    sequences = stages[index].sequences_per_step
+    changed = _with_stage(job, index, {"parallelism": parallel, "resources": nodes})
+    sequences = stage.sequences_per_step
     if sequences % (num_ranks // parallel.shared * stage.micro_batch):
         said = f"{sequences} sequences of a global_batch do not divide over {num_ranks} ranks; write --set for another"
         raise SpecError(Problem("--ranks", "", said))
     return changed
+
+
+def _with_stage(job: Pretrain, index: int, changes: Mapping[str, Any]) -> Pretrain:
+    stages = list(job.stages)
+    stages[index] = stages[index].model_copy(update=dict(changes))
+    return job.model_copy(update={"stages": stages})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""FlexAttention and RMSNorm that only make the tensors which their GPU kernels would: for fake tensors on a CPU.
+"""Attention and RMSNorm that only make the tensors which their GPU kernels would: for fake tensors on a CPU.
 
-There FlexAttention would be compiled first, and RMSNorm would fall apart into steps in fp32, whose tensors no GPU
-keeps.
+There FlexAttention would be compiled first, varlen has no kernel, and RMSNorm would fall apart into steps in fp32,
+whose tensors no GPU keeps.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from typing import Any
 import torch
 from torchtitan.config.override import override
 from torchtitan.models.common import RMSNorm
-from torchtitan.models.common.attention import FlexAttention
+from torchtitan.models.common.attention import FlexAttention, VarlenAttention
+from torchtitan.protocols.module import Module
 
 
-class AttentionShapes(FlexAttention):
-    """Keeps queries, keys, values, output and the fp32 log-sum-exp for the backward pass, as the kernel does."""
-
-    @dataclass(kw_only=True, slots=True)
-    class Config(FlexAttention.Config):
-        pass
+class _Kernel:
+    """Keeps queries, keys, values, output and the fp32 log-sum-exp for the backward pass, as the kernels do."""
 
     def forward(self, q_BLNH: torch.Tensor, k_BLNH: torch.Tensor, v_BLNH: torch.Tensor, **unused: Any) -> torch.Tensor:
         del unused
@@ -30,6 +27,22 @@ class AttentionShapes(FlexAttention):
             0
         ]
         return out_BNLH.transpose(1, 2)
+
+
+class FlexShapes(_Kernel, FlexAttention):
+    @dataclass(kw_only=True, slots=True)
+    class Config(FlexAttention.Config):
+        pass
+
+
+class VarlenShapes(_Kernel, VarlenAttention):
+    @dataclass(kw_only=True, slots=True)
+    class Config(VarlenAttention.Config):
+        pass
+
+    def __init__(self, config: Config) -> None:
+        del config
+        Module.__init__(self)  # VarlenAttention's would activate a kernel of torch's
 
 
 class _FusedNorm(torch.autograd.Function):
@@ -62,8 +75,13 @@ def _as(kind: Any, config: Any) -> Any:
 
 
 @override(target=FlexAttention.Config, exact=True, description="shapes only")
-def attention(config: FlexAttention.Config) -> FlexAttention.Config:
-    return _as(AttentionShapes, config)
+def flex(config: FlexAttention.Config) -> FlexAttention.Config:
+    return _as(FlexShapes, config)
+
+
+@override(target=VarlenAttention.Config, exact=True, description="shapes only")
+def varlen(config: VarlenAttention.Config) -> VarlenAttention.Config:
+    return _as(VarlenShapes, config)
 
 
 @override(target=RMSNorm.Config, exact=True, description="shapes only")
