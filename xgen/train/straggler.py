@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-_SIZE_ON_GPU, _SIZE_ON_CPU = 4096, 256  # some milliseconds of work
+# Size of the matrices and number of products: some milliseconds of work, which a launch of some microseconds is not.
+_ON_GPU, _ON_CPU = (4096, 32), (256, 1)
 _TRIES = 3  # the fastest counts: an interruption of one of them says nothing
 
 
@@ -32,9 +33,10 @@ class Straggler:
 
     def __init__(self, group: dist.ProcessGroup, device: torch.device) -> None:
         self._group, self._device = group, device
-        size = _SIZE_ON_CPU if device.type == "cpu" else _SIZE_ON_GPU
+        size, self._products = _ON_CPU if device.type == "cpu" else _ON_GPU
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         self._matrix = torch.ones(size, size, device=device, dtype=dtype)
+        self._product = torch.empty_like(self._matrix)
 
     def report(self, data_wait: float) -> Slowest:
         own = torch.tensor([self._time(), data_wait], dtype=torch.float64)
@@ -50,7 +52,8 @@ class Straggler:
         for _ in range(_TRIES):
             self._wait()
             began = time.perf_counter()
-            torch.mm(self._matrix, self._matrix)
+            for _ in range(self._products):
+                torch.mm(self._matrix, self._matrix, out=self._product)
             self._wait()
             seconds.append(time.perf_counter() - began)
         return min(seconds)
