@@ -1,6 +1,6 @@
 """Filters beside datatrove's: `python -m benchmarks.curation [--json] [--rounds N]`.
 
-Speed: the same 3 MB of real text (documentation, modules, plays, descriptions of packages), from strings to decisions,
+Speed: the same 3 MB of real text (documentation, modules, plays, descriptions, licences), from strings to decisions,
 CPU time of one thread; rounds in turn. The chain is FineWeb's: Gopher repetition, Gopher quality, C4 with any ending of
 a line, FineWeb. Agreement: the same documents, and as many that are broken on purpose, decided by both; each filter
 alone, and words one by one. Languages: sentences that nobody trained on, of the 60 languages of which spaCy has
@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import sysconfig
@@ -59,6 +60,7 @@ class CurationResult(Result):
     """`equal`: documents that both keep or both drop, of `compared`, by filter. `told`: of languages."""
 
     compared: int
+    kept: int
     equal: Mapping[str, int]
     told: Mapping[str, float]
 
@@ -67,6 +69,7 @@ class CurationResult(Result):
         if not as_json:
             for name, count in self.equal.items():
                 print(f"{name}: {count} of {self.compared} documents as datatrove")
+            print(f"kept by the chain: {self.kept} of {self.compared} documents")
             for name, value in self.told.items():
                 print(f"languages, {name}: {value:.4g}")
 
@@ -93,11 +96,14 @@ def main() -> None:
             for name, seconds in ask_datatrove(python, "time", texts, Path(folder)).items():
                 others[f"{name}, datatrove"].append(num_bytes / seconds / 1e6)
         texts += mangle(texts, random.Random(1))
+        kept = int(run(CHAIN, Batch(Texts.of(texts))).kept.sum())
         equal = agreement(texts, ask_datatrove(python, "decide", texts, Path(folder)))
     figures = {name: Figure.of(values, "MB/s") for name, values in rates.items()}
     peers = {name: Figure.of(values, "MB/s") for name, values in others.items()}
     goals = {"chain": max(GOAL_MB, GOAL_TIMES * peers["chain, datatrove"].median)}
-    CurationResult("curation", figures, peers, goals, len(texts), equal, tell_languages(python)).print(options.json)
+    CurationResult("curation", figures, peers, goals, len(texts), kept, equal, tell_languages(python)).print(
+        options.json
+    )
 
 
 def _ours() -> dict[str, Callable[[list[str]], object]]:
@@ -167,8 +173,8 @@ def ask_datatrove(python: Path, what: str, texts: list[str], folder: Path) -> An
 
 
 def real_texts() -> list[str]:
-    """Documents of every kind in turn: those of the tiny corpus, and the descriptions that packages have."""
-    kinds = [_source(number) for number in range(len(tiny_sources()))] + [_descriptions()]
+    """Documents of every kind in turn: those of the tiny corpus, and descriptions and licences of packages."""
+    kinds = [_source(number) for number in range(len(tiny_sources()))] + [_descriptions(), _licences()]
     texts: list[str] = []
     size = 0
     for row in range(max(map(len, kinds))):
@@ -197,6 +203,19 @@ def _descriptions() -> list[str]:
         body = importlib.metadata.PathDistribution(file.parent).metadata.get_payload()
         if isinstance(body, str) and body.strip():
             found.append(body[:MAX_CHARS])
+    return found
+
+
+def _licences() -> list[str]:
+    """Prose without markup, of which much passes all filters: paragraphs on one line, as the web has them."""
+    files = sorted(Path(sysconfig.get_path("purelib")).glob("*.dist-info/**/*LICEN[CS]E*"))
+    texts = dict.fromkeys(file.read_text(errors="ignore") for file in files if file.is_file())
+    found = []
+    for text in texts:
+        lines = [re.sub(r"\s+", " ", part).strip() for part in re.split(r"\n\s*\n", text)]
+        whole = "\n".join(line for line in lines if len(line) > 40)
+        found += [whole[at : at + MAX_CHARS] for at in range(0, len(whole), MAX_CHARS)]
+    random.Random(0).shuffle(found)
     return found
 
 

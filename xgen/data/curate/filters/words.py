@@ -1,7 +1,8 @@
 """Words of English text, the same that spaCy's tokenizer gives datatrove: `split(texts) -> Words`.
 
 Text in another language, or code, is cut by the same rules; datatrove has a tokenizer for each language. Words of
-white space alone are left out, as datatrove does.
+white space alone are left out, as datatrove does. Held against spaCy 3.8: 1,588 documents of benchmarks.curation, all
+alike; of 1,500 strings made of nothing but its special cases 1.8% differ, by what english.py leaves out.
 """
 
 from __future__ import annotations
