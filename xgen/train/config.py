@@ -9,12 +9,13 @@ from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
 from torchtitan.components.optimizer import default_adamw
 from torchtitan.config import CommConfig, CompileConfig, DebugConfig, ParallelismConfig, TrainingConfig
 from torchtitan.config.override import OverrideConfig
-from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
+from torchtitan.distributed.activation_checkpoint import FullAC
 
 from xgen.model import ON_CPU, titan_model
 from xgen.runs import Refused, RunDir
 from xgen.spec import Place, Pretrain, Stage
 from xgen.train.checkpoint import VerifiedCheckpoints
+from xgen.train.checkpointing import SelectiveCheckpointing
 from xgen.train.loader import StoreLoader
 from xgen.train.recorder import StepRecorder
 from xgen.train.schedule import StageSchedule
@@ -25,7 +26,7 @@ from xgen.train.trainer import PretrainTrainer
 # torchtitan's 100 s a thousand ranks might end in it, attempt after attempt.
 _TRAIN_TIMEOUT = 600
 _START_TIMEOUT = 1800  # until all have loaded and compiled
-_CHECKPOINTING = {"none": None, "selective": SelectiveAC.Config(), "full": FullAC.Config()}
+_CHECKPOINTING = {"none": None, "selective": SelectiveCheckpointing.Config(), "full": FullAC.Config()}
 
 
 def trainer_config(job: Pretrain, run: RunDir, index: int = 0) -> PretrainTrainer.Config:
