@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.train.faults import spoil_step
-from tests.train.forked import Training
+from tests.train.forked import SPEC, Training
 from xgen.runs import RunDir, read_events
 
 
@@ -124,3 +124,13 @@ def test_a_rollback_waits_for_its_loading_as_a_start_does(training: Training, tm
 
     assert {o.status for o in training.go(in_rank=note)} == {"finished"}
     assert (tmp_path / "limits.1").read_text().split() == ["600", "1800", "600"]
+
+
+def test_what_a_later_stage_has_again_is_said(training: Training) -> None:
+    training.change("stages", [SPEC["stages"][0], {"name": "next", "tokens": 4 * 256}])  # type: ignore[index]
+    assert {o.status for o in training.go(in_rank=_spoil)} == {"finished"}
+    (restored,) = [e for e in read_events(training.run) if e.event == "restore_end" and e.checkpoint]
+    assert restored.reason == (
+        "back from step 5, 4 samples are left out; this stage ends 4 samples past its plan, "
+        "and a later one with the same text has them again"
+    )

@@ -90,7 +90,11 @@ class StoreLoader(BaseDataLoader):
 
     def begin_at_step(self, step: int) -> None:
         """Go on as if all steps of this stage up to `step`, of the run, had been taken from this very data."""
-        self.next_sample = (step - self._first_step) * self.per_step
+        self.next_sample = self.planned(step)
+
+    def planned(self, step: int) -> int:
+        """`next_sample` after a step of the run when nothing was left out."""
+        return (step - self._first_step) * self.per_step
 
     def state_dict(self) -> dict[str, Any]:
         return {"next_sample": self.next_sample}

@@ -64,5 +64,9 @@ def roll_back(trainer: PretrainTrainer) -> int:
     if trainer.context.rank == 0:
         skip.write(trainer.context.run.checkpoints_dir / name)
     reason = f"back from step {failed}, {skipped} samples are left out"
+    if trainer.place.index + 1 < len(trainer.job.stages):
+        # Where a stage begins in a text follows from the plans of those before it, not from what they left out.
+        ahead = next_sample - loader.planned(trainer.step)
+        reason += f"; this stage ends {ahead} samples past its plan, and a later one with the same text has them again"
     trainer.tell("restore_end", step=trainer.step, checkpoint=name, reason=reason)
     return int(trainer.step)
