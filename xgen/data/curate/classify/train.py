@@ -52,7 +52,7 @@ _ROUNDS: dict[Stage, int] = {"fast": 500, "ensemble": 1000}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained. `held_out` of every label calibrate, and as many again give the figures."""
+    """How a classifier is trained. `held_out` of every label give the figures, and twice as many calibrate."""
 
     kind: ModelKind = "quality"
     stage: Stage = "fast"
@@ -150,7 +150,7 @@ def _split(seeds: dict[str, list[str]], recipe: Recipe) -> tuple[list[_Part], di
             raise StoreError(f"label {name}", what, "name more of them")
         ordered = sorted(own)
         num_held = max(5, round(len(ordered) * recipe.held_out))
-        bounds = (2 * num_held, len(ordered)), (0, num_held), (num_held, 2 * num_held)
+        bounds = (3 * num_held, len(ordered)), (num_held, 3 * num_held), (0, num_held)
         for rows, (first, last) in zip(chosen, bounds, strict=True):
             rows.extend((digest, label, own[digest]) for digest in ordered[first:last])
         ambiguous = sum(len(owners[digest]) > 1 for digest in digests[name])
@@ -159,8 +159,8 @@ def _split(seeds: dict[str, list[str]], recipe: Recipe) -> tuple[list[_Part], di
             bytes=sum(len(text.encode()) for text in own.values()),
             duplicates=len(texts) - ambiguous - len(own),
             ambiguous=ambiguous,
-            trained=len(ordered) - 2 * num_held,
-            calibrated=num_held,
+            trained=len(ordered) - 3 * num_held,
+            calibrated=2 * num_held,
             held_out=num_held,
             digest=hashlib.sha256(b"".join(ordered)).hexdigest()[:16],
         )
