@@ -34,6 +34,15 @@ def xgen(
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in one process under `-n 2 --dist loadgroup`: a file, for its fixtures are shared; and all that needs
+    what there is once on a machine, the dev SLURM, the container tools and their image folder."""
+    for item in items:
+        part = item.path.relative_to(ROOT / "tests").parts[0]
+        item.add_marker(pytest.mark.xdist_group("machine" if part in ("cluster", "images") else str(item.path)))
+
+
 @pytest.fixture(autouse=True)
 def _no_personal_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither the profiles of the person who runs the tests, nor their default cluster."""
