@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.monitoring.conftest import MONITORING
 from tests.monitoring.names import metrics_in, rate_windows
 from xgen.metrics import RunExporter
-from xgen.runs import Event, Ledger
+from xgen.runs import PHASES, Event, Ledger
 
 DASHBOARDS = sorted((MONITORING / "dashboards").glob("*.json"))
 # Grafana's own type does not know what its Prometheus data source reads from an annotation.
@@ -146,3 +146,14 @@ def test_rates_follow_the_scrape_interval_and_all_queries_follow_the_run(dashboa
     for where, expr in expressions(dashboard):
         assert set(rate_windows(expr)) <= {"$__rate_interval"}, where
         assert 'run="$run"' in expr, where
+
+
+@pytest.mark.parametrize("title", ["Now", "Where the time went"])
+def test_every_phase_has_a_colour_of_its_own(dashboard: Json, title: str) -> None:
+    [panel] = [panel for panel in dashboard["panels"] if panel["title"] == title]
+    colors = {
+        override["matcher"]["options"]: override["properties"][0]["value"]["fixedColor"]
+        for override in panel["fieldConfig"]["overrides"]
+    }
+    assert set(PHASES) <= colors.keys()
+    assert len({colors[phase] for phase in PHASES}) == len(PHASES)
