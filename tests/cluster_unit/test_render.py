@@ -18,7 +18,7 @@ from xgen.cluster.render import render
 from xgen.cluster.runtimes import RUNTIMES, Box
 from xgen.images.resolve import NO_IMAGE, Image
 from xgen.runs import RunDir
-from xgen.spec import Command, Export, Job, Mount, Pretrain, Profile, RuntimeName, Validation, dump
+from xgen.spec import Command, Curate, Export, Job, Mount, Pretrain, Profile, RuntimeName, Validation, dump
 
 GOLDEN = Path(__file__).parent / "golden"
 HOST = (ROOT / "xgen/cluster/host.sh").read_text()
@@ -278,3 +278,25 @@ def test_an_export_has_the_run_that_it_exports_and_the_store_with_its_tokenizer(
     mounts = {m.source: m.read_only for m in all_mounts(elsewhere, profile(), run)}
     assert (mounts[str(source.path)], mounts["/shared/models"], mounts["/shared/tokenizer.json"]) == (True, False, True)
     assert store not in mounts
+
+
+def test_a_job_without_gpus_asks_for_none_and_has_one_task_a_node() -> None:
+    job = command(resources={"nodes": 2, "gpus_per_node": 0, "time": "90m"})
+    lines = render(job, profile(), RUN, SIF).splitlines()
+    assert "#SBATCH --ntasks-per-node=1" in lines
+    assert "NUM_TASKS=2" in lines
+    assert not [line for line in lines if "gpu" in line and line.startswith("#SBATCH") and "partition" not in line]
+    assert not [line for line in lines if "--gpu-bind" in line]
+
+
+def test_a_curation_has_what_it_reads_and_where_it_writes_in_the_container() -> None:
+    job = Curate.model_validate(
+        {
+            "kind": "curate", "name": "web", "out": "/shared/corpora/web", "inputs": [{"path": "/raw/web"}],
+            "work": "/scratch/web", "tokenizer": "/shared/tokenizer.json", "mixtures": {"broad": {"tokens": "1M"}},
+            "quality": {"labels": {"good": ["/seeds/good"], "bad": ["/seeds/bad"]}}, "resources": {"time": "1h"},
+        }
+    )  # fmt: skip
+    mounts = {mount.source: mount.read_only for mount in all_mounts(job, profile(), RUN)}
+    assert (mounts["/shared/corpora"], mounts["/scratch"]) == (False, False)
+    assert [mounts[path] for path in ("/raw/web", "/shared/tokenizer.json", "/seeds/good", "/seeds/bad")] == [True] * 4

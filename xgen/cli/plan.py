@@ -82,7 +82,7 @@ def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[d
     from xgen.spec.units import format_bytes, format_duration
 
     head = f"{numbers.stage}: " if numbers.stage else ""
-    print(f"  {head}{resources.nodes} nodes x {resources.gpus_per_node} tasks")
+    print(f"  {head}{resources.nodes} nodes x {resources.tasks_per_node} tasks")
     if numbers.num_steps:
         print(f"  parameters  {numbers.num_parameters:,}")
         print(f"  steps       {numbers.num_steps:,} of {numbers.tokens // numbers.num_steps:,} tokens")

@@ -18,6 +18,7 @@ from xgen.cli.common import (
     print_json,
     usage,
 )
+from xgen.cli.shards import describe_array
 
 if TYPE_CHECKING:
     from xgen.cluster.snapshot import Code
@@ -117,13 +118,16 @@ def _report(prepared: Prepared, code: Code, job_ids: list[str], estimate: str) -
             job_id = job_ids[min(stage, len(job_ids) - 1)]  # the local executor has one for all
             after = starts if stage == 0 else f", after {jobs[stage - 1][0]}"
             print(f"  {name:<{width}} job {job_id}  {_size(prepared, stage)}{after}")
-    print(f"watch it:   xgen status {prepared.run.name}      xgen logs -f {prepared.run.name}")
+    shard = " --shard 0" if prepared.job.array_of(0) and len(jobs) == 1 else ""
+    print(f"watch it:   xgen status {prepared.run.name}      xgen logs -f {prepared.run.name}{shard}")
 
 
 def _size(prepared: Prepared, stage: int) -> str:
     _, resources = prepared.job.jobs[stage]
     where = resources.partition or prepared.profile.default_partition
-    return f"{resources.nodes} nodes x {resources.gpus_per_node} tasks in {where}"
+    array = prepared.job.array_of(stage)
+    shards = f"{describe_array(array)}, each " if array else ""
+    return f"{shards}{resources.nodes} nodes x {resources.tasks_per_node} tasks in {where}"
 
 
 def _image(prepared: Prepared) -> str:

@@ -34,8 +34,9 @@ from xgen.runs import (
     RunDir,
     StopFlag,
     TaskContext,
+    write_atomic,
 )
-from xgen.spec import Command, Export, Job, Pretrain, SpecError, load_resolved
+from xgen.spec import Command, Curate, Export, Job, Pretrain, SpecError, load_resolved
 from xgen.spec.units import format_bytes
 
 
@@ -97,6 +98,8 @@ def _work(context: TaskContext) -> RankOutcome:
                 return _train(context, job)
             case Export():
                 return _export(context, job)
+            case Curate():
+                return _curate(context, job)
             case Command():
                 return _command(context, job)
     except (Refused, SpecError) as error:
@@ -168,6 +171,45 @@ def _export(context: TaskContext, job: Export) -> RankOutcome:
     result = run_export(context, job)
     reason = f"after {result.signal}" if result.signal else ""
     return RankOutcome(status=result.status, reason=reason, step=result.step, time=time.time())
+
+
+def _curate(context: TaskContext, job: Curate) -> RankOutcome:
+    """A shard of a step. Each result that is complete counts as a checkpoint: a shard that gets on is not given up."""
+    from xgen.data.curate.steps.run import Shard, Watch, run_step
+    from xgen.data.errors import InterruptedBuildError, StoreError
+
+    done = 0
+
+    def items(number: int, total: int) -> None:
+        nonlocal done
+        del total
+        done = number
+        if job.array_of(context.stage):
+            _mark_durable(context.run, number)
+
+    try:
+        watch = Watch(stopped=lambda: bool(context.stop), items=items)
+        status = run_step(job, job.steps[context.stage], Shard(context.shard, context.num_shards), watch)
+    except InterruptedBuildError:
+        raise
+    except StoreError as error:
+        raise Refused(str(error)) from None
+    reason = f"after {context.stop.signal}" if status == "stopped" else ""
+    return RankOutcome(status=status, reason=reason, step=done, time=time.time())
+
+
+def _mark_durable(run: RunDir, step: int) -> None:
+    """One folder that is renamed: a shard of a hundred thousand results has no need of as many."""
+    place = run.checkpoints_dir
+    newest = max((int(path.name.removeprefix("step-")) for path in place.glob("step-*")), default=0)
+    if step <= newest:
+        return
+    before, after = place / f"step-{newest}", place / f"step-{step}"
+    if newest:
+        before.rename(after)
+        return
+    after.mkdir(parents=True)
+    write_atomic(after / "manifest.json", "{}\n")
 
 
 def _command(context: TaskContext, job: Command) -> RankOutcome:

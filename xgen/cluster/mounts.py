@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xgen.runs import RunDir
-from xgen.spec import Export, Job, Mount, Pretrain, Profile, load_resolved
+from xgen.spec import Curate, Export, Job, Mount, Pretrain, Profile, load_resolved
 
 
 def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
@@ -19,6 +19,8 @@ def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
     ]
     if isinstance(job, Pretrain):
         needed += _stores(job)
+    if isinstance(job, Curate):
+        needed += _curated(job)
     if isinstance(job, Export):
         needed += _exported(job, RunDir(run.path.parent / job.run))  # an absolute path stays what it is
     by_target = {m.place: m for m in (*needed, *profile.container.mounts, *job.container.mounts)}
@@ -28,6 +30,15 @@ def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
 def _stores(job: Pretrain) -> list[Mount]:
     folders = [*job.data.folders.values(), *([job.validation.store] if job.validation else [])]
     return [Mount(source=folder, read_only=True) for folder in folders]
+
+
+def _curated(job: Curate) -> list[Mount]:
+    """The folders beside which the output and the intermediate results appear, and all that is read."""
+    beside = dict.fromkeys(str(Path(folder).parent) for folder in (job.out, job.work_folder))
+    return [
+        *(Mount(source=folder) for folder in beside),
+        *(Mount(source=path, read_only=True) for path in dict.fromkeys(job.reads.values())),
+    ]
 
 
 def _exported(job: Export, source: RunDir) -> list[Mount]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from xgen.cluster.mounts import all_mounts
@@ -12,7 +12,7 @@ from xgen.cluster.runtimes import RUNTIMES, Box, Launch
 from xgen.cluster.secrets import KEY_VARIABLE
 from xgen.images.resolve import Image
 from xgen.runs import RunDir
-from xgen.spec import Job, Profile
+from xgen.spec import Job, Profile, Resources
 
 SIGNAL = "USR2"  # USR1 belongs to NCCL's tooling (submitit#1709)
 # What the job takes over from the environment of `xgen submit`; sbatch leaves everything else behind.
@@ -30,15 +30,23 @@ _FOR_TASKS = (
 _FOR_SHARDS = ("XGEN_SHARD", "XGEN_NUM_SHARDS")
 
 
-def render(job: Job, profile: Profile, run: RunDir, image: Image, stage: int = 0, after: str = "") -> str:
+def render(
+    job: Job,
+    profile: Profile,
+    run: RunDir,
+    image: Image,
+    stage: int = 0,
+    after: str = "",
+    shards: Collection[int] | None = None,
+) -> str:
     """The batch script of a stage of a run, to start when the job `after` has finished; every attempt and every
-    successor runs this same text."""
+    successor runs this same text. `shards` are those of a job array that are to run; default: all."""
     box = container_box(job, profile, run, image, stage)
     launch = RUNTIMES[profile.container.runtime].launch(box)
     names = dict.fromkeys((*_FROM_CLIENT, *box.env, *launch.names))
     parts = [
         "#!/bin/bash",
-        *(f"#SBATCH --{line}" for line in _sbatch_options(job, profile, run, stage, after)),
+        *(f"#SBATCH --{line}" for line in _sbatch_options(job, profile, run, stage, after, shards)),
         "# shellcheck disable=SC2317 # which of the functions are called depends on the runtime",
         "trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides",
         f"# {run.name}, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.",
@@ -55,25 +63,28 @@ def _from_client(job: Job) -> list[str]:
     return [*_FROM_CLIENT, *([KEY_VARIABLE] if job.secrets else [])]
 
 
-def _sbatch_options(job: Job, profile: Profile, run: RunDir, stage: int, after: str) -> list[str]:
+def _sbatch_options(
+    job: Job, profile: Profile, run: RunDir, stage: int, after: str, shards: Collection[int] | None
+) -> list[str]:
     name, resources = job.jobs[stage]
     array = job.array_of(stage)
     options = [
         f"job-name={run.name}",
         f"partition={resources.partition or profile.default_partition}",
         f"nodes={resources.nodes}",
-        f"ntasks-per-node={resources.gpus_per_node}",
+        f"ntasks-per-node={resources.tasks_per_node}",
         f"cpus-per-task={resources.cpus_per_task}",
         f"time={_slurm_time(resources.time)}",
         f"signal={SIGNAL}@{job.lead}",
         "requeue",
         "open-mode=append",
-        f"output={run.attempts_dir}/slurm-%{'A_%a' if array else 'j'}.log",
+        f"output={run.shards_dir if array else run.attempts_dir}/slurm-%{'A_%a' if array else 'j'}.log",
         f"chdir={run.path}",
         f"export={','.join(_from_client(job))}",
     ]
     if array:
-        options.append(f"array=0-{array.shards - 1}" + (f"%{array.at_once}" if array.at_once else ""))
+        numbers = _ranges(range(array.shards) if shards is None else shards)
+        options.append(f"array={numbers}" + (f"%{array.at_once}" if array.at_once else ""))
     if name:
         options.append(f"comment=stage:{name}")
     if after:
@@ -84,7 +95,7 @@ def _sbatch_options(job: Job, profile: Profile, run: RunDir, stage: int, after: 
     if job.project is not None:
         options.append(f"account={job.project}")
     gpus, kind = resources.gpus_per_node, f"{profile.gpus.type}:" if profile.gpus.type else ""
-    match profile.gpus.request:
+    match _gpu_request(resources, profile):
         case "gpus-per-node":
             options.append(f"gpus-per-node={kind}{gpus}")
         case "gres":
@@ -92,6 +103,22 @@ def _sbatch_options(job: Job, profile: Profile, run: RunDir, stage: int, after: 
         case "none":
             pass
     return options
+
+
+def _ranges(numbers: Collection[int]) -> str:
+    """As sbatch reads them: 0-3,7,9-10."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and found[-1][-1] == number - 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return ",".join("-".join(map(str, ends)) for ends in found)
+
+
+def _gpu_request(resources: Resources, profile: Profile) -> str:
+    """How the job asks for GPUs: as the profile says, where it wants any."""
+    return profile.gpus.request if resources.gpus_per_node else "none"
 
 
 def _settings(job: Job, run: RunDir, names: Iterable[str], stage: int) -> list[str]:
@@ -135,7 +162,7 @@ def container_box(job: Job, profile: Profile, run: RunDir, image: Image, stage: 
         workdir=job.container.workdir or str(run.code_dir),
         env=tuple(dict.fromkeys(names)),
         multiline=tuple(name for name, value in values.items() if "\n" in value),
-        gpus=profile.gpus.request != "none",
+        gpus=_gpu_request(job.jobs[stage][1], profile) != "none",
         gpu_device=profile.gpus.devices,
         devices=tuple(profile.container.devices),
         memory=job.jobs[stage][1].memory,
@@ -153,7 +180,7 @@ def _body(job: Job, profile: Profile, run: RunDir, image: Image, launch: Launch,
         "--kill-on-bad-exit=1",
         "--label",
         "--unbuffered",
-        *(["--gpu-bind=none"] if profile.gpus.request != "none" else []),
+        *(["--gpu-bind=none"] if _gpu_request(job.jobs[stage][1], profile) != "none" else []),
         *launch.srun_args,
         *map(shlex.quote, profile.srun_args),
     ]

@@ -58,8 +58,9 @@ def read_documents(path: Path) -> Iterator[Document]:
             raise StoreError(f"{path}: line {number}", what, "mend or remove this line") from None
 
 
-def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines of a text file, compressed as its name says (.zst, .gz), of any length.
+def lines_of(path: Path, longest: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of a text file, compressed as its name says (.zst, .gz), of any length; of one of more than
+    `longest` bytes (unless 0) only the first `longest` + 1, so that memory is bounded.
 
     Raises DamagedError with the last whole line for a compressed file that is truncated or damaged, and StoreError for
     one that is not there.
@@ -72,23 +73,26 @@ def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
         blocks = _blocks(path, zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj)
     else:
         blocks = _blocks(path, lambda: zlib.decompressobj(31)) if path.suffix == ".gz" else _plain_blocks(path)
-    number, begun = 0, list[bytes]()
+    number, begun, size = 0, list[bytes](), 0
+    most = longest + 1 if longest else None
     try:
         for block in blocks:
             first, *rest = block.split(b"\n")
-            begun.append(first)
+            if most is None or size < most:
+                begun.append(first)
+                size += len(first)
             if not rest:
                 continue
             *whole, last = rest
             for line in (b"".join(begun), *whole):
                 number += 1
-                yield number, line
-            begun = [last]
+                yield number, line[:most]
+            begun, size = [last], len(last)
     except (zstandard.ZstdError, zlib.error, EOFError) as error:
         raise DamagedError(path, f"is damaged after line {number}: {error}", "fetch or write the file again") from None
     except FileNotFoundError as error:
         raise StoreError(path, error.strerror or str(error), "name a file that exists") from None
-    if rest_of := b"".join(begun):
+    if rest_of := b"".join(begun)[:most]:
         yield number + 1, rest_of
 
 

@@ -26,10 +26,12 @@ class Keys:
     domain: str | None = None
     source: str | None = None
     licence: str | None = None
+    id: str | None = None
+    url: str | None = None
 
     @property
     def named(self) -> list[str]:
-        return [key for key in (self.text, self.domain, self.source, self.licence) if key]
+        return [key for key in (self.text, self.domain, self.source, self.licence, self.id, self.url) if key]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Record:
     source: str
     licence: str
     num_bytes: int
+    id: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,19 @@ class Bad:
 _Row = tuple[int, Any]  # its line or row, and the record as it was read, or Bad
 
 
-def read_unit(unit: Unit, keys: Keys, defaults: Defaults) -> Iterator[Record | Bad]:
-    """Every record of a unit, in order. Raises OSError, and StoreError for a data set that cannot be reached."""
+def read_unit(unit: Unit, keys: Keys, defaults: Defaults, max_bytes: int = 0) -> Iterator[Record | Bad]:
+    """Every record of a unit, in order; one of more than `max_bytes` (0: of any length) is `Bad`.
+
+    Raises OSError, and StoreError for a data set that cannot be reached.
+    """
     for piece in unit.pieces:
         empty = True
-        for line, row in _rows(piece, keys.named):
+        for line, row in _rows(piece, keys.named, max_bytes):
             empty = False
-            yield row if isinstance(row, Bad) else _record(piece.path, line, row, keys, defaults)
+            record = row if isinstance(row, Bad) else _record(piece.path, line, row, keys, defaults)
+            if isinstance(record, Record) and 0 < max_bytes < record.num_bytes:
+                record = Bad(piece.path, line, _too_long(max_bytes))
+            yield record
         if empty and piece.kind != "hub":
             yield Bad(piece.path, 0, "holds no record")
 
@@ -98,15 +108,24 @@ def _record(file: str, line: int, row: Any, keys: Keys, defaults: Defaults) -> R
             return Bad(file, line, f"{key}: {value!r:.60} is not text")
         fields.append(value)
     text, domain, source, licence = fields
+    name = row.get(keys.id) if keys.id else ""
+    if not isinstance(name, str | int) or (keys.id and name == ""):
+        return Bad(file, line, f"{keys.id}: {name!r:.60} is no id")
+    url = row.get(keys.url) if keys.url else ""
     try:
-        return Record(text, domain, source, licence, len(text.encode()))  # type: ignore[arg-type,union-attr]
+        size = len(text.encode())  # type: ignore[union-attr]
+        return Record(text, domain, source, licence, size, str(name), url if isinstance(url, str) else "")  # type: ignore[arg-type]
     except UnicodeEncodeError as error:
         return Bad(file, line, f"{keys.text}: half of a surrogate pair at character {error.start}")
 
 
-def _rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
+def _too_long(max_bytes: int) -> str:
+    return f"is longer than {max_bytes:,} bytes"
+
+
+def _rows(piece: Piece, wanted: Sequence[str], max_bytes: int) -> Iterator[_Row]:
     if piece.kind == "lines":
-        yield from _json_rows(Path(piece.path))
+        yield from _json_rows(Path(piece.path), max_bytes)
     elif piece.kind == "hub":
         yield from _hub_rows(piece)
     else:
@@ -120,12 +139,17 @@ def _rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
             yield 0, Bad(piece.path, 0, f"is damaged: {' '.join(str(error).split())[:200]}")
 
 
-def _json_rows(path: Path) -> Iterator[_Row]:
+def _json_rows(path: Path, max_bytes: int) -> Iterator[_Row]:
     from pydantic_core import from_json
 
+    # A text in JSON may take six bytes for one.
+    longest = 6 * max_bytes + 65536 if max_bytes else 0
     try:
-        for number, line in lines_of(path):
+        for number, line in lines_of(path, longest):
             if not line or line.isspace():
+                continue
+            if 0 < longest < len(line):
+                yield number, Bad(str(path), number, _too_long(max_bytes))
                 continue
             try:
                 # Not the json module: this is a third faster, and refuses half of a surrogate pair.

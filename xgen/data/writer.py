@@ -5,7 +5,7 @@ A unit is a folder of parts and its `unit.json`, which comes last. `assemble` ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -97,8 +97,9 @@ class _PartWriter:
         )
 
 
-class _UnitWriter:
-    """The parts of one unit: of each domain one that is being filled, and those that are full."""
+class UnitWriter:
+    """The parts of one unit in `folder`, which must be empty: of each domain one that is being filled, and those that
+    are full. `close` comes last; `stack` closes the files whatever happens."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder, self._stack = folder, stack
@@ -107,31 +108,39 @@ class _UnitWriter:
         self._num_parts = 0
         self._sources: dict[tuple[str, str], int] = {}
 
-    def add(self, record: Record, tokens: bytes, count: int) -> None:
-        """Add a document. Raises StoreError for too many sources or domains."""
-        source = self._sources.setdefault((record.source, record.licence), len(self._sources))
+    def add(self, domain: str, origin: tuple[str, str], tokens: bytes, count: int, num_bytes: int) -> None:
+        """Add a document: `origin` is its source and licence, `tokens` its `count` tokens, `num_bytes` its text's.
+
+        Raises StoreError for too many sources or domains.
+        """
+        source = self._sources.setdefault(origin, len(self._sources))
         if source >= MAX_NAMES:
             what = f"is source number {MAX_NAMES + 1:,}"
-            raise StoreError(f"source {record.source}", what, "name collections, not single documents")
-        part = self._open.get(record.domain)
+            raise StoreError(f"source {origin[0]}", what, "name collections, not single documents")
+        part = self._open.get(domain)
         if part is None or part.num_tokens >= _PART_TOKENS:
             if part is not None:
                 self._full.append(part.close())
             elif len(self._open) == _MAX_DOMAINS:
                 fix = "a domain is a kind of text that gets a weight in training; name fewer"
-                raise StoreError(f"domain {record.domain}", f"is domain number {_MAX_DOMAINS + 1} of one unit", fix)
-            part = self._open[record.domain] = _PartWriter(self._folder, f"{self._num_parts:05}", record.domain)
+                raise StoreError(f"domain {domain}", f"is domain number {_MAX_DOMAINS + 1} of one unit", fix)
+            part = self._open[domain] = _PartWriter(self._folder, f"{self._num_parts:05}", domain)
             self._stack.callback(part.stack.close)
             self._num_parts += 1
-        part.add(tokens, count, source, record.num_bytes)
+        part.add(tokens, count, source, num_bytes)
 
-    @property
-    def sources(self) -> tuple[SourceMeta, ...]:
-        return tuple(SourceMeta(name=name, licence=licence) for name, licence in self._sources)
-
-    def close(self) -> tuple[UnitPart, ...]:
-        parts = [*self._full, *(part.close() for part in self._open.values())]
-        return tuple(sorted(parts, key=lambda part: part.folder))
+    def close(self, bad: Sequence[BadRecord] = (), checked: int = 0) -> UnitMeta:
+        """Write unit.json."""
+        meta = UnitMeta(
+            parts=tuple(
+                sorted([*self._full, *(part.close() for part in self._open.values())], key=lambda part: part.folder)
+            ),
+            sources=tuple(SourceMeta(name=name, licence=licence) for name, licence in self._sources),
+            bad=tuple(bad),
+            checked=checked,
+        )
+        (self._folder / UNIT_FILE).write_text(meta.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        return meta
 
 
 def write_unit(
@@ -153,15 +162,13 @@ def write_unit(
     bad: list[BadRecord] = []
     checked = encoder.checked
     with ExitStack() as stack:
-        unit = _UnitWriter(folder, stack)
+        unit = UnitWriter(folder, stack)
         for batch, tokens in _encoded(_batches(_good(records, bad, stop_at_bad)), encoder):
             for record, own in zip(batch, tokens, strict=True):
-                unit.add(record, own.astype(kind, copy=False).tobytes() + end, len(own) + 1)
+                content = own.astype(kind, copy=False).tobytes() + end
+                unit.add(record.domain, (record.source, record.licence), content, len(own) + 1, record.num_bytes)
             tick(sum(record.num_bytes for record in batch))
-        parts = unit.close()
-    meta = UnitMeta(parts=parts, sources=unit.sources, bad=tuple(bad), checked=encoder.checked - checked)
-    (folder / UNIT_FILE).write_text(meta.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return meta
+        return unit.close(bad, encoder.checked - checked)
 
 
 def _encoded(

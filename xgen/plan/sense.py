@@ -11,7 +11,7 @@ from xgen.plan.layout import check_layout
 from xgen.plan.lever import lever
 from xgen.plan.memory import RESERVE, memory
 from xgen.plan.numbers import SAVE_OVERHEAD, STOP_MARGIN, partition, plan
-from xgen.spec import Export, LoadedJob, Partition, Place, Pretrain, Problem, Profile, Resources, Stage
+from xgen.spec import Curate, Export, LoadedJob, Partition, Place, Pretrain, Problem, Profile, Resources, Stage
 from xgen.spec.base import nearest
 from xgen.spec.units import format_bytes, format_duration
 
@@ -31,6 +31,8 @@ def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True, first: in
             problems += _check_stops(loaded, profile, first)
         if stores:
             problems += missing_stores(loaded)
+    if isinstance(loaded.job, Curate) and stores:
+        problems += _check_curate(loaded, loaded.job)
     if isinstance(loaded.job, Export) and stores:
         problems += _check_export(loaded, loaded.job, profile)
     return problems
@@ -91,6 +93,16 @@ def _check_export(loaded: LoadedJob, job: Export, profile: Profile) -> Iterator[
     for key, path in (("out", job.out and Path(job.out).parent), ("tokenizer", job.tokenizer and Path(job.tokenizer))):
         if path and not path.exists():
             yield loaded.problem(key, f"{path} is not there; make it first")
+
+
+def _check_curate(loaded: LoadedJob, job: Curate) -> Iterator[Problem]:
+    """What a shard would not find."""
+    for key, path in job.reads.items():
+        if not Path(path).exists():
+            yield loaded.problem(key, f"{path} is not there; name what exists")
+    for key, folder in (("out", job.out), ("work", job.work_folder)):
+        if not Path(folder).parent.is_dir():
+            yield loaded.problem(key, f"{Path(folder).parent} is not there; make it first")
 
 
 def _check_resources(loaded: LoadedJob, profile: Profile, first: int) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from xgen.spec.cluster import Partition, Profile, with_runtime
 from xgen.spec.container import Container, Mount, RuntimeName
+from xgen.spec.curate import Curate
 from xgen.spec.errors import Problem, SpecError
 from xgen.spec.export import Export
 from xgen.spec.job import PROTECTED_ENV, SECRET_ENV, Array, Command, Job, Resources, Secret
@@ -29,6 +30,7 @@ __all__ = [
     "Checkpoint",
     "Command",
     "Container",
+    "Curate",
     "Data",
     "Export",
     "Guard",

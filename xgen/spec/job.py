@@ -24,11 +24,11 @@ _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
 class Resources(Strict):
-    """What the job asks SLURM for. One task runs per GPU."""
+    """What the job asks SLURM for. One task runs per GPU; without GPUs, one a node."""
 
     partition: str | None = Field(default=None, description="default: the profile's default partition")
     nodes: Count = Field(default=1, ge=1)
-    gpus_per_node: Count = Field(default=1, ge=1, description="also the tasks per node")
+    gpus_per_node: Count = Field(default=1, ge=0, description="also the tasks per node; 0: no GPU, and one task")
     cpus_per_task: Count = Field(default=1, ge=1)
     memory: Bytes | None = Field(default=None, description="per node; default: the partition's own")
     time: Duration = Field(description="time limit of one attempt, not of the run")
@@ -41,8 +41,12 @@ class Resources(Strict):
         return value
 
     @property
+    def tasks_per_node(self) -> int:
+        return max(1, self.gpus_per_node)
+
+    @property
     def world_size(self) -> int:
-        return self.nodes * self.gpus_per_node
+        return self.nodes * self.tasks_per_node
 
 
 class Array(Strict):

@@ -20,7 +20,12 @@ from xgen.spec.image import is_registry_reference
 from xgen.spec.kinds import KINDS, Work
 from xgen.spec.layers import Key, apply_override, origin_of, parse_key, read_layers, show_key
 
-_PATH_KEYS = {"store", "source", "run_root", "image_dir", "python", "file", "out", "tokenizer"}
+_PATH_KEYS = {
+    "store", "mounts", "mounts.source", "run_root", "image_dir", "python", "file", "out", "tokenizer", "path", "work",
+    "earlier",
+}  # fmt: skip
+_PATHS_BELOW = {"stores": "store", "labels": "path", "url_lists": "path"}  # all that stands below is one
+_NAME_OR_PATH = {"image", "run", "model"}
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml is ten times faster, where PyYAML has it
 ModelT = TypeVar("ModelT", bound=BaseModel)
 # What pydantic says of a wrong type, in the words of the people who write specs.
@@ -134,15 +139,18 @@ def _list(names: Iterable[str]) -> str:
 
 def _with_absolute_paths(value: Any, root: Path, key: str = "") -> Any:
     if isinstance(value, dict):
-        return {k: _with_absolute_paths(v, root, "store" if key == "stores" else str(k)) for k, v in value.items()}
+        below = _PATHS_BELOW.get(key)
+        prefix = "mounts." if key == "mounts" else ""  # elsewhere a source is a collection of texts
+        return {k: _with_absolute_paths(v, root, below or f"{prefix}{k}") for k, v in value.items()}
     if isinstance(value, list):
-        return [_with_absolute_paths(v, root, "source" if key == "mounts" else key) for v in value]
+        return [_with_absolute_paths(v, root, key) for v in value]
     if not isinstance(value, str):
         return value
-    named = key in ("image", "run") and ("/" not in value or is_registry_reference(value))
-    if key in _PATH_KEYS | {"image", "run"} and not named:
+    named = key in _NAME_OR_PATH and ("/" not in value or is_registry_reference(value))
+    named |= key == "path" and value.startswith("hf:")
+    if key in _PATH_KEYS | _NAME_OR_PATH and not named:
         # Joined, not resolved: .venv/bin/python is a link that must stay the name of the environment.
-        head, colon, tail = value.partition(":") if key == "source" else (value, "", "")
+        head, colon, tail = value.partition(":") if key.startswith("mounts") else (value, "", "")
         return f"{root / os.path.expandvars(Path(head).expanduser())}{colon}{tail}"
     return value
 

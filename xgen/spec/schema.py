@@ -16,7 +16,12 @@ _EXTENDS = {
     "description": "a spec beside this one, whose keys this one adds to or replaces",
 }
 # What may stand for a whole mapping.
-_SHORT = {"ModelSpec": {"enum": sorted(MODELS)}, "Share": {"type": "number"}, "Mount": {"type": "string"}}
+_SHORT = {
+    "ModelSpec": {"enum": sorted(MODELS)},
+    "Share": {"type": "number"},
+    "Mount": {"type": "string"},
+    "Frequency": {"enum": ["none", "fineweb2", "rehydrate"]},
+}
 
 
 def job_schema() -> dict[str, Any]:

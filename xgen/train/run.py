@@ -21,7 +21,7 @@ def run_pretrain(context: TaskContext, job: Pretrain) -> TrainResult:
         "RANK": str(context.rank),
         "LOCAL_RANK": str(context.local_rank),
         "WORLD_SIZE": str(context.world_size),
-        "LOCAL_WORLD_SIZE": str(job.places[context.stage].resources.gpus_per_node),
+        "LOCAL_WORLD_SIZE": str(job.places[context.stage].resources.tasks_per_node),
         # gloo connects the ranks that talk to each other; without it all to all, half a million times for 1,000 ranks.
         "TORCH_GLOO_LAZY_INIT": "1",
     }

@@ -1,0 +1,1 @@
+"""The steps of a curation, each of independent items whose results are folders that appear whole."""

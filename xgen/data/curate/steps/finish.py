@@ -1,0 +1,114 @@
+"""assemble: the stores of all mixtures, what a training needs to read them, the report, and the hashes of all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from xgen.data.assemble import assemble
+from xgen.data.curate.report_model import REPORT_FILE
+from xgen.data.curate.steps.balance import PLAN_FILE, MixturePlan, mixture_items
+from xgen.data.curate.steps.base import Context
+from xgen.data.curate.steps.folders import clear_leftovers, write_json
+from xgen.data.curate.steps.report import make_report
+from xgen.data.curate.steps.results import MANIFEST_FILE, MIXTURES_FILE
+from xgen.data.curate.steps.shuffle import store_folder, stretch_items
+from xgen.data.errors import InterruptedBuildError
+from xgen.data.meta import FileMeta, StoreMeta, file_meta
+from xgen.data.staging import exclusive, sync_tree
+from xgen.data.tokenizer import Tokenizer
+
+
+class Manifest(BaseModel):
+    """manifest.json: what the corpus follows from, and the hash of every file but those of the stores, which have their
+    own in meta.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int = 1
+    recipe: str
+    xgen: str
+    stores: dict[str, str]  # fingerprint of each store, by folder
+    files: dict[str, FileMeta]
+
+
+def read_manifest(out: Path) -> Manifest | None:
+    try:
+        return Manifest.model_validate_json((out / MANIFEST_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def finish(context: Context, tick: Callable[[int], None]) -> None:
+    """Put the output in its place. Again after any kill. Raises StoreError."""
+    out = Path(context.job.out)
+    with exclusive(out, 0):
+        if (found := read_manifest(out)) and found.recipe == context.whole:
+            return
+        building = context.work / "assemble"
+        building.mkdir(exist_ok=True)
+        stretches = stretch_items(context)
+        tokenizer = Tokenizer.load(Path(context.job.tokenizer))
+        stores: dict[str, StoreMeta] = {}
+        for name, items in stretches.items():
+            context.need(items, "shuffle")
+            folder = store_folder(context, name)
+            _clear_other(folder, context.work / f"assemble.{name}", mixture_items(context)[name].recipe)
+            stores[name] = assemble(folder, [item.folder for item in items], tokenizer, context.whole)
+            tick(0)
+        plans = _plans(context)
+        for name, meta in stores.items():
+            if meta.num_tokens != plans[name].planned:
+                what = f"has {meta.num_tokens:,} tokens, and {plans[name].planned:,} were planned"
+                raise InterruptedBuildError(
+                    store_folder(context, name), what, "remove the work folder, and run it again"
+                )
+        (building / MIXTURES_FILE).write_text(_mixtures(plans, out), encoding="utf-8")
+        write_json(building / REPORT_FILE, make_report(context, stores))
+        others = [file for file in sorted(building.iterdir()) if file.is_file() and file.name != MANIFEST_FILE]
+        manifest = Manifest(
+            recipe=context.whole,
+            xgen=version("xgen"),
+            stores={name: meta.fingerprint for name, meta in stores.items()},
+            files={file.name: file_meta(file) for file in others},
+        )
+        write_json(building / MANIFEST_FILE, manifest)
+        sync_tree(building)
+        if out.exists():
+            replaced = context.work / "replaced"
+            shutil.rmtree(replaced, ignore_errors=True)
+            out.rename(replaced)
+            shutil.rmtree(replaced)
+        building.rename(out)
+        clear_leftovers(context.work)
+
+
+def _clear_other(folder: Path, mark: Path, recipe: str) -> None:
+    """What an assembly of another plan left; `mark` names the plan."""
+    if folder.exists() and (not mark.is_file() or mark.read_text() != recipe):
+        shutil.rmtree(folder)
+    folder.mkdir(exist_ok=True)
+    mark.write_text(recipe)
+
+
+def _plans(context: Context) -> dict[str, MixturePlan]:
+    return {
+        name: MixturePlan.model_validate_json((item.folder / PLAN_FILE).read_bytes())
+        for name, item in mixture_items(context).items()
+    }
+
+
+def _mixtures(plans: dict[str, MixturePlan], out: Path) -> str:
+    """A base for a pretrain spec. A training of a mixture's tokens sees each token of its store once."""
+    data = {
+        "stores": {name: str(out / name) for name in plans},
+        "mixtures": {
+            name: {f"{name}/{domain}": tokens for domain, tokens in one.weights.items()} for name, one in plans.items()
+        },
+    }
+    return yaml.safe_dump({"data": data}, sort_keys=False)

@@ -1,0 +1,82 @@
+"""Results of a step: a folder for each item, renamed into place with done.json in it, left alone while it is good."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from xgen.data.staging import sync_tree
+
+DONE_FILE = "done.json"
+_TMP = ".tmp"
+
+
+def fingerprint(*facts: Any) -> str:
+    """A short name for what something follows from."""
+
+    def plain(value: Any) -> Any:
+        return value.model_dump(mode="json") if isinstance(value, BaseModel) else value.__dict__
+
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=plain).encode()).hexdigest()[:16]
+
+
+def is_done(folder: Path, recipe: str) -> bool:
+    """Whether the result is there, and follows from the same."""
+    try:
+        return bool(json.loads((folder / DONE_FILE).read_bytes())["recipe"] == recipe)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+@contextmanager
+def published(folder: Path, recipe: str) -> Iterator[Path]:
+    """An empty folder that becomes `folder`, with done.json in it, when the block ends without an error.
+
+    Of two processes that do the same at once either wins, and both end well: what they wrote is equal.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    own = folder.with_name(f".{folder.name}.{os.uname().nodename}.{os.getpid()}{_TMP}")
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir()
+    try:
+        yield own
+        (own / DONE_FILE).write_text(json.dumps({"recipe": recipe}) + "\n", encoding="utf-8")
+        sync_tree(own)
+        if folder.exists() and not is_done(folder, recipe):
+            remove(folder)
+        try:
+            own.rename(folder)
+        except OSError:
+            if not is_done(folder, recipe):
+                raise
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove a result: done.json first, so that a half of it is none."""
+    (folder / DONE_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """What killed writers left. Only where nobody writes any more."""
+    for leftover in folder.rglob(f".*{_TMP}"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write_json(file: Path, value: BaseModel) -> None:
+    """Atomically."""
+    own = file.with_name(f".{file.name}.{os.uname().nodename}.{os.getpid()}{_TMP}")
+    own.write_text(value.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    with own.open("rb") as written:
+        os.fsync(written.fileno())
+    own.rename(file)

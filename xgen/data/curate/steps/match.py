@@ -1,0 +1,61 @@
+"""match: of each bucket of keys, which documents are duplicates: edges between their numbers.
+
+Documents of earlier corpora come first in the numbering: what is like one of them is a duplicate of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xgen.data.curate.cluster import reduce_edges
+from xgen.data.curate.match import RECORD_WORDS, match
+from xgen.data.curate.steps.base import Context, Item
+from xgen.data.curate.steps.earlier import Earlier
+from xgen.data.curate.steps.results import EDGES_FILE, EXACT_FILE, IDS_FILE, UNPLACED_FILE
+from xgen.data.curate.steps.tag import INDEX_FILE, KEYS_FILE, SECTIONS, geometry_of
+
+_RECORD_BYTES = 8 * RECORD_WORDS
+
+
+class Match:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._earlier = Earlier.open(context.job)
+        self._begins = context.begins() + self._earlier.num_documents
+        self._max_differing = geometry_of(context.job).max_differing
+
+    def items(self) -> Sequence[Item]:
+        return self._context.buckets_of("match", self._context.recipes["match"])
+
+    def write(self, item: Item, folder: Path, tick: Callable[[int], None]) -> None:
+        bucket = int(item.name)
+        near = match(self._records(bucket, "near"), self._max_differing)
+        tick(len(near.edges))
+        exact = match(self._records(bucket, "exact"), 0)
+        same_id = match(self._records(bucket, "ids"), 0)
+        np.save(folder / EDGES_FILE, reduce_edges(np.concatenate([near.edges, exact.edges])))
+        np.save(folder / EXACT_FILE, np.unique(exact.edges[:, 1]))
+        np.save(folder / IDS_FILE, np.unique(same_id.edges[:, 1]))
+        np.save(folder / UNPLACED_FILE, np.array(near.num_unplaced, dtype=np.int64))
+
+    def _records(self, bucket: int, section: str) -> NDArray[np.uint64]:
+        """Those of all units in a bucket, by the numbers of their documents."""
+        parts = [self._earlier.records(section, bucket, self._context.plan.num_buckets)]
+        number = SECTIONS.index(section)
+        for unit in self._context.plan.units:
+            folder = self._context.folder("tag", unit.number)
+            index = np.load(folder / INDEX_FILE, mmap_mode="r")
+            first, last = int(index[number, bucket]), int(index[number, bucket + 1])
+            if first == last:
+                continue
+            with (folder / KEYS_FILE).open("rb") as file:
+                file.seek(first * _RECORD_BYTES)
+                records = np.fromfile(file, dtype="<u8", count=(last - first) * RECORD_WORDS)
+            records = records.astype(np.uint64, copy=False).reshape(-1, RECORD_WORDS)
+            records[:, 1] += np.uint64(self._begins[unit.number])
+            parts.append(records)
+        return np.concatenate(parts)

@@ -1,0 +1,283 @@
+"""select: of each cluster one document stays; shared lines, evaluation leaks and what the second model rejects go; the
+rest becomes tokens.
+
+tokens.bin has the documents in the order of their places in a store (`spread`), so that a stretch of a store is read
+nearly in one piece; table.arrow has a row for each, by number. leaks.npy [leaks, 2] has documents and evaluation items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+
+from xgen.data.curate.decontaminate import Finder, Found, Index, excerpt, leaking
+from xgen.data.curate.filters.take import take_texts
+from xgen.data.curate.lines import remove_lines
+from xgen.data.curate.report_model import Sample
+from xgen.data.curate.spread import document_keys
+from xgen.data.curate.steps import results
+from xgen.data.curate.steps.base import Context, Item
+from xgen.data.curate.steps.ledger import Ledger, cut
+from xgen.data.curate.steps.lines import FREQUENT_FILE, chosen_batches, rule_of
+from xgen.data.curate.steps.models import Judge
+from xgen.data.curate.steps.tag import DOCS_FILE, ZSTD
+from xgen.data.curate.texts import Texts
+from xgen.data.encode import Encoder, choose_engine
+from xgen.data.store import token_type
+from xgen.data.tokenizer import Tokenizer
+
+TABLE = pyarrow.schema(
+    [
+        ("number", pyarrow.uint64()),
+        ("domain", pyarrow.string()),
+        ("source", pyarrow.string()),
+        ("licence", pyarrow.string()),
+        ("language", pyarrow.string()),
+        ("score", pyarrow.float32()),
+        ("size", pyarrow.uint32()),  # of its cluster
+        ("bytes", pyarrow.int64()),
+        ("num_tokens", pyarrow.int64()),  # with the end of text
+        ("begin", pyarrow.int64()),  # in tokens.bin
+    ]
+)
+_STATES = {
+    results.NEAR: ("near", "near.duplicate"),
+    results.EXACT: ("exact", "exact.duplicate"),
+    results.SAME_ID: ("ids", "ids.there_before"),
+    results.EARLIER: ("earlier", "earlier.duplicate"),
+}
+
+
+@dataclass
+class _Rows:
+    """The table as it grows."""
+
+    columns: dict[str, list[object]] = field(default_factory=lambda: {name: [] for name in TABLE.names[:-2]})
+    tokens: list[NDArray[np.uint32]] = field(default_factory=list)
+    leaks: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Documents under way; the columns are those of docs.arrow."""
+
+    numbers: NDArray[np.uint64]
+    domains: list[str]
+    sources: list[str]
+    licences: list[str]
+    languages: list[str]
+    scores: NDArray[np.float32]
+    texts: Texts
+
+    def take(self, kept: NDArray[np.bool_]) -> _Batch:
+        if kept.all():
+            return self
+        rows = np.flatnonzero(kept)
+        domains, sources, licences, languages = (
+            [values[row] for row in rows.tolist()]
+            for values in (self.domains, self.sources, self.licences, self.languages)
+        )
+        texts = take_texts(self.texts, rows)
+        return _Batch(self.numbers[rows], domains, sources, licences, languages, self.scores[rows], texts)
+
+
+class Select:
+    def __init__(self, context: Context) -> None:
+        job = context.job
+        self._context = context
+        context.need([context.single("cluster")], "cluster")
+        self._begins = context.begins()
+        folder = context.work / "cluster"
+        self._state = np.load(folder / results.STATE_FILE, mmap_mode="r")
+        self._label = np.load(folder / results.LABEL_FILE, mmap_mode="r")
+        self._size = np.load(folder / results.SIZE_FILE, mmap_mode="r")
+        self._finder = Finder(Index.load(context.work / results.SEARCH_FILE)) if job.decontaminate else None
+        self._judge = Judge(job.ensemble, context.plan.models["ensemble"]) if job.ensemble else None
+        self._lines = job.dedup.lines
+        if self._lines:
+            common = context.buckets_of("common", context.recipes["lines"])
+            context.need(common, "common")
+            self._frequent = np.concatenate([np.load(one.folder / FREQUENT_FILE) for one in common])
+        self._tokenizer = Tokenizer.load(Path(job.tokenizer))
+        self._engine = choose_engine(self._tokenizer, "auto").engine
+
+    def items(self) -> Sequence[Item]:
+        return self._context.units_of("select")
+
+    def write(self, item: Item, folder: Path, tick: Callable[[int], None]) -> None:
+        number, ledger, rows = int(item.name), Ledger(), _Rows()
+        encoder = Encoder(self._tokenizer, self._engine)
+        self._count_duplicates(number, ledger)
+        for first, (docs, texts) in enumerate(chosen_batches(self._context, number)):
+            columns = {name: docs.column(name) for name in docs.schema.names if name != "text"}
+            numbers = columns["row"].to_numpy().astype(np.uint64) + np.uint64(self._begins[number])
+            domains, sources, licences, languages = (
+                columns[name].to_pylist() for name in ("domain", "source", "licence", "language")
+            )
+            batch = _Batch(numbers, domains, sources, licences, languages, columns["score"].to_numpy(), texts)
+            batch = self._without_leaks(self._without_lines(batch, ledger), ledger, rows)
+            batch = self._judged(batch, ledger)
+            self._add(batch, encoder, rows, first == 0)
+            tick(texts.num_bytes)
+        self._write(folder, rows)
+        ledger.write(folder)
+
+    def _count_duplicates(self, number: int, ledger: Ledger) -> None:
+        """What of the unit the step `cluster` left out, with samples."""
+        begin = int(self._begins[number])
+        state = self._state[begin : int(self._begins[number + 1])]
+        with pyarrow.memory_map(str(self._context.folder("tag", number) / DOCS_FILE)) as file:
+            docs = pyarrow.ipc.open_file(file)
+            for place in range(docs.num_record_batches):
+                batch = docs.get_batch(place)
+                texts = Texts.from_arrow(batch.column("text"))
+                sizes = np.diff(texts.offsets).tolist()
+                domains, sources = batch.column("domain").to_pylist(), batch.column("source").to_pylist()
+                rows = batch.column("row").to_numpy()
+                # In this order: what a step keeps, the next one gets.
+                order = (results.SAME_ID, results.EARLIER, results.EXACT, results.NEAR)
+                found = state[rows]
+                for at, what in enumerate(found.tolist()):
+                    steps = order if what == results.CHOSEN else order[: order.index(what)]
+                    for one in steps:
+                        ledger.keep(_STATES[one][0], domains[at], sizes[at])
+                    if what == results.CHOSEN:
+                        continue
+                    row = int(rows[at])
+                    sample = Sample(
+                        document=begin + row,
+                        domain=domains[at],
+                        source=sources[at],
+                        value=float(self._size[begin + row]),
+                        text=cut(_beginning(texts, at)),
+                        other=int(self._label[begin + row]) if what in (results.NEAR, results.EXACT) else None,
+                    )
+                    ledger.drop(*_STATES[what], sizes[at], sample)
+
+    def _without_lines(self, batch: _Batch, ledger: Ledger) -> _Batch:
+        spec = self._lines
+        if spec is None:
+            return batch
+        wanted = np.array([domain not in spec.except_domains for domain in batch.domains], dtype=np.bool_)
+        # Documents of other domains have no lines that are looked for.
+        none = np.zeros(0, dtype=np.uint64)
+        removal = remove_lines(batch.texts, self._frequent if wanted.any() else none, rule_of(spec))
+        texts, num_lines, num_bytes = removal.texts, removal.num_lines, removal.num_bytes
+        if not wanted.all():
+            order = np.where(wanted, np.arange(len(wanted)), np.arange(len(wanted)) + len(wanted))
+            joined = np.concatenate([np.diff(texts.offsets), np.diff(batch.texts.offsets)])
+            both = Texts(
+                np.concatenate([texts.data, batch.texts.data]), np.concatenate([[0], np.cumsum(joined, dtype=np.int64)])
+            )
+            texts = take_texts(both, order)
+            num_lines, num_bytes = num_lines * wanted, num_bytes * wanted
+        ledger.count("lines", "cut", int(num_lines.sum()))
+        ledger.count("lines", "bytes", int(num_bytes.sum()))
+        ledger.count("lines", "documents", int((num_lines > 0).sum()))
+        left = np.array([bool(text.strip()) for text in texts.to_strings()], dtype=np.bool_)
+        for at in np.flatnonzero(~left).tolist():
+            size = int(batch.texts.offsets[at + 1] - batch.texts.offsets[at])
+            ledger.drop("lines", "lines.nothing_left", size, _sample(batch, at, float(num_lines[at])))
+        ledger.change("lines", int(num_bytes[left].sum()))
+        return _keep(replace(batch, texts=texts), left, "lines", ledger)
+
+    def _without_leaks(self, batch: _Batch, ledger: Ledger, rows: _Rows) -> _Batch:
+        if self._finder is None:
+            return batch
+        assert self._context.job.decontaminate is not None
+        index = self._finder.index
+        found = self._finder.find(batch.texts)
+        least = self._context.job.decontaminate.min_share
+        leaks = leaking(found, index, len(batch.texts), least)
+        good = leaks[found.documents] & (found.matches >= least * index.item_ngrams[found.items])
+        documents = batch.numbers[found.documents[good]].astype(np.int64)
+        rows.leaks += zip(documents.tolist(), found.items[good].tolist(), strict=True)
+        for at in np.flatnonzero(leaks).tolist():
+            ledger.drop("leaks", *_leak(batch, at, found, index))
+        return _keep(batch, ~leaks, "leaks", ledger)
+
+    def _judged(self, batch: _Batch, ledger: Ledger) -> _Batch:
+        if self._judge is None:
+            return batch
+        scores = self._judge(batch.texts, batch.domains)
+        bad = scores < self._judge.least
+        for at in np.flatnonzero(bad).tolist():
+            size = int(batch.texts.offsets[at + 1] - batch.texts.offsets[at])
+            sample = _sample(batch, at, float(scores[at]))
+            ledger.drop("ensemble", "ensemble.min_probability", size, sample, self._judge.least)
+            # Of what the filters remove of each size: for the rule of frequencies.
+            ledger.count("removed", str(int(self._size[int(batch.numbers[at])])), 1)
+        scores = np.where(np.isnan(scores), batch.scores, scores)
+        return _keep(replace(batch, scores=scores), ~bad, "ensemble", ledger)
+
+    def _add(self, batch: _Batch, encoder: Encoder, rows: _Rows, first: bool) -> None:
+        if not len(batch.texts):
+            return
+        columns = rows.columns
+        columns["number"] += batch.numbers.tolist()
+        columns["domain"] += batch.domains
+        columns["source"] += batch.sources
+        columns["licence"] += batch.licences
+        columns["language"] += batch.languages
+        columns["score"] += batch.scores.tolist()
+        columns["size"] += self._size[batch.numbers.astype(np.int64)].tolist()
+        columns["bytes"] += np.diff(batch.texts.offsets).tolist()
+        kind = np.dtype(token_type(self._tokenizer.vocab_size)).newbyteorder("<")
+        rows.tokens += [tokens.astype(kind) for tokens in encoder.encode(batch.texts.to_strings(), first)]
+
+    def _write(self, folder: Path, rows: _Rows) -> None:
+        end = self._tokenizer.end_of_text
+        lengths = np.array([len(tokens) + 1 for tokens in rows.tokens], dtype=np.int64)
+        keys = document_keys(np.array(rows.columns["number"], dtype=np.uint64), "spread", self._context.job.seed)
+        order = np.argsort(keys, kind="stable")
+        begins = np.zeros(len(lengths), dtype=np.int64)
+        begins[order] = np.concatenate([[0], np.cumsum(lengths[order])[:-1]]) if len(lengths) else 0
+        with (folder / results.TOKENS_FILE).open("wb") as file:
+            for place in order.tolist():
+                tokens = rows.tokens[place]
+                file.write(tokens.tobytes())
+                file.write(np.array([end], dtype=tokens.dtype).tobytes())
+        table = pyarrow.table({**rows.columns, "num_tokens": lengths, "begin": begins}, schema=TABLE)
+        with pyarrow.ipc.new_file(folder / results.TABLE_FILE, TABLE, options=ZSTD) as out:
+            out.write_table(table)
+        np.save(folder / results.LEAKS_FILE, np.array(rows.leaks, dtype=np.int64).reshape(-1, 2))
+
+
+def _beginning(texts: Texts, at: int) -> str:
+    begin, end = int(texts.offsets[at]), int(texts.offsets[at + 1])
+    return texts.data[begin : min(end, begin + 500)].tobytes().decode(errors="ignore")
+
+
+def _sample(batch: _Batch, at: int, value: float) -> Sample:
+    return Sample(
+        document=int(batch.numbers[at]),
+        domain=batch.domains[at],
+        source=batch.sources[at],
+        value=value,
+        text=cut(_beginning(batch.texts, at)),
+    )
+
+
+def _leak(batch: _Batch, at: int, found: Found, index: Index) -> tuple[str, int, Sample]:
+    """Reason, bytes and a sample of a leak: the item of which the document has most."""
+    rows = np.flatnonzero(found.documents == at)
+    best = int(rows[np.argmax(found.matches[rows])])
+    item = int(found.items[best])
+    name = index.sets[int(index.item_sets[item])].name
+    text = cut(excerpt(batch.texts, at, int(found.words[best]), 40))
+    sample = _sample(batch, at, float(found.matches[best])).model_copy(
+        update={"text": text, "other": int(index.item_numbers[item])}
+    )
+    return f"leaks.{name}", int(batch.texts.offsets[at + 1] - batch.texts.offsets[at]), sample
+
+
+def _keep(batch: _Batch, kept: NDArray[np.bool_], step: str, ledger: Ledger) -> _Batch:
+    left = batch.take(kept)
+    for domain, size in zip(left.domains, np.diff(left.texts.offsets).tolist(), strict=True):
+        ledger.keep(step, domain, size)
+    return left

@@ -1,0 +1,270 @@
+"""tag: records are read, sorted into domains, filtered, judged, and hashed; a unit's documents are numbered in order.
+
+docs.arrow has the documents kept, as the filters left them; dropped.arrow the others, with the rule, what it measured
+and an excerpt; trace.arrow what every filter measured of every document; kept.npy whether a document was kept. keys.bin
+has the records that duplicates are found by, of all documents: a text that a filter drops counts in the frequency of
+those that are like it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+from numpy.typing import NDArray
+
+from xgen.data.curate.exact import exact_hash
+from xgen.data.curate.match import RECORD_WORDS, band_records, by_bucket, exact_records
+from xgen.data.curate.minhash import Geometry, signatures
+from xgen.data.curate.report_model import Sample
+from xgen.data.curate.steps.base import Context, Item
+from xgen.data.curate.steps.chains import Chains, Filtered
+from xgen.data.curate.steps.ledger import Ledger, cut
+from xgen.data.curate.steps.models import Judge, Sorter
+from xgen.data.curate.steps.plan import PlannedUnit, unit_name
+from xgen.data.curate.texts import Texts
+from xgen.data.errors import StoreError
+from xgen.data.readers import Bad, Defaults, Keys, Record, read_unit
+from xgen.data.units import HUB
+from xgen.spec.curate import Curate, Input
+
+DOCS_FILE, DROPPED_FILE, TRACE_FILE = "docs.arrow", "dropped.arrow", "trace.arrow"
+KEPT_FILE, KEYS_FILE, INDEX_FILE = "kept.npy", "keys.bin", "keys.npy"
+SECTIONS = ("near", "exact", "ids")  # of keys.bin, and rows of keys.npy [sections, buckets + 1]: where buckets begin
+ZSTD = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+_BATCH_BYTES, _BATCH_DOCUMENTS = 8 << 20, 4096
+
+DOCS = pyarrow.schema(
+    [
+        ("row", pyarrow.uint32()),
+        ("domain", pyarrow.string()),
+        ("source", pyarrow.string()),
+        ("licence", pyarrow.string()),
+        ("language", pyarrow.string()),
+        ("score", pyarrow.float32()),  # log-odds of being good; not a number where no model was asked
+        ("text", pyarrow.large_string()),
+    ]
+)
+DROPPED = pyarrow.schema(
+    [
+        ("row", pyarrow.uint32()),
+        ("domain", pyarrow.string()),
+        ("source", pyarrow.string()),
+        ("reason", pyarrow.string()),
+        ("value", pyarrow.float64()),
+        ("bound", pyarrow.float64()),
+        ("bytes", pyarrow.int64()),
+        ("excerpt", pyarrow.string()),
+    ]
+)
+
+
+class Tag:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        job, plan = context.job, context.plan
+        self._chains = Chains(job)
+        self._sorter = Sorter(job, plan)
+        self._judge = Judge(job.quality, plan.models["quality"]) if job.quality else None
+        self._geometry = geometry_of(job)
+        self._trace = pyarrow.schema(
+            [("row", pyarrow.uint32()), *((name, pyarrow.float32()) for name in self._chains.measures)]
+        )
+
+    def items(self) -> Sequence[Item]:
+        return self._context.units_of("tag")
+
+    def write(self, item: Item, folder: Path, tick: Callable[[int], None]) -> None:
+        unit = self._context.unit(item)
+        ledger = Ledger()
+        kept: list[NDArray[np.bool_]] = [np.zeros(0, dtype=np.bool_)]
+        sections: dict[str, list[NDArray[np.uint64]]] = {
+            name: [np.zeros((0, RECORD_WORDS), dtype=np.uint64)] for name in SECTIONS
+        }
+        first = 0
+        with (
+            pyarrow.ipc.new_file(folder / DOCS_FILE, DOCS, options=ZSTD) as docs,
+            pyarrow.ipc.new_file(folder / DROPPED_FILE, DROPPED, options=ZSTD) as dropped,
+            pyarrow.ipc.new_file(folder / TRACE_FILE, self._trace, options=ZSTD) as trace,
+        ):
+            for batch in _batches(self._records(unit, ledger)):
+                texts = Texts.of([record.text for record in batch])
+                rows = np.arange(first, first + len(batch), dtype=np.uint64)
+                first += len(batch)
+                for name, records in self._keys(texts, rows, batch, unit.input).items():
+                    sections[name].append(records)
+                domains = self._sorter(texts, [record.domain for record in batch], [r.source for r in batch])
+                filtered = self._chains(texts, domains, [record.url for record in batch])
+                good, scores = self._judged(filtered, domains)
+                kept.append(good)
+                _count(ledger, filtered, good, domains, batch)
+                _write_docs(docs, filtered, good, scores, rows, domains, batch)
+                self._write_dropped(dropped, ledger, filtered, good, scores, rows, domains, texts, batch)
+                columns = [pyarrow.array(rows.astype(np.uint32)), *map(pyarrow.array, filtered.measures.values())]
+                trace.write_batch(pyarrow.record_batch(columns, schema=self._trace))
+                tick(texts.num_bytes)
+        if unit.name != unit_name(unit.unit, self._context.job.inputs[unit.input]):
+            raise StoreError(unit.pieces[0].path, "changed while it was read", "run it again from the step prepare")
+        np.save(folder / KEPT_FILE, np.concatenate(kept))
+        self._write_keys(folder, sections)
+        ledger.write(folder)
+
+    def _records(self, unit: PlannedUnit, ledger: Ledger) -> Iterator[Record]:
+        spec = self._context.job.inputs[unit.input]
+        defaults = Defaults(spec.domain or "", spec.source or _stem(spec.path), spec.licence)
+        for record in read_unit(unit.unit, keys_of(spec), defaults, self._context.job.max_document):
+            if isinstance(record, Bad):
+                ledger.bad(record.reason, record.place)
+            else:
+                yield record
+
+    def _keys(
+        self, texts: Texts, rows: NDArray[np.uint64], batch: Sequence[Record], number: int
+    ) -> dict[str, NDArray[np.uint64]]:
+        found = {
+            "near": band_records(signatures(texts, self._geometry), rows, self._geometry),
+            "exact": exact_records(exact_hash(texts), rows),
+        }
+        if any(record.id for record in batch):
+            # The words of an id would be the same in another order of signs: its bytes are hashed as a word.
+            names = Texts.of([f"{number} {record.id}".encode().hex() for record in batch])
+            found["ids"] = exact_records(exact_hash(names), rows)
+        return found
+
+    def _judged(self, filtered: Filtered, domains: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Which documents of the batch stay, and the scores of those that the filters kept."""
+        left = np.flatnonzero(filtered.kept)
+        if self._judge is None:
+            return filtered.kept, np.full(len(left), np.nan, dtype=np.float32)
+        scores = self._judge(filtered.texts, [domains[row] for row in left.tolist()])
+        good = filtered.kept.copy()
+        good[left[scores < self._judge.least]] = False
+        return good, scores
+
+    def _write_dropped(
+        self,
+        out: pyarrow.ipc.RecordBatchFileWriter,
+        ledger: Ledger,
+        filtered: Filtered,
+        good: NDArray[np.bool_],
+        scores: NDArray[np.float32],
+        rows: NDArray[np.uint64],
+        domains: Sequence[str],
+        texts: Texts,
+        batch: Sequence[Record],
+    ) -> None:
+        lost = np.flatnonzero(~good)
+        place = np.cumsum(filtered.kept) - 1  # in the texts that the filters kept
+        columns: dict[str, list[object]] = {name: [] for name in DROPPED.names}
+        for at in lost.tolist():
+            step, reason = filtered.step[at], filtered.reason[at]
+            value, bound = float(filtered.value[at]), float(filtered.bound[at])
+            if filtered.kept[at]:
+                assert self._judge is not None
+                step, reason = "quality", "quality.min_probability"
+                value, bound = float(scores[place[at]]), self._judge.least
+            excerpt = cut(texts.data[texts.offsets[at] : texts.offsets[at] + 500].tobytes().decode(errors="ignore"))
+            record = batch[at]
+            row = (int(rows[at]), domains[at], record.source, reason, value, bound, record.num_bytes, excerpt)
+            for name, cell in zip(DROPPED.names, row, strict=True):
+                columns[name].append(cell)
+            sample = Sample(document=int(rows[at]), domain=domains[at], source=record.source, value=value, text=excerpt)
+            ledger.drop(step, reason, record.num_bytes, sample, bound)
+        if len(lost):
+            out.write_batch(pyarrow.record_batch(columns, schema=DROPPED))
+
+    def _write_keys(self, folder: Path, sections: dict[str, list[NDArray[np.uint64]]]) -> None:
+        index = np.zeros((len(SECTIONS), self._context.plan.num_buckets + 1), dtype=np.int64)
+        begin = 0
+        with (folder / KEYS_FILE).open("wb") as file:
+            for number, name in enumerate(SECTIONS):
+                records, offsets = by_bucket(np.concatenate(sections.pop(name)), self._context.plan.num_buckets)
+                records.astype("<u8", copy=False).tofile(file)
+                index[number] = begin + offsets
+                begin += len(records)
+        np.save(folder / INDEX_FILE, index)
+
+
+def geometry_of(job: Curate) -> Geometry:
+    spec = job.dedup
+    return Geometry(ngram=spec.ngram, bands=spec.bands, rows=spec.rows, similarity=spec.similarity)
+
+
+def keys_of(spec: Input) -> Keys:
+    keys = spec.keys
+    domain = None if spec.domain else keys.domain
+    source = None if spec.source else keys.source
+    return Keys(keys.text, domain, source, keys.licence, keys.id, keys.url)
+
+
+def _stem(path: str) -> str:
+    """What a collection is called whose name nobody gave."""
+    name = path.removeprefix(HUB).partition(":")[0] if path.startswith(HUB) else path
+    return Path(name).name.partition(".")[0] or "input"
+
+
+def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
+    batch: list[Record] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += record.num_bytes
+        if size >= _BATCH_BYTES or len(batch) == _BATCH_DOCUMENTS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _count(
+    ledger: Ledger, filtered: Filtered, good: NDArray[np.bool_], domains: Sequence[str], batch: Sequence[Record]
+) -> None:
+    """What went through each filter; a document that a filter does not look at goes on."""
+    sizes = np.array([record.num_bytes for record in batch], dtype=np.int64)
+    names, inverse = np.unique(np.array(domains), return_inverse=True)
+
+    def keep(step: str, mask: NDArray[np.bool_]) -> None:
+        documents = np.bincount(inverse[mask], minlength=len(names))
+        num_bytes = np.bincount(inverse[mask], weights=sizes[mask], minlength=len(names))
+        for name, number, size in zip(names.tolist(), documents.tolist(), num_bytes.tolist(), strict=True):
+            ledger.keep(step, name, int(size), number)
+
+    alive = np.ones(len(batch), dtype=np.bool_)
+    keep("read", alive)
+    for name, passed in filtered.passed.items():
+        dropped = np.array([step == name for step in filtered.step], dtype=np.bool_)
+        alive &= ~dropped
+        gone = np.where(passed, filtered.cut[name], 0)
+        sizes = sizes - gone
+        ledger.change(name, int(gone[alive].sum()))
+        keep(name, alive)
+    keep("quality", good)
+    for kind, number in filtered.masked.items():
+        ledger.count("pii", kind, number)
+
+
+def _write_docs(
+    out: pyarrow.ipc.RecordBatchFileWriter,
+    filtered: Filtered,
+    good: NDArray[np.bool_],
+    scores: NDArray[np.float32],
+    rows: NDArray[np.uint64],
+    domains: Sequence[str],
+    batch: Sequence[Record],
+) -> None:
+    numbers = np.flatnonzero(good).tolist()
+    if not numbers:
+        return
+    chosen = pyarrow.array(good[filtered.kept])
+    columns = [
+        pyarrow.array(rows[good].astype(np.uint32)),
+        pyarrow.array([domains[at] for at in numbers]),
+        pyarrow.array([batch[at].source for at in numbers]),
+        pyarrow.array([batch[at].licence for at in numbers]),
+        pyarrow.array([filtered.language[at] for at in numbers]),
+        pyarrow.array(scores).filter(chosen),
+        filtered.texts.to_arrow().filter(chosen),
+    ]
+    out.write_batch(pyarrow.record_batch(columns, schema=DOCS))
