@@ -166,9 +166,7 @@ def test_stop_at_a_step_that_is_being_written_waits_for_it(asynchronous: Trainin
     def hold(pids: list[int]) -> None:
         held = writers(pids)
         signal_all(held, signal.SIGSTOP)
-        # Ranks begin to agree before a step and are agreed after it: told in step 1, they stop after step 2.
-        wait_for(asynchronous, "restore_end", None)
-        time.sleep(0.3)
+        asynchronous.wait_for_step(1)  # the ranks agree on a stop while step 2 computes, and are agreed after it
         os.kill(pids[0], signal.SIGTERM)
         wait_for(asynchronous, "stopping", 2)
         signal_all(held, signal.SIGCONT)

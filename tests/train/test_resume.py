@@ -176,7 +176,7 @@ def test_disk_that_is_full_for_a_while_costs_records_and_checkpoints_only(traini
             resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
     def into_a_pipe(_rank: int) -> None:  # as under srun; not into a file on the full disk
-        slow_steps(0.05)
+        slow_steps(0.1)
         for fd in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 
