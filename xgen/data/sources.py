@@ -84,7 +84,7 @@ def _docstrings(package: str) -> Source:
         domain="reference",
         licence="BSD-3-Clause",
         what=f"documentation strings of {package}, one document a module",
-        units=partial(_files, _package(package), ".py", partial(_documentation, package)),
+        units=partial(_files, _package(package), ".py", partial(documentation, package)),
     )
 
 
@@ -131,7 +131,7 @@ def _given(name: str, text: str) -> Texts:
     yield name, text
 
 
-def _documentation(package: str, path: Path, name: str) -> Texts:
+def documentation(package: str, path: Path, name: str) -> Texts:
     """All longer docstrings of a module as one text, each under the name of what it documents."""
     module = f"{package}.{name.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__")
     parts = []

@@ -15,6 +15,9 @@ from xgen.data.curate.filters.trace import Batch, Filter, Trace
 from xgen.data.curate.texts import Texts
 from xgen.spec.curate import Curate, Filters
 
+# FineWeb's order, after its lists of addresses and the language.
+_ORDER = ("url", "language", "lines", "gopher_repetition", "gopher_quality", "c4", "fineweb", "pii")
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -56,7 +59,7 @@ class Chains:
         every = [each for chain in self._chains for each in chain.filters]
         probe = Batch(Texts.of(["a"]), [""])
         traces = {each.name: each.check(probe) for each in every}
-        self.filters = tuple(traces)
+        self.filters = tuple(name for name in _ORDER if name in traces)
         self.measures = tuple(f"{name}.{measure}" for name, trace in traces.items() for measure in trace.measures)
 
     def __call__(self, texts: Texts, domains: Sequence[str], urls: Sequence[str]) -> Filtered:
@@ -124,7 +127,6 @@ def _differences(
 
 
 def _thresholds(spec: Filters) -> list[Thresholds]:
-    """In the order of FineWeb's pipeline."""
     every = (
         spec.url_lists,
         spec.language,

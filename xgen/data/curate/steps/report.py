@@ -60,10 +60,7 @@ def make_report(context: Context, stores: dict[str, StoreMeta]) -> Report:
         recipe=context.whole,
         xgen=version("xgen"),
         inputs=_inputs(context),
-        quarantine=tuple(
-            Quarantined(reason=reason, records=number, places=places)
-            for reason, (number, places) in sorted(tagged.quarantined.items(), key=lambda pair: (-pair[1][0], pair[0]))
-        ),
+        quarantine=_quarantine(context, tagged),
         steps=_steps(context, tagged, selected),
         pii=tagged.counts.get("pii", {}),
         dedup=_dedup(context),
@@ -113,6 +110,18 @@ def _inputs(context: Context) -> tuple[Input, ...]:
             )
         )
     return tuple(rows)
+
+
+def _quarantine(context: Context, tagged: Facts) -> tuple[Quarantined, ...]:
+    """What could not be read, and what has an id that was there."""
+    rows = [
+        Quarantined(reason=reason, records=number, places=places)
+        for reason, (number, places) in tagged.quarantined.items()
+    ]
+    state = np.load(context.work / "cluster" / results.STATE_FILE, mmap_mode="r")
+    if again := int(np.count_nonzero(state == results.SAME_ID)):
+        rows.append(Quarantined(reason="has the id of a record before it", records=again, places=()))
+    return tuple(sorted(rows, key=lambda row: (-row.records, row.reason)))
 
 
 def _steps(context: Context, tagged: Facts, selected: Facts) -> tuple[Step, ...]:

@@ -2,7 +2,8 @@
 rest becomes tokens.
 
 tokens.bin has the documents in the order of their places in a store (`spread`), so that a stretch of a store is read
-nearly in one piece; table.arrow has a row for each, by number. leaks.npy [leaks, 2] has documents and evaluation items.
+nearly in one piece; table.arrow has a row for each, by number. dropped.arrow says why a document that was chosen went
+all the same; leaks.npy [leaks, 2] has documents and evaluation items.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.ledger import Ledger, cut
 from xgen.data.curate.steps.lines import FREQUENT_FILE, chosen_batches, rule_of
 from xgen.data.curate.steps.models import Judge
-from xgen.data.curate.steps.tag import DOCS_FILE, ZSTD
+from xgen.data.curate.steps.tag import DOCS_FILE, DROPPED_FILE, ZSTD
 from xgen.data.curate.texts import Texts
 from xgen.data.encode import Encoder, choose_engine
 from xgen.data.store import token_type
@@ -45,6 +46,19 @@ TABLE = pyarrow.schema(
         ("begin", pyarrow.int64()),  # in tokens.bin
     ]
 )
+DROPPED = pyarrow.schema(
+    [
+        ("number", pyarrow.uint64()),
+        ("domain", pyarrow.string()),
+        ("source", pyarrow.string()),
+        ("reason", pyarrow.string()),
+        ("value", pyarrow.float64()),
+        ("bound", pyarrow.float64()),
+        ("other", pyarrow.int64()),  # the item of the evaluation set
+        ("bytes", pyarrow.int64()),
+        ("excerpt", pyarrow.string()),
+    ]
+)
 _STATES = {
     results.NEAR: ("near", "near.duplicate"),
     results.EXACT: ("exact", "exact.duplicate"),
@@ -60,6 +74,7 @@ class _Rows:
     columns: dict[str, list[object]] = field(default_factory=lambda: {name: [] for name in TABLE.names[:-2]})
     tokens: list[NDArray[np.uint32]] = field(default_factory=list)
     leaks: list[tuple[int, int]] = field(default_factory=list)
+    dropped: list[dict[str, object]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,9 @@ class _Batch:
     languages: list[str]
     scores: NDArray[np.float32]
     texts: Texts
+
+    def num_bytes(self, at: int) -> int:
+        return int(self.texts.offsets[at + 1] - self.texts.offsets[at])
 
     def take(self, kept: NDArray[np.bool_]) -> _Batch:
         if kept.all():
@@ -120,8 +138,8 @@ class Select:
                 columns[name].to_pylist() for name in ("domain", "source", "licence", "language")
             )
             batch = _Batch(numbers, domains, sources, licences, languages, columns["score"].to_numpy(), texts)
-            batch = self._without_leaks(self._without_lines(batch, ledger), ledger, rows)
-            batch = self._judged(batch, ledger)
+            for change in (self._without_lines, self._without_leaks, self._judged):
+                batch = change(batch, ledger, rows)
             self._add(batch, encoder, rows, first == 0)
             tick(texts.num_bytes)
         self._write(folder, rows)
@@ -159,7 +177,7 @@ class Select:
                     )
                     ledger.drop(*_STATES[what], sizes[at], sample)
 
-    def _without_lines(self, batch: _Batch, ledger: Ledger) -> _Batch:
+    def _without_lines(self, batch: _Batch, ledger: Ledger, rows: _Rows) -> _Batch:
         spec = self._lines
         if spec is None:
             return batch
@@ -181,8 +199,7 @@ class Select:
         ledger.count("lines", "documents", int((num_lines > 0).sum()))
         left = np.array([bool(text.strip()) for text in texts.to_strings()], dtype=np.bool_)
         for at in np.flatnonzero(~left).tolist():
-            size = int(batch.texts.offsets[at + 1] - batch.texts.offsets[at])
-            ledger.drop("lines", "lines.nothing_left", size, _sample(batch, at, float(num_lines[at])))
+            _drop(ledger, rows, "lines.nothing_left", batch.num_bytes(at), _sample(batch, at, float(num_lines[at])))
         ledger.change("lines", int(num_bytes[left].sum()))
         return _keep(replace(batch, texts=texts), left, "lines", ledger)
 
@@ -198,18 +215,18 @@ class Select:
         documents = batch.numbers[found.documents[good]].astype(np.int64)
         rows.leaks += zip(documents.tolist(), found.items[good].tolist(), strict=True)
         for at in np.flatnonzero(leaks).tolist():
-            ledger.drop("leaks", *_leak(batch, at, found, index))
+            reason, sample = _leak(batch, at, found, index)
+            _drop(ledger, rows, reason, batch.num_bytes(at), sample)
         return _keep(batch, ~leaks, "leaks", ledger)
 
-    def _judged(self, batch: _Batch, ledger: Ledger) -> _Batch:
+    def _judged(self, batch: _Batch, ledger: Ledger, rows: _Rows) -> _Batch:
         if self._judge is None:
             return batch
         scores = self._judge(batch.texts, batch.domains)
         bad = scores < self._judge.least
         for at in np.flatnonzero(bad).tolist():
-            size = int(batch.texts.offsets[at + 1] - batch.texts.offsets[at])
             sample = _sample(batch, at, float(scores[at]))
-            ledger.drop("ensemble", "ensemble.min_probability", size, sample, self._judge.least)
+            _drop(ledger, rows, "ensemble.min_probability", batch.num_bytes(at), sample, self._judge.least)
             # Of what the filters remove of each size: for the rule of frequencies.
             ledger.count("removed", str(int(self._size[int(batch.numbers[at])])), 1)
         scores = np.where(np.isnan(scores), batch.scores, scores)
@@ -245,6 +262,9 @@ class Select:
         table = pyarrow.table({**rows.columns, "num_tokens": lengths, "begin": begins}, schema=TABLE)
         with pyarrow.ipc.new_file(folder / results.TABLE_FILE, TABLE, options=ZSTD) as out:
             out.write_table(table)
+        dropped = sorted(rows.dropped, key=lambda row: str(row["number"]).zfill(20))
+        with pyarrow.ipc.new_file(folder / DROPPED_FILE, DROPPED, options=ZSTD) as out:
+            out.write_table(pyarrow.Table.from_pylist(dropped, schema=DROPPED))
         np.save(folder / results.LEAKS_FILE, np.array(rows.leaks, dtype=np.int64).reshape(-1, 2))
 
 
@@ -263,8 +283,8 @@ def _sample(batch: _Batch, at: int, value: float) -> Sample:
     )
 
 
-def _leak(batch: _Batch, at: int, found: Found, index: Index) -> tuple[str, int, Sample]:
-    """Reason, bytes and a sample of a leak: the item of which the document has most."""
+def _leak(batch: _Batch, at: int, found: Found, index: Index) -> tuple[str, Sample]:
+    """Reason and a sample of a leak: the item of which the document has most."""
     rows = np.flatnonzero(found.documents == at)
     best = int(rows[np.argmax(found.matches[rows])])
     item = int(found.items[best])
@@ -273,7 +293,16 @@ def _leak(batch: _Batch, at: int, found: Found, index: Index) -> tuple[str, int,
     sample = _sample(batch, at, float(found.matches[best])).model_copy(
         update={"text": text, "other": int(index.item_numbers[item])}
     )
-    return f"leaks.{name}", int(batch.texts.offsets[at + 1] - batch.texts.offsets[at]), sample
+    return f"leaks.{name}", sample
+
+
+def _drop(ledger: Ledger, rows: _Rows, reason: str, num_bytes: int, sample: Sample, bound: float | None = None) -> None:
+    ledger.drop(reason.partition(".")[0], reason, num_bytes, sample, bound)
+    about = sample.model_dump(include={"domain", "source", "value", "other"})
+    rows.dropped.append(
+        about
+        | {"number": sample.document, "reason": reason, "bound": bound, "bytes": num_bytes, "excerpt": sample.text}
+    )
 
 
 def _keep(batch: _Batch, kept: NDArray[np.bool_], step: str, ledger: Ledger) -> _Batch:

@@ -1,9 +1,9 @@
 """tag: records are read, sorted into domains, filtered, judged, and hashed; a unit's documents are numbered in order.
 
 docs.arrow has the documents kept, as the filters left them; dropped.arrow the others, with the rule, what it measured
-and an excerpt; trace.arrow what every filter measured of every document; kept.npy whether a document was kept. keys.bin
-has the records that duplicates are found by, of all documents: a text that a filter drops counts in the frequency of
-those that are like it.
+and an excerpt; trace.arrow the id of every document, what every filter measured of it and the rule that dropped it;
+kept.npy whether it was kept. keys.bin has the records that duplicates are found by, of all documents: a text that a
+filter drops counts in the frequency of those that are like it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ DOCS_FILE, DROPPED_FILE, TRACE_FILE = "docs.arrow", "dropped.arrow", "trace.arro
 KEPT_FILE, KEYS_FILE, INDEX_FILE = "kept.npy", "keys.bin", "keys.npy"
 SECTIONS = ("near", "exact", "ids")  # of keys.bin, and rows of keys.npy [sections, buckets + 1]: where buckets begin
 ZSTD = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+_QUALITY = "quality.min_probability"
 _BATCH_BYTES, _BATCH_DOCUMENTS = 8 << 20, 4096
 
 DOCS = pyarrow.schema(
@@ -70,7 +71,12 @@ class Tag:
         self._judge = Judge(job.quality, plan.models["quality"]) if job.quality else None
         self._geometry = geometry_of(job)
         self._trace = pyarrow.schema(
-            [("row", pyarrow.uint32()), *((name, pyarrow.float32()) for name in self._chains.measures)]
+            [
+                ("row", pyarrow.uint32()),
+                ("id", pyarrow.string()),
+                ("dropped_by", pyarrow.string()),
+                *((name, pyarrow.float32()) for name in self._chains.measures),
+            ]
         )
 
     def items(self) -> Sequence[Item]:
@@ -102,7 +108,11 @@ class Tag:
                 _count(ledger, filtered, good, domains, batch)
                 _write_docs(docs, filtered, good, scores, rows, domains, batch)
                 self._write_dropped(dropped, ledger, filtered, good, scores, rows, domains, texts, batch)
-                columns = [pyarrow.array(rows.astype(np.uint32)), *map(pyarrow.array, filtered.measures.values())]
+                why = [
+                    reason or ("" if stays else _QUALITY) for reason, stays in zip(filtered.reason, good, strict=True)
+                ]
+                named = [rows.astype(np.uint32), [record.id for record in batch], why]
+                columns = [pyarrow.array(column) for column in (*named, *filtered.measures.values())]
                 trace.write_batch(pyarrow.record_batch(columns, schema=self._trace))
                 tick(texts.num_bytes)
         if unit.name != unit_name(unit.unit, self._context.job.inputs[unit.input]):
@@ -163,7 +173,7 @@ class Tag:
             value, bound = float(filtered.value[at]), float(filtered.bound[at])
             if filtered.kept[at]:
                 assert self._judge is not None
-                step, reason = "quality", "quality.min_probability"
+                step, reason = "quality", _QUALITY
                 value, bound = float(scores[place[at]]), self._judge.least
             excerpt = cut(texts.data[texts.offsets[at] : texts.offsets[at] + 500].tobytes().decode(errors="ignore"))
             record = batch[at]
