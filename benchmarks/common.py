@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
+import sys
+import sysconfig
 import time
+import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,3 +98,24 @@ def time_commands(
             if turn:
                 seconds[name].append(time.perf_counter() - began)
     return {name: Figure.of(taken) for name, taken in seconds.items()}
+
+
+def peer_python(name: str, packages: Sequence[str], cost: str, shared: bool = False) -> Path:
+    """Python of the peers' own environment, made on first use; `shared`: it sees our packages, and has what differs.
+
+    `cost` says what making it takes.
+    """
+    folder = ROOT / ".cache/bench" / name
+    python = folder / "bin/python"
+    if (folder / "ready").exists():
+        return python
+    print(f"making the peers' environment, once: {cost}", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=True)
+    if shared:
+        site = folder / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+        (site / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [str(python), "-m", "pip", "install", "--quiet", *packages]
+    subprocess.run(install, check=True, timeout=1800, stdout=subprocess.DEVNULL)
+    (folder / "ready").touch()
+    return python

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, Figure, Result
-from benchmarks.dedup import peer_python
+from benchmarks.dedup import curation_peers
 from benchmarks.mangled import mangle
 from xgen.data.curate.filters.c4 import C4Filter
 from xgen.data.curate.filters.chain import open_filters, run
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    python = peer_python()
+    python = curation_peers()
     texts = real_texts()
     num_bytes = sum(len(text.encode()) for text in texts)
     rates: dict[str, list[float]] = defaultdict(list)

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import ROOT, Figure, Result
+from benchmarks.common import ROOT, Figure, Result, peer_python
 from benchmarks.planted import Planted, make_planted
 from xgen.data.curate.cluster import components
 from xgen.data.curate.exact import exact_hash, first_equal
@@ -78,7 +77,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--copies", type=int, default=250, help="planted in each bin of similarity")
     options = parser.parse_args()
-    python = peer_python()
+    python = curation_peers()
     rates: dict[str, list[float]] = defaultdict(list)
     recall, precision = {}, {}
     with tempfile.TemporaryDirectory(dir=ROOT / ".cache") as name:
@@ -159,19 +158,8 @@ def _peer(python: Path, name: str, what: str, texts: list[str], folder: Path) ->
     return _Took(result["seconds"], tuple(result["removed"] or ()))
 
 
-def peer_python() -> Path:
-    """Python of the peers' environment, made on first use."""
-    folder = ROOT / ".cache/bench/dedup"
-    python = folder / "bin/python"
-    if (folder / "ready").exists():
-        return python
-    print("making the peers' environment, once: some 5 min, 1.7 GB", file=sys.stderr)
-    shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True)
-    install = [str(python), "-m", "pip", "install", "--quiet", *PACKAGES]
-    subprocess.run(install, check=True, timeout=1800, stdout=subprocess.DEVNULL)
-    (folder / "ready").touch()
-    return python
+def curation_peers() -> Path:
+    return peer_python("dedup", PACKAGES, "some 5 min, 1.7 GB")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,8 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
-import venv
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import ROOT, Figure, Result
+from benchmarks.common import ROOT, Figure, Result, peer_python
 from xgen.data import Batch, PackedSamples, PlainSamples, TokenStore, batch_digest, make_mixture
 from xgen.data.documents import read_documents
 from xgen.data.encode import Encoder, choose_engine
@@ -69,7 +67,7 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true")
     options = parser.parse_args()
     peers = () if options.no_peers else PEERS
-    python = peer_python() if peers else Path()
+    python = peer_python("loaders", PACKAGES, "some 90 s", shared=True) if peers else Path()
     with tempfile.TemporaryDirectory(prefix="xgen-loader-") as scratch:
         folder = Path(scratch)
         store = _write_store(folder)
@@ -276,23 +274,6 @@ def _peer(python: Path, name: str, what: str, folder: Path, count: int) -> float
     if done.returncode:
         sys.exit(f"{name} {what} failed:\n{done.stderr[-2000:]}")
     return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
-
-
-def peer_python() -> Path:
-    """Python of the peers' environment, made on first use. It sees our torch and datasets, and has what differs."""
-    folder = ROOT / ".cache/bench/loaders"
-    python = folder / "bin/python"
-    if (folder / "ready").exists():
-        return python
-    print("making the peers' environment, once: some 90 s", file=sys.stderr)
-    shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True)
-    site = folder / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-    (site / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install = [python, "-m", "pip", "install", "--quiet", "--no-warn-conflicts", *PACKAGES]
-    subprocess.run(install, check=True, timeout=900, stdout=subprocess.DEVNULL)
-    (folder / "ready").touch()
-    return python
 
 
 if __name__ == "__main__":
