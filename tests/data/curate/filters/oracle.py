@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.curation import ask_datatrove
-from benchmarks.dedup import peer_python
+from benchmarks.dedup import curation_peers
 from benchmarks.mangled import mangle
 from xgen.data.sources import tiny_sources
 
@@ -42,7 +42,7 @@ def main() -> None:
                 texts.append(text[start : start + rng.randint(200, 2500)])
     texts += mangle(texts * 3, rng) + list(_ODD)
     with tempfile.TemporaryDirectory() as folder:
-        decided = ask_datatrove(peer_python(), "decide", texts, Path(folder))
+        decided = ask_datatrove(curation_peers(), "decide", texts, Path(folder))
     rows = [
         {"text": text}
         | {name: value for name, value in row.items() if name not in ("words", "c4_text", "c4_any_ending_text")}
