@@ -1,0 +1,58 @@
+"""What was read, and what could not be."""
+
+from __future__ import annotations
+
+from xgen.data.curate.report_html.markup import Child, Html, el
+from xgen.data.curate.report_html.svg import meter
+from xgen.data.curate.report_html.tables import nothing, section, table
+from xgen.data.curate.report_html.wording import count, exact_size, many
+from xgen.data.curate.report_model import Report
+
+
+def reading(report: Report) -> Html:
+    lead = "Records that cannot be read are put aside with their place and the reason; nothing else stops for them."
+    return section(
+        "read", "What was read", lead, *_inputs(report), el("h3", "Quarantined records"), *_quarantine(report)
+    )
+
+
+def _inputs(report: Report) -> list[Html]:
+    if not report.inputs:
+        return [nothing("There is no input.")]
+    rows: list[list[Child]] = [
+        [
+            el("code", item.path),
+            count(item.files),
+            count(item.units),
+            count(item.read.documents),
+            exact_size(item.read.bytes),
+            el("span", count(item.quarantined), class_="dropped-text" if item.quarantined else None),
+            ", ".join(f"{number:,} {suffix or 'without a suffix'}" for suffix, number in item.ignored.items()) or "-",
+        ]
+        for item in report.inputs
+    ]
+    heads = ("input", "files", "units", "documents", "bytes", "quarantined", "files of other kinds, not read|")
+    return [table(heads, rows)]
+
+
+def _quarantine(report: Report) -> list[Html]:
+    if not report.quarantine:
+        return [nothing("Every record could be read.")]
+    most = max(row.records for row in report.quarantine)
+    return [
+        el(
+            "details",
+            el(
+                "summary",
+                el("span", row.reason, class_="reason"),
+                el("span", many(row.records, "record"), class_="n"),
+                meter(row.records, most, "dropped"),
+                class_="quarantined",
+            ),
+            el("ul", [el("li", el("code", place)) for place in row.places]),
+            el("p", f"and {row.records - len(row.places):,} more", class_="faint")
+            if row.records > len(row.places)
+            else "",
+        )
+        for row in report.quarantine
+    ]
