@@ -221,10 +221,21 @@ def test_a_cancelled_run_is_not_requeued(host: Host) -> None:
     assert not (host.run.path / "calls").exists()
 
 
-def test_scancel_is_seen_in_slurm_s_own_record(host: Host) -> None:
+@pytest.mark.parametrize(
+    ("record", "status"),
+    [
+        ("JobState=CANCELLED Reason=None PreemptTime=None", "cancelled"),
+        ("JobState=COMPLETING Reason=None Restarts=0 BatchFlag=1 PreemptTime=None", "cancelled"),
+        ("JobState=COMPLETING Reason=None Restarts=0 BatchFlag=1", "cancelled"),  # a partition that does not preempt
+        ("JobState=COMPLETING Reason=None Restarts=0 BatchFlag=1 PreemptTime=2026-01-01T00:00:00", "stopped"),
+        ("JobState=COMPLETING Reason=None Restarts=1 BatchFlag=1", "stopped"),  # its node went down
+    ],
+)
+def test_scancel_is_seen_in_slurm_s_own_record(host: Host, record: str, status: str) -> None:
     host.ranks(("stopped", "", 1), ("stopped", "", 1))
-    host.scontrol("JobState=CANCELLED Reason=None PreemptTime=None")
-    assert decided(host) == (75, "cancelled", ["cancelled"])
+    host.scontrol(record)
+    last = "cancelled" if status == "cancelled" else "requeued"
+    assert decided(host, terminated="1") == (75, status, [last])
 
 
 def test_slurm_having_requeued_it_already_is_fine(host: Host) -> None:

@@ -9,6 +9,7 @@ def command(run: RunArgument, cluster: ClusterOption = None, as_json: JsonOption
     """Cancel a run. It saves if it can, and nothing restarts it; `xgen resume` takes it up again."""
     import signal
 
+    from xgen.cli.shards import ask_shards, count_shards
     from xgen.cluster import local, slurm
     from xgen.cluster.status import QueueView, ask_queue, not_ours, run_status
     from xgen.runs import EventWriter, write_atomic
@@ -25,6 +26,7 @@ def command(run: RunArgument, cluster: ClusterOption = None, as_json: JsonOption
         usage(f"{found.name} is {status.state} already")
     if status.state == "unreadable":
         usage(f"{found.name} cannot be read: {status.reason}")
+    shards = "".join(f", {count_shards(one)}" for one in ask_shards(found, view))
     # The marker first: whatever happens next, no attempt of this run goes on.
     write_atomic(found.cancelled_file, "")
     if is_local:
@@ -38,4 +40,4 @@ def command(run: RunArgument, cluster: ClusterOption = None, as_json: JsonOption
     if as_json:
         print_json({"run": found.name, "job_id": status.job_id, "was": status.state})
     else:
-        print(f"{found.name} was {status.state}, job {status.job_id}; cancelled")
+        print(f"{found.name} was {status.state}, job {status.job_id}{shards}; cancelled")

@@ -41,7 +41,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Submit a run again: same directory, same code, from its newest checkpoint that verifies."""
-    from xgen.cluster.submit import resubmit, tell_queued
+    from xgen.cluster.submit import left_shards, resubmit, tell_queued
     from xgen.spec import load_profile, load_resolved
     from xgen.spec.changes import is_topology, show_changes
 
@@ -56,7 +56,7 @@ def command(
     undo: list[Callable[[], object]] = []
     changed: Changes = {}
     from_step = max(found.checkpoint_steps(), default=0)
-    first = _stage(job, from_step)
+    first = _stage(found, job, from_step)
     if overrides:
         loaded, changed = _changed(found, job, profile, overrides, first)
         if changed:
@@ -65,6 +65,7 @@ def command(
     if found.cancelled_file.exists():
         undo.append(found.cancelled_file.touch)
         found.cancelled_file.unlink()  # before the job is there, which would obey it
+    left = left_shards(found, job, first)
     try:
         job_ids = resubmit(found, job, profile, first)
     except BaseException:
@@ -75,10 +76,10 @@ def command(
     tell_queued(found, job, job_ids, first, status.attempt, reason)
     note = TOPOLOGY_NOTE if any(is_topology(key) for key in changed) else ""
     if as_json:
-        facts = {"run": found.name, "job_id": job_ids[0], "job_ids": job_ids, "from_step": from_step}
+        facts = {"run": found.name, "job_id": job_ids[0], "job_ids": job_ids, "from_step": from_step, "shards": left}
         print_json(facts | {"changed": changed, "note": note or None})
         return
-    print(f"{found.name} resumes as job {', '.join(job_ids)} from step {from_step}")
+    print(f"{found.name} resumes as job {', '.join(job_ids)} {_from_where(job, first, from_step, left)}")
     if changed:
         print(f"  changed   {show_changes(changed)}")
     if note:
@@ -111,11 +112,24 @@ def hold(run: RunDir) -> RunStatus:
     return status
 
 
-def _stage(job: Job, step: int) -> int:
-    """In which a run goes on that has a checkpoint of that step."""
+def _stage(run: RunDir, job: Job, step: int) -> int:
+    """In which a run goes on: a training after its checkpoint of that step, any other in the first that is not done."""
+    from xgen.runs import read_attempt_outcome
     from xgen.spec import Pretrain
 
-    return job.place_after(step).index if isinstance(job, Pretrain) else 0
+    if isinstance(job, Pretrain):
+        return job.place_after(step).index
+    outcomes = (read_attempt_outcome(run, attempt) for attempt in range(1, run.last_attempt() + 1))
+    return max((o.stage + 1 for o in outcomes if o and o.status == "stage_finished"), default=0)
+
+
+def _from_where(job: Job, stage: int, step: int, shards: list[int] | None) -> str:
+    from xgen.spec import Pretrain
+
+    name = job.jobs[stage][0]
+    if shards is not None and (array := job.array_of(stage)):
+        return f"with {len(shards)} of {array.shards} shards" + (f" of stage {name}" if name else "")
+    return f"from stage {name}" if name and not isinstance(job, Pretrain) else f"from step {step}"
 
 
 def _changed(run: RunDir, job: Job, profile: Profile, overrides: list[str], first: int) -> tuple[LoadedJob, Changes]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # Events that a person follows; the rest is for the ledger.
 _TIMELINE = {
     "submitted", "queued", "started", "restore_end", "first_step", "signal", "checkpoint_durable",
-    "checkpoint_failed", "checkpoint_rejected", "rolled_back", "guard", "straggler", "requeued", "cancelled",
-    "failed", "stage_finished", "finished",
+    "checkpoint_failed", "checkpoint_rejected", "rolled_back", "guard", "straggler", "requeued", "shard_given_up",
+    "cancelled", "failed", "stage_finished", "finished",
 }  # fmt: skip
 
 
@@ -76,6 +76,7 @@ def command(
 
 def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
     from xgen.cli.fork import describe_origin
+    from xgen.cli.shards import ask_shards, shards_facts, shards_lines
     from xgen.cluster.status import run_status
     from xgen.runs import read_events, replay
     from xgen.runs.origin import read_origin
@@ -88,6 +89,7 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
     ledger = replay(events)
     now = time.time()
     origin = read_origin(run) if status.state != "unreadable" else None
+    shards = ask_shards(run, view) if status.state != "unreadable" else []
     if as_json:
         print_json(
             {
@@ -96,6 +98,7 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
                 "origin": origin.model_dump() if origin else None,
                 "phases": ledger.totals(now),
                 "ettr": ledger.ettr(now),
+                "shards": [shards_facts(run, one) for one in shards],
                 "attempts": ledger.attempts,
                 "events": [event.model_dump(exclude_none=True) for event in events],
             }
@@ -107,6 +110,9 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
     if origin:
         print(f"  {describe_origin(origin)}")
     print(f"  step {status.step}, saved {status.durable_step}, job {status.job_id}, attempt {status.attempt}")
+    for one in shards:
+        for line in shards_lines(run, one):
+            print(f"  {line}")
     for line in timeline(events):
         print(f"  {line}")
     for line in where_time_went(ledger, now):

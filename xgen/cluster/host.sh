@@ -3,7 +3,8 @@
 #
 # The requeue decision is `decide`, near the end. Its contract stands in docs/runs.md.
 
-WHOLE=$RUN # of a shard of a job array RUN is its own folder in it: see begin_shard
+# Of a shard of a job array RUN is its own folder in WHOLE, and JOB is ARRAY_SHARD: see begin_shard.
+WHOLE=$RUN JOB=$SLURM_JOB_ID
 
 now() { date +%s.%6N; }
 
@@ -14,7 +15,7 @@ json_text() { printf '%s' "$1" | tr '\000-\037\177' ' ' | sed 's/[\\"]/\\&/g'; }
 # begins with a comma.
 event() {
   printf '{"time":%s,"run":"%s","attempt":%d,"job_id":"%s","event":"%s","writer":"host"%s}\n' \
-    "$(now)" "$RUN_NAME" "$ATTEMPT" "$SLURM_JOB_ID" "$1" "${2-}" >>"$RUN/events/host.jsonl"
+    "$(now)" "$RUN_NAME" "$ATTEMPT" "$JOB" "$1" "${2-}" >>"$RUN/events/host.jsonl"
   sync "$RUN/events/host.jsonl"
 }
 
@@ -56,6 +57,7 @@ write_outcome() {
   fi
   case $2:${4-} in
     crashed:* | lost:*) failures=$((${failures:-0} + 1)) ;;
+    finished:* | stage_finished:*) failures=0 ;; # what the next stage counts from
     stopped:time_limit) [ "$durable" -gt "${before:--1}" ] || failures=$((${failures:-0} + 1)) ;;
   esac
   OUTCOME=$2 REASON=$3 FAILURES=${failures:-0} # the decision must not depend on room on the disk
@@ -89,62 +91,75 @@ finish_run() { rm -f "$WHOLE/.secrets"; }
 is_shard() { [ "${SHARDS:-0}" -gt 0 ]; }
 
 # A shard of a job array is a run within the run: attempts, events and lock of its own in shards/STAGE/NUMBER, and links
-# to what it shares. The first one of an array takes the attempt that the run's own events speak of.
+# to what it shares. Its job is named by array and number: the SLURM_JOB_ID of the last shard to start is the number of
+# the array, and SLURM would requeue all of it (seen in 22.05).
 begin_shard() {
-  local name number=1
-  ARRAY="$WHOLE/shards/${STAGE_NAME:-array}" SHARD=$SLURM_ARRAY_TASK_ID
+  local name
+  SHARD=$SLURM_ARRAY_TASK_ID ARRAY="$WHOLE/shards/${STAGE_NAME:-array}"
+  JOB="${SLURM_ARRAY_JOB_ID}_$SHARD" OF_WHOLE="$ARRAY/.job-$SLURM_ARRAY_JOB_ID"
   RUN="$ARRAY/$SHARD"
   mkdir -p "$RUN/attempts" "$RUN/events" "$RUN/checkpoints" "$RUN/metrics" "$ARRAY/.finished" "$ARRAY/.given-up" ||
     exit 1
   for name in spec.yaml cluster.yaml image.json code .secrets; do
     [ ! -e "$WHOLE/$name" ] || ln -sfn "../../../$name" "$RUN/$name"
   done
-  mkdir "$ARRAY/.job-$SLURM_ARRAY_JOB_ID" 2>/dev/null || return 0
-  rm -f "$ARRAY"/.given-up/* # by an array before this one
+  [ -d "$OF_WHOLE" ] || begin_array || exit 1
+}
+
+# begin_array: the first of its shards takes an attempt of the whole run, which the run's own events speak of; .job-ARRAY
+# is a link to its folder.
+begin_array() (
+  exec 8>>"$ARRAY/.lock"
+  flock -w 600 8
+  [ ! -d "$OF_WHOLE" ] || exit 0
+  number=1
   while ! mkdir "$WHOLE/attempts/$(printf %04d "$number")" 2>/dev/null; do
     [ "$number" -lt 9999 ] || exit 1
     number=$((number + 1))
   done
-  echo "$number" >"$ARRAY/.tmp-$number" && mv "$ARRAY/.tmp-$number" "$ARRAY/.job-$SLURM_ARRAY_JOB_ID/attempt"
-  of_array "$number" event started ",\"nodes\":\"$SLURM_JOB_NODELIST\"${STAGE_NAME:+,\"stage\":\"$STAGE_NAME\"}"
-}
+  ln -s "../../attempts/$(printf %04d "$number")" "$OF_WHOLE" || exit 1
+  of_whole event started ",\"nodes\":\"$SLURM_JOB_NODELIST\"${STAGE_NAME:+,\"stage\":\"$STAGE_NAME\"}"
+)
 
-# of_array ATTEMPT COMMAND…: run it as for the whole run.
-of_array() {
-  local RUN=$WHOLE ATTEMPT=$1 OUTCOME REASON FAILURES # what is called sees these, and sets these
-  shift
+# of_whole event|write_outcome …: say it of the whole run, in the attempt that the array is.
+of_whole() {
+  local RUN=$WHOLE JOB=$SLURM_ARRAY_JOB_ID ATTEMPT OUTCOME REASON FAILURES # what is called sees these, and sets these
+  ATTEMPT=$(readlink "$OF_WHOLE")
+  ATTEMPT=$((10#${ATTEMPT##*/}))
+  [ "$1" != write_outcome ] || set -- write_outcome "$ATTEMPT" "${@:2}"
   "$@"
 }
 
-# end_shard finished|given-up [REASON]: the run is told once of the first shard that is given up, and of the last to end.
+# end_shard finished|given-up [REASON]: the run is told of the first shard that is given up, and of the end of them all.
 end_shard() {
-  local attempt finished given_up
-  attempt=$(cat "$ARRAY"/.job-"$SLURM_ARRAY_JOB_ID"/attempt 2>/dev/null)
-  : >"$ARRAY/.$1/$SHARD"
-  finished=$(find "$ARRAY/.finished" -type f | wc -l)
-  given_up=$(find "$ARRAY/.given-up" -type f | wc -l)
-  if [ "$1" = given-up ] && mkdir "$ARRAY/.job-$SLURM_ARRAY_JOB_ID/failed" 2>/dev/null; then
-    of_array "${attempt:-1}" write_outcome "${attempt:-1}" crashed "shard $SHARD: $2"
-    of_array "${attempt:-1}" event failed ",\"reason\":\"shard $SHARD: $(json_text "$2")\""
+  local first num_finished num_given_up reason
+  echo "${2-}" >"$ARRAY/.$1/$SHARD"
+  if [ "$1" = given-up ] && mkdir "$OF_WHOLE/.given-up" 2>/dev/null; then
+    of_whole event shard_given_up ",\"reason\":\"shard $SHARD: $(json_text "$2")\""
   fi
-  [ $((finished + given_up)) -ge "$SHARDS" ] || return 0
-  mkdir "$ARRAY/.job-$SLURM_ARRAY_JOB_ID/ended" 2>/dev/null || return 0
-  if [ "$given_up" -gt 0 ]; then
+  num_finished=$(find "$ARRAY/.finished" -type f | wc -l)
+  num_given_up=$(find "$ARRAY/.given-up" -type f | wc -l)
+  [ $((num_finished + num_given_up)) -ge "$SHARDS" ] && mkdir "$OF_WHOLE/.ended" 2>/dev/null || return 0
+  if [ "$num_given_up" -gt 0 ]; then
+    first=$(find "$ARRAY/.given-up" -type f -printf '%f\n' | sort -n | head -n 1)
+    reason="$num_given_up of $SHARDS shards given up; shard $first: $(head -n 1 "$ARRAY/.given-up/$first")"
+    of_whole write_outcome crashed "$reason"
     finish_run
+    of_whole event failed ",\"reason\":\"$(json_text "$reason")\""
   elif [ "$STAGE" -lt "$LAST_STAGE" ]; then
-    of_array "${attempt:-1}" write_outcome "${attempt:-1}" stage_finished ''
-    of_array "${attempt:-1}" event stage_finished ",\"stage\":\"$STAGE_NAME\""
+    of_whole write_outcome stage_finished ''
+    of_whole event stage_finished ",\"stage\":\"$STAGE_NAME\""
   else
-    of_array "${attempt:-1}" write_outcome "${attempt:-1}" finished ''
+    of_whole write_outcome finished ''
     finish_run
-    of_array "${attempt:-1}" event finished
+    of_whole event finished
   fi
 }
 
 give_up() {
   event failed ",\"reason\":\"$(json_text "$1")\""
   if is_shard; then end_shard given-up "$1"; else finish_run; fi
-  echo "xgen: $1; the run ends here" >&2
+  echo "xgen: $1; the $(is_shard && echo shard || echo run) ends here" >&2
   exit 78
 }
 
@@ -158,11 +173,11 @@ refuse() {
 begin_attempt() {
   ! is_shard || begin_shard
   exec 9>>"$RUN/.lock"
-  local last locked stage
+  local last locked reached
   flock -E 75 -w 600 9 # a file system keeps the lock of a node that died for a minute or two
   locked=$?
   if [ "$locked" -eq 75 ]; then
-    echo "xgen: another job runs $RUN_NAME; job $SLURM_JOB_ID leaves it alone" >&2
+    echo "xgen: another job runs $RUN_NAME; job $JOB leaves it alone" >&2
     exit 78
   elif [ "$locked" -ne 0 ]; then
     echo "xgen: $RUN/.lock cannot be locked: mount the file system with locks" >&2
@@ -171,9 +186,9 @@ begin_attempt() {
   last=$(find "$RUN/attempts" -mindepth 2 -name outcome.json | sort | tail -n 1)
   case $(field "$last" status) in
     finished | stage_finished)
-      stage=$(field "$last" stage)
-      if [ "${stage:-0}" -ge "$STAGE" ]; then
-        echo "xgen: $RUN_NAME has finished${STAGE_NAME:+ stage $STAGE_NAME}; job $SLURM_JOB_ID has nothing to do" >&2
+      reached=$(field "$last" stage)
+      if [ "${reached:-0}" -ge "$STAGE" ]; then
+        echo "xgen: $RUN_NAME has finished${STAGE_NAME:+ stage $STAGE_NAME}; job $JOB has nothing to do" >&2
         ! is_shard || end_shard finished
         exit 0
       fi
@@ -307,15 +322,17 @@ died_unarmed() {
     grep -qE ': (User defined signal 2|Terminated|Exited with exit code (140|143))'
 }
 
-job_record() { timeout 20 scontrol show job -o "$SLURM_JOB_ID" 2>/dev/null; }
+job_record() { timeout 20 scontrol show job -o "$JOB" 2>/dev/null; }
 
 # Cancelled by a person: by `xgen cancel`, or by scancel. SLURM shows a dying job as COMPLETING only, but one that it
-# will start again has had its restarts counted already (seen in 22.05).
+# will start again has had its restarts counted already, and says PreemptTime only in partitions that preempt (seen in
+# 22.05).
 was_cancelled() {
   [ -e "$WHOLE/cancelled" ] && return 0
   case $1 in
     *JobState=CANCELLED*) return 0 ;;
-    *JobState=COMPLETING*" Restarts=${SLURM_RESTART_COUNT:-0} "*PreemptTime=None*) ;;
+    *PreemptTime=[0-9]*) return 1 ;;
+    *JobState=COMPLETING*" Restarts=${SLURM_RESTART_COUNT:-0} "*) ;;
     *) return 1 ;;
   esac
   [ -n "$TERMINATED" ] && [ "$SECONDS" -lt $((TIME_LIMIT - 65)) ]
@@ -345,8 +362,8 @@ decide() {
     refuse "$(first refused)"
   elif [ "$finished" -lt "$NUM_TASKS" ] && was_cancelled "$record"; then
     write_outcome "$ATTEMPT" cancelled "cancelled by a person"
-    finish_run
     event cancelled
+    if is_shard && [ ! -e "$WHOLE/cancelled" ]; then end_shard given-up "cancelled by a person"; else finish_run; fi
     exit 75
   elif [ "$(count crashed)" -gt 0 ]; then
     write_outcome "$ATTEMPT" crashed "$(first crashed)"
@@ -392,7 +409,7 @@ requeue() {
   local answer code
   event requeued ",\"reason\":\"$1\""
   while :; do
-    answer=$(timeout 60 scontrol requeue Incomplete "$SLURM_JOB_ID" 2>&1)
+    answer=$(timeout 60 scontrol requeue Incomplete "$JOB" 2>&1)
     code=$?
     case $code:$answer in
       0:*) return ;;
@@ -411,27 +428,31 @@ requeue() {
 
 # A new job for the same run where SLURM refuses to requeue this one. This script holds the run's lock, and the
 # dependency keeps the new job waiting until this one has ended: the run is never two. A shard ends well then: what waits
-# for the array waits for all of it, and for the new job.
+# for the array waits for the rest of it, and for the new job.
 successor() {
-  local answer options=(--parsable --dependency=afterany:"$SLURM_JOB_ID")
+  local answer next options=(--parsable --dependency=afterany:"$JOB")
   ! is_shard || options+=(--array="$SHARD")
-  if answer=$(timeout 60 sbatch "${options[@]}" "$ATTEMPT_DIR/sbatch.sh" 2>&1); then
-    event queued ",\"reason\":\"successor of job $SLURM_JOB_ID: ${answer%%;*}\""
-    hand_over "${answer%%;*}"
-    ! is_shard || exit 0
-  else
+  answer=$(timeout 60 sbatch "${options[@]}" "$ATTEMPT_DIR/sbatch.sh" 2>&1) ||
     give_up "requeue is refused here, and so is a successor: $answer"
-  fi
+  next=${answer%%;*}
+  ! is_shard || ln -s "$(readlink "$OF_WHOLE")" "$ARRAY/.job-$next" # it is of the same array to the whole run
+  event queued ",\"reason\":\"successor of job $JOB: $next\""
+  hand_over "$next" || { ! is_shard || exit 1; }
+  ! is_shard || exit 0
 }
 
-# hand_over JOB: the job of the next stage, which waits for this one, waits for JOB from now on; for a shard's, too.
+# hand_over JOB: the job of the next stage, which waits for this one, waits for JOB from now on; of an array, for JOB too.
 hand_over() (
   exec 8>>"$WHOLE/jobs/.lock"
   flock -w 60 8
   jobs=$1
-  ! is_shard || jobs="$(cat "$WHOLE/jobs/$STAGE"):$1"
+  if is_shard; then
+    jobs=$(cat "$WHOLE/jobs/$STAGE" 2>/dev/null)
+    jobs="${jobs:-$SLURM_ARRAY_JOB_ID}:$1"
+  fi
   echo "$jobs" >"$WHOLE/jobs/.$STAGE.tmp" && mv "$WHOLE/jobs/.$STAGE.tmp" "$WHOLE/jobs/$STAGE"
   next=$(cat "$WHOLE/jobs/$((STAGE + 1))" 2>/dev/null)
-  [ -z "$next" ] || timeout 60 scontrol update JobId="${next##*:}" Dependency=afterok:"$jobs" ||
-    echo "xgen: job $next of the next stage does not wait for job $1: write xgen resume $RUN_NAME once it ends" >&2
+  if [ -z "$next" ] || timeout 60 scontrol update JobId="$next" Dependency=afterok:"$jobs"; then exit 0; fi
+  echo "xgen: job $next of the next stage does not wait for job $1: write xgen resume $RUN_NAME once it ends" >&2
+  exit 1
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,9 +47,19 @@ def test_only(script: str) -> str:
     return _first_line(_run("sbatch", "--test-only", stdin=script).stderr)
 
 
+def max_array_size() -> int | None:
+    """Shards that a job array may have; None where the scheduler does not say."""
+    try:
+        found = re.search(r"MaxArraySize\s*=\s*(\d+)", command("scontrol", "show", "config"))
+    except SchedulerError:
+        return None
+    return int(found[1]) if found else None
+
+
 @dataclass(frozen=True)
 class QueueRow:
-    """One job as `squeue` sees it. `start` is SLURM's own text, 'N/A' when it does not know."""
+    """One job as `squeue` sees it, or one shard of a job array: `12_3`, and `12_[4-9]` for those that wait together.
+    `start` is SLURM's own text, 'N/A' when it does not know."""
 
     job_id: str
     name: str
@@ -65,7 +76,7 @@ def queue(users: Iterable[int] = ()) -> list[QueueRow]:
 
     Where the site hides jobs from others (PrivateData), those of `users` are not among them.
     """
-    fields = "JobID:|,Name:|,State:|,Reason:|,Partition:|,NodeList:|,StartTime:|,RestartCnt:|"
+    fields = "JobArrayID:|,Name:|,State:|,Reason:|,Partition:|,NodeList:|,StartTime:|,RestartCnt:|"
     rows = []
     whose = f"--user={','.join(map(str, {os.getuid(), *users}))}"
     for line in command("squeue", whose, "--noheader", "--all", f"--Format={fields}").splitlines():

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from xgen.cluster import local, slurm
 from xgen.runs import Event, Ledger, RunDir, read_attempt_outcome, read_events, replay
+from xgen.runs.shards import finished_shards, given_up_shards
+from xgen.spec import Job
 
 # lost: it ended and nobody decided; unknown: who would know did not answer, which is not the same.
 State = Literal["pending", "running", "finished", "failed", "cancelled", "lost", "unknown", "unreadable"]
+_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,28 @@ class RunStatus:
 
 
 @dataclass(frozen=True)
+class ShardsStatus:
+    """The shards of a stage that is a job array, by their numbers; those in none of the lists wait."""
+
+    stage: str
+    total: int
+    at_once: int
+    finished: list[int]
+    running: list[int]
+    given_up: list[int]
+
+    @property
+    def num_waiting(self) -> int:
+        return self.total - len(self.finished) - len(self.running) - len(self.given_up)
+
+
+@dataclass(frozen=True)
 class QueueView:
-    """The scheduler's answer for all runs: None where it did not answer."""
+    """The scheduler's answer for all runs: None where it did not answer. `shards` are those of each that run."""
 
     jobs: Mapping[str, slurm.QueueRow] | None
     error: str = ""
+    shards: Mapping[str, set[int]] = field(default_factory=dict)
 
 
 def ask_queue(runs: Iterable[RunDir]) -> QueueView:
@@ -42,9 +62,14 @@ def ask_queue(runs: Iterable[RunDir]) -> QueueView:
     owners = {run.path.stat().st_uid for run in runs}
     try:
         rows = slurm.queue(uid for uid in owners if _name(uid))
-        return QueueView({row.name: row for row in sorted(rows, key=_distance, reverse=True)})
     except slurm.SchedulerError as error:
         return QueueView(None, str(error))
+    shards: dict[str, set[int]] = {}
+    for row in rows:
+        _, _, number = row.job_id.partition("_")
+        if number.isdecimal() and row.state not in _WAITING:
+            shards.setdefault(row.name, set()).add(int(number))
+    return QueueView({row.name: row for row in sorted(rows, key=_distance, reverse=True)}, "", shards)
 
 
 def _distance(row: slurm.QueueRow) -> tuple[bool, bool, int]:
@@ -90,13 +115,32 @@ def _run_status(run: RunDir, view: QueueView, events: list[Event]) -> RunStatus:
     return RunStatus(
         name=run.name,
         state=state,
-        job_id=row.job_id if row else next((e.job_id for e in reversed(events) if e.job_id), ""),
+        job_id=row.job_id.partition("_")[0] if row else next((e.job_id for e in reversed(events) if e.job_id), ""),
         attempt=run.last_attempt(),
         restarts=sum(ledger.restarts.values()),
         step=_step(ledger),
         durable_step=ledger.durable_step,
         reason=reason,
     )
+
+
+def shards_status(run: RunDir, job: Job, view: QueueView) -> list[ShardsStatus]:
+    """Of each stage that is a job array. Raises OSError when the run cannot be read."""
+    found: list[ShardsStatus] = []
+    one_by_one = local.is_alive(run)
+    reached = True  # until the stages before have ended, none of this one runs
+    for stage, (name, _) in enumerate(job.jobs):
+        if (array := job.array_of(stage)) is None:
+            continue
+        finished, given_up = finished_shards(run, name), given_up_shards(run, name)
+        left = [number for number in range(array.shards) if number not in finished | given_up]
+        running = view.shards.get(run.name, set())
+        if one_by_one:
+            running = {number for number in left[:1] if run.shard(name, number).path.is_dir()}
+        now = [number for number in left if reached and number in running]
+        reached = reached and not left
+        found.append(ShardsStatus(name, array.shards, array.at_once, sorted(finished), now, sorted(given_up)))
+    return found
 
 
 def _step(ledger: Ledger) -> int:
@@ -116,7 +160,7 @@ def last_decision(events: Iterable[Event], before: Event | None = None) -> Event
 def run_state(run: RunDir, last: Event | None, view: QueueView) -> tuple[State, str]:
     """State and reason. `last` is the run's last decision. Raises OSError when the run cannot be read."""
     row = view.jobs.get(run.name) if view.jobs else None
-    waiting = row is not None and row.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+    waiting = row is not None and row.state in _WAITING
     if row is not None and waiting and not _waits_for_another(row):
         return "pending", row.reason
     if decided := _decided(run, last):

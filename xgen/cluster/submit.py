@@ -16,6 +16,7 @@ from xgen.cluster.secrets import KEY_VARIABLE, read_secrets, seal
 from xgen.cluster.snapshot import Code, check_command, inspect_code, take_snapshot
 from xgen.images.resolve import NO_IMAGE, Image, resolve_image
 from xgen.runs import EventWriter, RunDir, new_run_id, write_atomic
+from xgen.runs.shards import finished_shards, forget_given_up
 from xgen.spec import Job, LoadedJob, Problem, Profile, SpecError, dump
 from xgen.spec.image import Reference
 
@@ -130,7 +131,10 @@ def check_with_scheduler(prepared: Prepared) -> str:
         stages = range(prepared.first, len(prepared.job.jobs))
         estimates = [slurm.test_only(prepared.script(stage)) for stage in stages]
     except slurm.SchedulerError as error:
-        raise SpecError(Problem(f"cluster {prepared.cluster}", "sbatch --test-only", str(error))) from None
+        said = str(error)
+        if "job array" in said and (most := slurm.max_array_size()):
+            said += f"; write array.shards: {most} or less, which is MaxArraySize there"
+        raise SpecError(Problem(f"cluster {prepared.cluster}", "sbatch --test-only", said)) from None
     return estimates[0]
 
 
@@ -187,13 +191,15 @@ def _withdraw(run: RunDir, profile: Profile) -> None:
 
 
 def resubmit(run: RunDir, job: Job, profile: Profile, first: int) -> list[str]:
-    """New jobs for a run that ended, from stage `first` on: the same image and code, its secrets read anew. Returns
-    their ids.
+    """New jobs for a run that ended, from stage `first` on: the same image and code, its secrets read anew; of a job
+    array, the shards that have not finished. Returns their ids.
 
     Raises SpecError when a secret is missing, SchedulerError when the scheduler refuses.
     """
     key = seal(read_secrets(job), run)
     run.resumed_file.touch()
+    for name, _ in job.jobs[first:]:
+        forget_given_up(run, name)
     return launch(run, job, profile, _pinned_image(run), key, first)
 
 
@@ -206,12 +212,14 @@ def launch(run: RunDir, job: Job, profile: Profile, image: Image, key: str, firs
     if profile.scheduler == "local":
         return [local.start(run, {stage: render(job, profile, run, image, stage) for stage in stages}, environment)]
     folder = run.path / "submissions"
-    for place in (folder, run.job_file(0).parent):
+    arrays = any(job.array_of(stage) for stage in stages)
+    for place in (folder, run.job_file(0).parent, *([run.shards_dir] if arrays else [])):
         place.mkdir(exist_ok=True)
     job_ids: list[str] = []
     try:
         for stage in stages:
-            script = render(job, profile, run, image, stage, after=job_ids[-1] if job_ids else "")
+            after, shards = job_ids[-1] if job_ids else "", left_shards(run, job, stage)
+            script = render(job, profile, run, image, stage, after, shards)
             _, resources = job.jobs[stage]
             job_ids.append(str(slurm.submit_script(script, folder, resources.world_size, environment).job_id))
             write_atomic(run.job_file(stage), job_ids[-1] + "\n")
@@ -220,6 +228,15 @@ def launch(run: RunDir, job: Job, profile: Profile, image: Image, key: str, firs
             slurm.cancel(run.name)
         raise
     return job_ids
+
+
+def left_shards(run: RunDir, job: Job, stage: int) -> list[int] | None:
+    """The shards of a stage that have not finished; None for a stage that is no job array. Where all have, but were
+    killed before they could say it of the run, one of them says it."""
+    if (array := job.array_of(stage)) is None:
+        return None
+    finished = finished_shards(run, job.jobs[stage][0])
+    return [shard for shard in range(array.shards) if shard not in finished] or [0]
 
 
 def _create(prepared: Prepared, code: Code, secrets: dict[str, str], fill: Callable[[RunDir], None]) -> str:

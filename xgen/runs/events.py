@@ -37,6 +37,7 @@ EventName = Literal[
     "stopping",
     "exited",
     "requeued",
+    "shard_given_up",
     "cancelled",
     "failed",
     "stage_finished",

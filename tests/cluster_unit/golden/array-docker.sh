@@ -8,7 +8,7 @@
 #SBATCH --signal=USR2@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --output=/shared/runs/small-abc234/attempts/slurm-%A_%a.log
+#SBATCH --output=/shared/runs/small-abc234/shards/slurm-%A_%a.log
 #SBATCH --chdir=/shared/runs/small-abc234
 #SBATCH --export=HOME,USER,LOGNAME,LANG,PATH
 #SBATCH --array=0-2

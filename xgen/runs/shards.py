@@ -1,0 +1,48 @@
+"""How far the shards of a job array are, from the marker that the host leaves of each that has ended: two listings,
+whatever their number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xgen.runs.rundir import RunDir
+
+
+def finished_shards(run: RunDir, stage: str) -> frozenset[int]:
+    """Numbers of the shards of a stage that have finished."""
+    return _numbers(_folder(run, stage) / ".finished")
+
+
+def given_up_shards(run: RunDir, stage: str) -> frozenset[int]:
+    """Numbers of the shards of a stage that are not tried again, until a person resumes the run."""
+    return _numbers(_folder(run, stage) / ".given-up")
+
+
+def has_ended(run: RunDir, stage: str, shard: int) -> bool:
+    """Whether a shard has finished or is given up."""
+    return any((_folder(run, stage) / marker / str(shard)).exists() for marker in (".finished", ".given-up"))
+
+
+def why_given_up(run: RunDir, stage: str, shard: int) -> str:
+    """The reason, one line; '' for one that is not given up."""
+    try:
+        return (_folder(run, stage) / ".given-up" / str(shard)).read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def forget_given_up(run: RunDir, stage: str) -> None:
+    """They are tried again."""
+    for shard in given_up_shards(run, stage):
+        (_folder(run, stage) / ".given-up" / str(shard)).unlink(missing_ok=True)
+
+
+def _folder(run: RunDir, stage: str) -> Path:
+    return run.shard(stage, 0).path.parent
+
+
+def _numbers(folder: Path) -> frozenset[int]:
+    try:
+        return frozenset(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+    except FileNotFoundError:
+        return frozenset()
