@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 
 from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.palette import Palette
@@ -13,6 +12,7 @@ from xgen.data.curate.report_html.wording import count, many, share
 from xgen.data.curate.report_model import Mixture, PlanRow, Report
 
 _ROWS = 200  # of the whole plan
+_SOURCES = 12  # at first sight
 
 
 def mixtures(report: Report, palette: Palette) -> Html:
@@ -21,11 +21,12 @@ def mixtures(report: Report, palette: Palette) -> Html:
     )
     if not report.mixtures:
         return section("mixtures", "Mixtures and budgets", lead, nothing("No mixture was asked for."))
-    cards = [_card(number, mixture, palette) for number, mixture in enumerate(report.mixtures)]
+    judged = {domain.name for domain in report.domains if domain.bands}
+    cards = [_card(number, mixture, judged, palette) for number, mixture in enumerate(report.mixtures)]
     return section("mixtures", "Mixtures and budgets", lead, *cards)
 
 
-def _card(number: int, mixture: Mixture, palette: Palette) -> Html:
+def _card(number: int, mixture: Mixture, judged: set[str], palette: Palette) -> Html:
     met = mixture.written == mixture.budget
     tiles = [
         tile("asked for", count(mixture.budget), "tokens"),
@@ -38,8 +39,8 @@ def _card(number: int, mixture: Mixture, palette: Palette) -> Html:
     return el(
         "div", el("h3", mixture.name, el("small", "folder ", el("code", mixture.store))),
         el("div", tiles, class_="tiles"), said, el("h4", "Domains"), _quotas(mixture, palette),
-        el("div", _bands(mixture, palette), _copies(mixture), class_="charts"),
-        el("h4", "Sources"), _sources(mixture, palette), _all_rows(mixture, palette),
+        el("div", _bands(mixture, judged, palette), _copies(mixture), class_="charts"),
+        el("h4", "Sources"), *_sources(mixture, palette), _all_rows(mixture, judged, palette),
         class_="card", id=f"mixture-{number}",
     )  # fmt: skip
 
@@ -65,29 +66,35 @@ def _quotas(mixture: Mixture, palette: Palette) -> Html:
     return table(heads, rows, left=2)
 
 
-def _bands(mixture: Mixture, palette: Palette) -> Html:
-    """Domain by band: how often a token is seen."""
+def _bands(mixture: Mixture, judged: set[str], palette: Palette) -> Html:
+    """Domain by band: how often a token is seen. A domain that no model was asked about has a column of its own."""
     title = "How often a token is seen, by domain and band of quality (9 is the best)"
-    planned, supply = _by(mixture.rows, lambda row: (row.domain, row.band))
+    planned: dict[tuple[str, str], int] = defaultdict(int)
+    supply: dict[tuple[str, str], int] = defaultdict(int)
+    for row in mixture.rows:
+        planned[row.domain, _band(row, judged)] += row.planned
+        supply[row.domain, _band(row, judged)] += row.tokens
     if not supply:
         return el("figure", el("figcaption", title), nothing("There is no plan."))
-    bands = sorted({band for _, band in supply})
-    repeats = {key: planned[key] / supply[key] for key in supply if supply[key]}
-    most = max(repeats.values(), default=0.0) or 1.0
+    bands = sorted({band for _, band in supply}, key=lambda band: (len(band), band))
+    most = max(planned[key] / supply[key] for key in supply) or 1.0
 
-    def cell(domain: str, band: int) -> Html:
-        if (domain, band) not in repeats:
+    def cell(domain: str, band: str) -> Html:
+        if (domain, band) not in supply:
             return el("td", "", class_="n")
-        times = repeats[domain, band]
+        times = planned[domain, band] / supply[domain, band]
         said = f"{planned[domain, band]:,} tokens of {supply[domain, band]:,}"
         return el("td", f"{times:.2f}", class_="n heat", style=f"--heat:{times / most:.3f}", title=said)
 
     names = palette.order({domain for domain, _ in supply})
-    head = el("tr", el("th", "domain"), [el("th", f"band {band}", class_="n") for band in bands])
+    head = el("tr", el("th", "domain"), [el("th", band, class_="n") for band in bands])
     body = [el("tr", el("td", palette.label(name)), [cell(name, band) for band in bands]) for name in names]
-    return el(
-        "figure", el("figcaption", title), el("div", el("table", el("thead", head), el("tbody", body)), class_="scroll")
-    )
+    drawn = el("table", el("thead", head), el("tbody", body))
+    return el("figure", el("figcaption", title), el("div", drawn, class_="scroll"))
+
+
+def _band(row: PlanRow, judged: set[str]) -> str:
+    return str(row.band) if row.domain in judged else "not judged"
 
 
 def _copies(mixture: Mixture) -> Html:
@@ -106,14 +113,14 @@ def _copies(mixture: Mixture) -> Html:
     return el("figure", el("figcaption", title), table(("copies", "documents", "|"), rows))
 
 
-def _sources(mixture: Mixture, palette: Palette) -> Html:
+def _sources(mixture: Mixture, palette: Palette) -> list[Html]:
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * 5)
     for row in mixture.rows:
         numbers = (row.documents, row.tokens, row.taken, row.copies, row.planned)
         own = sums[row.domain, row.source]
         sums[row.domain, row.source] = [a + b for a, b in zip(own, numbers, strict=True)]
     if not sums:
-        return nothing("There is no plan.")
+        return [nothing("There is no plan.")]
     most = max(own[4] for own in sums.values())
     ordered = sorted(sums, key=lambda key: (-sums[key][4], key))
     rows: list[list[Child]] = []
@@ -122,14 +129,18 @@ def _sources(mixture: Mixture, palette: Palette) -> Html:
         bar = meter(own[4], most, palette(domain))
         rows.append([palette.label(domain), source, *(count(number) for number in own), bar, _times(own[4], own[1])])
     heads = ("domain", "source", "documents", "tokens", "documents taken", "copies", "tokens taken", "|", "repeats")
-    return el("div", table(heads, rows, left=2), _more(len(ordered)))
+    shown = [table(heads, rows[:_SOURCES], left=2)]
+    if len(ordered) > _SOURCES:
+        said = el("summary", f"{len(ordered) - _SOURCES:,} sources more")
+        shown.append(el("details", said, table(heads, rows[_SOURCES:], left=2), _more(len(ordered))))
+    return shown
 
 
-def _all_rows(mixture: Mixture, palette: Palette) -> Html:
+def _all_rows(mixture: Mixture, judged: set[str], palette: Palette) -> Html:
     ordered = sorted(mixture.rows, key=lambda row: (-row.planned, row.domain, row.source, row.band, row.size))
     rows: list[list[Child]] = [
         [
-            palette.label(row.domain), row.source, count(row.band), count(row.size), count(row.documents),
+            palette.label(row.domain), row.source, _band(row, judged), count(row.size), count(row.documents),
             count(row.tokens), count(row.taken), count(row.copies), count(row.planned), _times(row.planned, row.tokens),
         ]
         for row in ordered[:_ROWS]
@@ -140,18 +151,6 @@ def _all_rows(mixture: Mixture, palette: Palette) -> Html:
     )  # fmt: skip
     said = f"the whole plan, by domain, source, band and cluster size: {many(len(ordered), 'row')}"
     return el("details", el("summary", said), table(heads, rows, left=2), _more(len(ordered)))
-
-
-def _by(
-    rows: Sequence[PlanRow], key: Callable[[PlanRow], tuple[str, int]]
-) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
-    """Tokens planned, and tokens there, by key."""
-    planned: dict[tuple[str, int], int] = defaultdict(int)
-    supply: dict[tuple[str, int], int] = defaultdict(int)
-    for row in rows:
-        planned[key(row)] += row.planned
-        supply[key(row)] += row.tokens
-    return dict(planned), dict(supply)
 
 
 def _times(planned: int, there: int) -> str:

@@ -6,7 +6,7 @@ from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.svg import meter
 from xgen.data.curate.report_html.tables import nothing, section, table
 from xgen.data.curate.report_html.wording import count, exact_size, many
-from xgen.data.curate.report_model import Report
+from xgen.data.curate.report_model import Quarantined, Report
 
 
 def reading(report: Report) -> Html:
@@ -49,10 +49,15 @@ def _quarantine(report: Report) -> list[Html]:
                 meter(row.records, most, "dropped"),
                 class_="quarantined",
             ),
-            el("ul", [el("li", el("code", place)) for place in row.places]),
-            el("p", f"and {row.records - len(row.places):,} more", class_="faint")
-            if row.records > len(row.places)
-            else "",
+            el("ul", [el("li", el("code", place)) for place in row.places]) if row.places else "",
+            _more(row),
         )
         for row in report.quarantine
     ]
+
+
+def _more(row: Quarantined) -> Child:
+    if not row.places:
+        return nothing("Their places were not kept.")
+    rest = row.records - len(row.places)
+    return el("p", f"and {rest:,} more", class_="faint") if rest > 0 else ""
