@@ -25,7 +25,7 @@ def folder_source(root: Path) -> Source:
         domain="code",
         licence="MIT",
         what="files of a folder",
-        units=partial(sources._files, root, ".py", partial(sources._documentation, "own")),
+        units=partial(sources._files, root, ".py", partial(sources.documentation, "own")),
     )
 
 

@@ -39,7 +39,7 @@ ORDER_FILE, BOUNDS_FILE, CUTS_FILE, COPIES_FILE = "order.npy", "bounds.npy", "cu
 UNJUDGED = 9  # the band of documents that no model was asked about: no mixture leaves them out for their quality
 # Tokens of a stretch of a store, which is written at once; a small store has several all the same.
 _Name = TypeVar("_Name", str, tuple[str, str])
-_STRETCH_TOKENS, _SMALL_STRETCH, _FEW = 1 << 26, 1 << 19, 16
+_STRETCH_TOKENS, _SMALL_STRETCH, _FEW = 1 << 26, 1 << 17, 16
 
 
 class Names(BaseModel):

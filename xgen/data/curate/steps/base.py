@@ -59,7 +59,7 @@ class Context:
         quality = job.quality and job.quality.model_dump(mode="json", exclude={"path", "labels"})
         ensemble = job.ensemble and job.ensemble.model_dump(mode="json", exclude={"path", "labels"})
         domains = job.domains.model_dump(mode="json", exclude={"model"})
-        dedup = job.dedup.model_dump(mode="json", exclude={"earlier", "lines", "similarity"})
+        dedup = job.dedup.model_dump(mode="json", exclude={"earlier", "index", "lines", "similarity"})
         earlier = sorted((key, value) for key, value in plan.facts.items() if key.startswith("earlier "))
         tag = fingerprint(
             versions, job.max_document, job.filters, job.pii, quality, domains, models.get("quality"),
@@ -79,7 +79,7 @@ class Context:
     def whole(self) -> str:
         """What the output follows from."""
         mixtures = [(name, mixture.model_dump(mode="json")) for name, mixture in self.job.mixtures.items()]
-        return fingerprint("curate", self.recipes["balance"], self.job.name, mixtures)
+        return fingerprint("curate", self.recipes["balance"], self.job.name, mixtures, self.job.dedup.index)
 
     def units_of(self, step: str) -> list[Item]:
         """An item for each unit of the input."""

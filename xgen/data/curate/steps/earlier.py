@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,11 +17,11 @@ from xgen.data.errors import StoreError
 from xgen.spec.curate import Curate, Dedup
 
 INDEX_FILE = "index.json"
-_SECTIONS = ("near", "exact")
+INDEXED = ("near", "exact")  # sections of keys.bin
 
 
 class IndexMeta(BaseModel):
-    """index.json: how the keys were made, and how many there are. `ngram`, `bands` and `rows` have to be the same."""
+    """index.json: how the keys were made, and in how many buckets. `ngram`, `bands` and `rows` have to be the same."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,7 +29,7 @@ class IndexMeta(BaseModel):
     bands: int
     rows: int
     num_documents: int
-    records: dict[str, int]  # by section: in SECTION.bin, by key
+    num_buckets: int
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,38 @@ class Earlier:
         parts = [np.zeros((0, RECORD_WORDS), dtype=np.uint64)]
         begin = 0
         for folder, meta in zip(self.folders, self.metas, strict=True):
-            if section in _SECTIONS and meta.records[section]:
-                whole = np.memmap(folder / f"{section}.bin", dtype="<u8", mode="r").reshape(-1, RECORD_WORDS)
-                # Not searchsorted, which would read all of it.
-                low, high = (bisect_left(whole[:, 0], bound, key=int) for bound in bucket_bounds(bucket, num_buckets))
-                records = np.array(whole[low:high], dtype=np.uint64)
-                records = records[np.argsort(records[:, 1], kind="stable")]
-                records[:, 1] += np.uint64(begin)
-                parts.append(records)
+            if section in INDEXED:
+                low, high = bucket_bounds(bucket, num_buckets)
+                found = np.concatenate([parts[0], *_between(folder, meta, section, low, high)])
+                found = found[np.argsort(found[:, 1], kind="stable")]
+                found[:, 1] += np.uint64(begin)
+                parts.append(found)
             begin += meta.num_documents
         return np.concatenate(parts)
+
+
+def index_file(folder: Path, section: str, bucket: int) -> Path:
+    """Records of a bucket, by key."""
+    return folder / f"{section}-{bucket:04}.bin"
 
 
 def bucket_bounds(bucket: int, num_buckets: int) -> tuple[int, int]:
     """The keys of a bucket (`by_bucket`): from the first to before the second."""
     low, high = (-(-(number << 32) // num_buckets) << 32 for number in (bucket, bucket + 1))
     return low, high
+
+
+def _between(folder: Path, meta: IndexMeta, section: str, low: int, high: int) -> Iterator[NDArray[np.uint64]]:
+    """Records with keys from `low` to before `high`; the index may have other buckets."""
+    first, last = ((key >> 32) * meta.num_buckets >> 32 for key in (low, high - 1))
+    for bucket in range(first, last + 1):
+        file = index_file(folder, section, bucket)
+        if not file.stat().st_size:
+            continue
+        whole = np.memmap(file, dtype="<u8", mode="r").reshape(-1, RECORD_WORDS)
+        # Not searchsorted, which would read all of it.
+        begin, end = (bisect_left(whole[:, 0], key, key=int) for key in (low, high))
+        yield np.array(whole[begin:end], dtype=np.uint64)
 
 
 def _meta(folder: Path, dedup: Dedup) -> IndexMeta:
@@ -80,7 +97,6 @@ def _meta(folder: Path, dedup: Dedup) -> IndexMeta:
         raise StoreError(folder / INDEX_FILE, f"is no index: {error}", "name OUT/index of a curated corpus") from None
     for name in ("ngram", "bands", "rows"):
         if (theirs := getattr(meta, name)) != (ours := getattr(dedup, name)):
-            raise StoreError(
-                folder, f"was made with {name} {theirs}, and the spec has {ours}", f"write {name}: {theirs}"
-            )
+            what = f"was made with {name} {theirs}, and the spec has {ours}"
+            raise StoreError(folder, what, f"write {name}: {theirs}")
     return meta

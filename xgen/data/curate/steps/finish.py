@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from importlib.metadata import version
@@ -12,12 +13,13 @@ from pydantic import BaseModel, ConfigDict
 
 from xgen.data.assemble import assemble
 from xgen.data.curate.report_model import REPORT_FILE
-from xgen.data.curate.steps.balance import PLAN_FILE, MixturePlan, mixture_items
+from xgen.data.curate.steps.balance import PLAN_FILE, MixturePlan, mixture_items, read_documents
 from xgen.data.curate.steps.base import Context
+from xgen.data.curate.steps.earlier import INDEX_FILE, INDEXED, IndexMeta, index_file
 from xgen.data.curate.steps.folders import clear_leftovers, write_json
 from xgen.data.curate.steps.report import make_report
 from xgen.data.curate.steps.results import MANIFEST_FILE, MIXTURES_FILE
-from xgen.data.curate.steps.shuffle import store_folder, stretch_items
+from xgen.data.curate.steps.shuffle import INDEX, index_items, store_folder, stretch_items
 from xgen.data.errors import InterruptedBuildError
 from xgen.data.meta import FileMeta, StoreMeta, file_meta
 from xgen.data.staging import exclusive, sync_tree
@@ -70,12 +72,14 @@ def finish(context: Context, tick: Callable[[int], None]) -> None:
                 )
         (building / MIXTURES_FILE).write_text(_mixtures(plans, out), encoding="utf-8")
         write_json(building / REPORT_FILE, make_report(context, stores))
-        others = [file for file in sorted(building.iterdir()) if file.is_file() and file.name != MANIFEST_FILE]
+        _put_index(context, building / INDEX)
+        others = [building / MIXTURES_FILE, building / REPORT_FILE]
+        others += sorted((building / INDEX).iterdir()) if context.job.dedup.index else []
         manifest = Manifest(
             recipe=context.whole,
             xgen=version("xgen"),
             stores={name: meta.fingerprint for name, meta in stores.items()},
-            files={file.name: file_meta(file) for file in others},
+            files={file.relative_to(building).as_posix(): file_meta(file) for file in others},
         )
         write_json(building / MANIFEST_FILE, manifest)
         sync_tree(building)
@@ -86,6 +90,29 @@ def finish(context: Context, tick: Callable[[int], None]) -> None:
             shutil.rmtree(replaced)
         building.rename(out)
         clear_leftovers(context.work)
+
+
+def _put_index(context: Context, folder: Path) -> None:
+    """Link the buckets into their place."""
+    shutil.rmtree(folder, ignore_errors=True)
+    items = index_items(context)
+    if not items:
+        return
+    context.need(items, "shuffle")
+    folder.mkdir()
+    for number, item in enumerate(items):
+        for section in INDEXED:
+            os.link(index_file(item.folder, section, number), index_file(folder, section, number))
+    columns, _ = read_documents(context)
+    spec = context.job.dedup
+    meta = IndexMeta(
+        ngram=spec.ngram,
+        bands=spec.bands,
+        rows=spec.rows,
+        num_documents=len(columns["numbers"]),
+        num_buckets=len(items),
+    )
+    write_json(folder / INDEX_FILE, meta)
 
 
 def _clear_other(folder: Path, mark: Path, recipe: str) -> None:

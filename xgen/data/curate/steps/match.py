@@ -5,7 +5,7 @@ Documents of earlier corpora come first in the numbering: what is like one of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,18 +44,22 @@ class Match:
 
     def _records(self, bucket: int, section: str) -> NDArray[np.uint64]:
         """Those of all units in a bucket, by the numbers of their documents."""
-        parts = [self._earlier.records(section, bucket, self._context.plan.num_buckets)]
-        number = SECTIONS.index(section)
-        for unit in self._context.plan.units:
-            folder = self._context.folder("tag", unit.number)
-            index = np.load(folder / INDEX_FILE, mmap_mode="r")
-            first, last = int(index[number, bucket]), int(index[number, bucket + 1])
-            if first == last:
-                continue
-            with (folder / KEYS_FILE).open("rb") as file:
-                file.seek(first * _RECORD_BYTES)
-                records = np.fromfile(file, dtype="<u8", count=(last - first) * RECORD_WORDS)
-            records = records.astype(np.uint64, copy=False).reshape(-1, RECORD_WORDS)
-            records[:, 1] += np.uint64(self._begins[unit.number])
-            parts.append(records)
-        return np.concatenate(parts)
+        earlier = self._earlier.records(section, bucket, self._context.plan.num_buckets)
+        return np.concatenate([earlier, *bucket_records(self._context, self._begins, bucket, section)])
+
+
+def bucket_records(
+    context: Context, begins: NDArray[np.int64], bucket: int, section: str
+) -> Iterator[NDArray[np.uint64]]:
+    """Records of each unit in a bucket; `begins` is what is added to the numbers of its documents."""
+    number = SECTIONS.index(section)
+    for unit in context.plan.units:
+        folder = context.folder("tag", unit.number)
+        index = np.load(folder / INDEX_FILE, mmap_mode="r")
+        first, last = int(index[number, bucket]), int(index[number, bucket + 1])
+        with (folder / KEYS_FILE).open("rb") as file:
+            file.seek(first * _RECORD_BYTES)
+            records = np.fromfile(file, dtype="<u8", count=(last - first) * RECORD_WORDS)
+        records = records.astype(np.uint64, copy=False).reshape(-1, RECORD_WORDS)
+        records[:, 1] += np.uint64(begins[unit.number])
+        yield records

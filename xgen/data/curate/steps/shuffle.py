@@ -1,4 +1,6 @@
-"""shuffle: stretches of the stores: the copies whose places lie in a stretch, in their order, as a unit of a store."""
+"""shuffle: stretches of the stores: the copies whose places lie in a stretch, in their order, as a unit of a store; and
+buckets of the index, where one is wanted.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,14 @@ from xgen.data.curate.steps.balance import (
     read_documents,
 )
 from xgen.data.curate.steps.base import Context, Item
+from xgen.data.curate.steps.earlier import INDEXED, index_file
 from xgen.data.curate.steps.folders import fingerprint
+from xgen.data.curate.steps.match import bucket_records
 from xgen.data.store import token_type
 from xgen.data.tokenizer import Tokenizer
 from xgen.data.writer import UnitWriter
 
+INDEX = "index"  # its folder
 _MAPPED = 1024  # files of tokens at once
 
 
@@ -40,10 +45,14 @@ class Shuffle:
         self._maps: dict[int, NDArray[Any]] = {}
 
     def items(self) -> Sequence[Item]:
-        return [one for some in stretch_items(self._context).values() for one in some]
+        return [one for some in stretch_items(self._context).values() for one in some] + index_items(self._context)
 
     def write(self, item: Item, folder: Path, tick: Callable[[int], None]) -> None:
         name, _, stretch = item.name.partition("/")
+        if name == INDEX:
+            self._write_index(int(stretch), folder)
+            tick(0)
+            return
         order, bounds, cuts = self._mixture(name)
         first, last = int(bounds[int(stretch)]), int(bounds[int(stretch) + 1])
         documents = np.array(order[first:last])
@@ -56,6 +65,19 @@ class Shuffle:
                 for place in places[apart(documents[places])].tolist() if len(places) else ():
                     tick(self._add(writer, domain, int(documents[place]), cut_at.get(place)))
             writer.close()
+
+    def _write_index(self, bucket: int, folder: Path) -> None:
+        """The records of the documents that were kept, numbered among themselves."""
+        begins = self._context.begins()
+        numbers = np.asarray(self._columns["numbers"])
+        for section in INDEXED:
+            records = np.concatenate(list(bucket_records(self._context, begins, bucket, section)))
+            places = np.minimum(np.searchsorted(numbers, records[:, 1]), len(numbers) - 1)
+            kept = numbers[places] == records[:, 1]
+            records = records[kept]
+            records[:, 1] = places[kept]
+            records = records[np.argsort(records[:, 0], kind="stable")]
+            records.astype("<u8", copy=False).tofile(index_file(folder, section, bucket))
 
     def _add(self, writer: UnitWriter, domain: str, document: int, cut: int | None) -> int:
         """Write a copy; returns the bytes of its text."""
@@ -106,6 +128,17 @@ def stretch_items(context: Context) -> dict[str, list[Item]]:
     return found
 
 
+def index_items(context: Context) -> list[Item]:
+    """An item for each bucket of the index; none where no index is wanted."""
+    if not context.job.dedup.index:
+        return []
+    recipe = fingerprint("index", context.recipes["select"])
+    return [
+        Item(f"{INDEX}/{number:04}", context.work / "shuffle" / INDEX / f"{number:04}", fingerprint(recipe, number))
+        for number in range(context.plan.num_buckets)
+    ]
+
+
 def store_folder(context: Context, mixture: str) -> Path:
     """Where the store of a mixture is put together."""
     return context.work / "assemble" / mixture
@@ -113,4 +146,6 @@ def store_folder(context: Context, mixture: str) -> Path:
 
 def is_there(context: Context, item: Item) -> bool:
     """Whether the parts of a stretch are where they were written, or where `assemble` has put them."""
+    if item.name.startswith(f"{INDEX}/"):
+        return True
     return is_whole(item.folder, store_folder(context, item.name.partition("/")[0]))

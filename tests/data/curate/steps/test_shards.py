@@ -1,0 +1,184 @@
+"""The result does not depend on shards, their order, kills and repetitions; what is done is not done again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.data.curate.steps.conftest import Curated, run_all, spec_of
+from xgen.data import StoreError, TokenStore
+from xgen.data.curate.steps.folders import DONE_FILE
+from xgen.data.curate.steps.run import Shard, Watch, run_step
+from xgen.spec import Curate
+from xgen.spec.curate import SINGLE_STEPS
+
+DIE = """
+import os, signal, sys
+from pathlib import Path
+from xgen.data.curate.steps.run import Shard, Watch, run_step
+from xgen.spec import Curate
+job = Curate.model_validate_json(Path(sys.argv[1]).read_text())
+def die(num_bytes):
+    if num_bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+run_step(job, sys.argv[2], Shard(int(sys.argv[3]), 5), Watch(tick=die))
+"""
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def marks(folder: Path) -> dict[str, int]:
+    """When each result was written."""
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob(DONE_FILE)}
+
+
+def kill_shard(job: Curate, step: str, shard: int, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text(job.model_dump_json())
+    command = [sys.executable, "-c", DIE, str(spec), step, str(shard)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+
+
+def test_five_shards_in_another_order_with_kills_give_the_same_bytes(curated: Curated, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    job = curated.job.model_copy(update={"work": str(work)})
+    first = curated.out.with_name("first")
+    curated.out.rename(first)
+    try:
+        for step in job.steps:
+            if step in ("tag", "select", "shuffle"):
+                kill_shard(job, step, 1, tmp_path)
+                assert list((work / step).rglob(".*.tmp")), step  # it was in the middle of something
+            count = 1 if step in SINGLE_STEPS else 5
+            for shard in reversed(range(count)):
+                assert run_step(job, step, Shard(shard, count)) == "finished"
+        assert list(work.rglob("*.tmp")) == []
+        one, other = files(first), files(curated.out)
+        assert sorted(one) == sorted(other)
+        assert [name for name, content in one.items() if other[name] != content] == []
+    finally:
+        import shutil
+
+        shutil.rmtree(curated.out, ignore_errors=True)
+        first.rename(curated.out)
+
+
+def test_a_second_run_does_nothing(curated: Curated) -> None:
+    before = marks(Path(curated.job.work_folder)), files(curated.out)
+    run_all(curated.job)
+    assert (marks(Path(curated.job.work_folder)), files(curated.out)) == before
+
+
+@pytest.fixture
+def small(store: TokenStore, tmp_path: Path) -> Curate:
+    """Three inputs of some lines each."""
+    inputs = []
+    for name in ("a", "b", "c"):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(f'{{"text": "{name} {n} {"word " * (20 + n)}"}}\n' for n in range(30)))
+        inputs.append({"path": str(file), "domain": name})
+    mixtures = {"all": {"tokens": 2_000}}
+    return spec_of(
+        tmp_path, store.path / "tokenizer.json", tmp_path / "out", inputs=inputs, filters=[], domains={},
+        decontaminate=None, dedup={}, mixtures=mixtures,
+    )  # fmt: skip
+
+
+def test_another_mixture_costs_its_own_plan_and_store_only(small: Curate) -> None:
+    run_all(small)
+    work = Path(small.work_folder)
+    before = marks(work)
+    changed = Curate.model_validate(
+        small.model_dump(mode="json") | {"mixtures": {"all": {"tokens": 2_000}, "more": {"tokens": 1_000}}}
+    )
+    run_all(changed)
+    after = marks(work)
+    again = {name for name, time in after.items() if before.get(name) != time}
+    assert {name.split("/")[0] for name in again} == {"balance", "shuffle"}
+    assert "balance/all/done.json" not in again
+    assert TokenStore.open(Path(small.out) / "more").meta.num_tokens == 1_000
+    assert TokenStore.open(Path(small.out) / "all").meta.num_tokens == 2_000
+
+
+def test_a_file_that_changes_costs_the_units_that_read_it(small: Curate, tmp_path: Path) -> None:
+    run_all(small)
+    before = marks(Path(small.work_folder))
+    with (tmp_path / "b.jsonl").open("a") as file:
+        file.write('{"text": "one more line of text"}\n')
+    run_all(small)
+    after = marks(Path(small.work_folder))
+    again = sorted(name for name, time in after.items() if before.get(name) != time and name.startswith("tag/"))
+    assert again == ["tag/000001/done.json"]
+
+
+def test_a_stop_is_heard_between_two_results(small: Curate) -> None:
+    run_step(small, "prepare")
+    done: list[int] = []
+    watch = Watch(stopped=lambda: len(done) >= 2, items=lambda number, _: done.append(number))
+    assert run_step(small, "tag", watch=watch) == "stopped"
+    assert len(marks(Path(small.work_folder))) == 1
+    assert run_step(small, "tag") == "finished"
+    assert len(marks(Path(small.work_folder))) == 3
+
+
+def test_a_step_whose_input_is_missing_names_the_step_to_run(small: Curate) -> None:
+    with pytest.raises(StoreError, match="run the step prepare first"):
+        run_step(small, "tag")
+    run_step(small, "prepare")
+    run_step(small, "tag", Shard(0, 3))
+    with pytest.raises(StoreError, match="2 of 3 results of tag are missing, the first is 000001; run the step tag"):
+        run_step(small, "match")
+
+
+def test_a_file_that_changes_after_the_plan_is_refused(small: Curate, tmp_path: Path) -> None:
+    run_step(small, "prepare")
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write('{"text": "one more line of text"}\n')
+    with pytest.raises(StoreError, match=r"a\.jsonl: changed while it was read; run it again from the step prepare"):
+        run_step(small, "tag")
+
+
+def test_what_is_no_curated_corpus_is_not_replaced(small: Curate) -> None:
+    Path(small.out).mkdir()
+    (Path(small.out) / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match="is there and is no curated corpus"):
+        run_step(small, "prepare")
+
+
+def test_a_later_corpus_leaves_out_what_an_earlier_one_has(small: Curate, tmp_path: Path) -> None:
+    first = Curate.model_validate(small.model_dump(mode="json") | {"dedup": {"index": True}})
+    run_all(first)
+    fresh = tmp_path / "fresh.jsonl"
+    old = (tmp_path / "b.jsonl").read_text()
+    fresh.write_text(old + '{"text": "nothing like this was ever written down before, not once in all the years"}\n')
+    later = Curate.model_validate(
+        small.model_dump(mode="json")
+        | {
+            "out": str(tmp_path / "later"),
+            "inputs": [{"path": str(fresh), "domain": "b", "keys": {}}],
+            "dedup": {"earlier": [f"{first.out}/index"]},
+            "mixtures": {"all": {"tokens": "1k"}},
+        }
+    )
+    run_all(later)
+    from xgen.data.curate.report_model import read_report
+
+    report = read_report(tmp_path / "later")
+    assert {step.name: step.kept.documents for step in report.steps}["near"] == 1
+    assert report.dedup.earlier == 30
+    other = Curate.model_validate(
+        later.model_dump(mode="json") | {"dedup": {"rows": 4, "earlier": later.dedup.earlier}}
+    )
+    run_step(other, "prepare")
+    run_step(other, "tag")
+    with pytest.raises(StoreError, match="was made with rows 6, and the spec has 4; write rows: 6"):
+        run_step(other, "match")
