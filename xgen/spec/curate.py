@@ -110,7 +110,7 @@ class Dedup(Strict):
     similarity: Share = 0.55
     lines: CommonLines | None = None
     earlier: list[str] = Field(default_factory=list, description="`index` folders of corpora that were curated before")
-    index: bool = Field(default=False, description="write OUT/index, by which a later corpus leaves out what is in this")
+    index: bool = Field(default=False, description="write OUT/index: a later corpus leaves out what is in this")
 
 
 class EvaluationSet(Strict):

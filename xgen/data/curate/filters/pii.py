@@ -134,6 +134,12 @@ _BEGINNINGS, _STARTS = _table(
 )  # fmt: skip
 
 
+@njit(inline="always")
+def _is_name(byte):  # type: ignore[no-untyped-def]
+    """Whether an address of mail may have this byte beside its sign (_LOCAL; of a domain it has fewer)."""
+    return 33 <= byte <= 126 and byte not in (34, 40, 41, 44, 46, 58, 59, 60, 62, 64, 91, 92, 93)
+
+
 @njit(cache=True, nogil=True)
 def _may_hold(
     data: NDArray[np.uint8], offsets: NDArray[np.int64], beginnings: NDArray[np.uint8], starts: NDArray[np.bool_]
@@ -150,7 +156,9 @@ def _may_hold(
                 if digits >= 8:
                     found[number] |= _DIGITS
             elif byte == 64:
-                found[number] |= _AT
+                # A decorator of code has no name before its sign, and most documents of code have decorators.
+                if low < place < high - 1 and _is_name(data[place - 1]) and _is_name(data[place + 1]):
+                    found[number] |= _AT
             elif byte == 46 and low < place < high - 1 and 48 <= data[place - 1] <= 57 and 48 <= data[place + 1] <= 57:
                 dots = dots + 1 if place - last_dot <= 4 else 1
                 last_dot = place
