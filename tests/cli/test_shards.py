@@ -74,7 +74,7 @@ def test_counting_ten_thousand_shards_takes_a_moment(project: Project) -> None:
     job = Command.model_validate(COMMAND | {"array": {"shards": 10_000}})
     began = time.process_time()
     (found,) = shards_status(run, job, QueueView(None))
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 0.2
     assert (len(found.finished), found.num_waiting) == (9990, 8)
 
 

@@ -111,7 +111,7 @@ def test_a_successor_is_of_the_same_array_to_the_run_and_forgets_no_shard_that_w
     assert array.attempt(0, "stopped") == 0
     assert array.attempt(2, "finished") == 0
     assert array.attempt(0, "finished", array=31) == 0
-    reason = "1 of 3 shards given up; shard 1: rank 0: why"
+    reason = "1 of 3 shards of stage tag given up; shard 1: rank 0: why"
     assert array.said() == [("started", None), ("shard_given_up", "shard 1: rank 0: why"), ("failed", reason)]
     assert array.run.last_attempt() == 1
 

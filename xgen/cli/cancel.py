@@ -9,7 +9,7 @@ def command(run: RunArgument, cluster: ClusterOption = None, as_json: JsonOption
     """Cancel a run. It saves if it can, and nothing restarts it; `xgen resume` takes it up again."""
     import signal
 
-    from xgen.cli.shards import ask_shards, count_shards
+    from xgen.cli.shards import ask_shards, count_shards, worth_saying
     from xgen.cluster import local, slurm
     from xgen.cluster.status import QueueView, ask_queue, not_ours, run_status
     from xgen.runs import EventWriter, write_atomic
@@ -26,7 +26,7 @@ def command(run: RunArgument, cluster: ClusterOption = None, as_json: JsonOption
         usage(f"{found.name} is {status.state} already")
     if status.state == "unreadable":
         usage(f"{found.name} cannot be read: {status.reason}")
-    shards = "".join(f", {count_shards(one)}" for one in ask_shards(found, view))
+    shards = "".join(f", {count_shards(one)}" for one in worth_saying(ask_shards(found, view)))
     # The marker first: whatever happens next, no attempt of this run goes on.
     write_atomic(found.cancelled_file, "")
     if is_local:

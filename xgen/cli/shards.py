@@ -25,6 +25,7 @@ def describe_array(array: Array) -> str:
 
 
 def ask_shards(run: RunDir, view: QueueView) -> list[ShardsStatus]:
+    """Of each stage that is a job array."""
     from xgen.cluster.status import shards_status
     from xgen.spec import load_resolved
 
@@ -50,6 +51,11 @@ def shards_facts(run: RunDir, shards: ShardsStatus) -> dict[str, object]:
             for number in shards.given_up
         ],
     }
+
+
+def worth_saying(found: list[ShardsStatus]) -> list[ShardsStatus]:
+    """Not of a stage that the run has not come to yet, unless there is no other."""
+    return [one for one in found if one.has_begun] or found[:1]
 
 
 def count_shards(shards: ShardsStatus) -> str:

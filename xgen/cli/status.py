@@ -76,7 +76,7 @@ def command(
 
 def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
     from xgen.cli.fork import describe_origin
-    from xgen.cli.shards import ask_shards, shards_facts, shards_lines
+    from xgen.cli.shards import ask_shards, shards_facts, shards_lines, worth_saying
     from xgen.cluster.status import run_status
     from xgen.runs import read_events, replay
     from xgen.runs.origin import read_origin
@@ -110,7 +110,7 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
     if origin:
         print(f"  {describe_origin(origin)}")
     print(f"  step {status.step}, saved {status.durable_step}, job {status.job_id}, attempt {status.attempt}")
-    for one in shards:
+    for one in worth_saying(shards):
         for line in shards_lines(run, one):
             print(f"  {line}")
     for line in timeline(events):

@@ -135,14 +135,14 @@ end_shard() {
   local first num_finished num_given_up reason
   echo "${2-}" >"$ARRAY/.$1/$SHARD"
   if [ "$1" = given-up ] && mkdir "$OF_WHOLE/.given-up" 2>/dev/null; then
-    of_whole event shard_given_up ",\"reason\":\"shard $SHARD: $(json_text "$2")\""
+    of_whole event shard_given_up ",\"reason\":\"shard $SHARD: $(json_text "$2")\"${STAGE_NAME:+,\"stage\":\"$STAGE_NAME\"}"
   fi
   num_finished=$(find "$ARRAY/.finished" -type f | wc -l)
   num_given_up=$(find "$ARRAY/.given-up" -type f | wc -l)
   [ $((num_finished + num_given_up)) -ge "$SHARDS" ] && mkdir "$OF_WHOLE/.ended" 2>/dev/null || return 0
   if [ "$num_given_up" -gt 0 ]; then
     first=$(find "$ARRAY/.given-up" -type f -printf '%f\n' | sort -n | head -n 1)
-    reason="$num_given_up of $SHARDS shards given up; shard $first: $(head -n 1 "$ARRAY/.given-up/$first")"
+    reason="$num_given_up of $SHARDS shards${STAGE_NAME:+ of stage $STAGE_NAME} given up; shard $first: $(head -n 1 "$ARRAY/.given-up/$first")"
     of_whole write_outcome crashed "$reason"
     finish_run
     of_whole event failed ",\"reason\":\"$(json_text "$reason")\""

@@ -44,6 +44,10 @@ class ShardsStatus:
     given_up: list[int]
 
     @property
+    def has_begun(self) -> bool:
+        return bool(self.finished or self.running or self.given_up)
+
+    @property
     def num_waiting(self) -> int:
         return self.total - len(self.finished) - len(self.running) - len(self.given_up)
 
@@ -133,7 +137,8 @@ def shards_status(run: RunDir, job: Job, view: QueueView) -> list[ShardsStatus]:
         if (array := job.array_of(stage)) is None:
             continue
         finished, given_up = finished_shards(run, name), given_up_shards(run, name)
-        left = [number for number in range(array.shards) if number not in finished | given_up]
+        ended = finished | given_up
+        left = [number for number in range(array.shards) if number not in ended]
         running = view.shards.get(run.name, set())
         if one_by_one:
             running = {number for number in left[:1] if run.shard(name, number).path.is_dir()}
