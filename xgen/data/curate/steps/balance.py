@@ -31,6 +31,7 @@ from xgen.data.curate.steps.folders import fingerprint
 from xgen.data.curate.steps.ledger import FACTS_FILE, Facts
 from xgen.data.curate.tally import tally
 from xgen.data.errors import StoreError
+from xgen.data.writer import MAX_NAMES
 from xgen.spec.curate import Mixture
 
 COLUMNS = ("numbers", "num_tokens", "domains", "origins", "bands", "sizes", "num_bytes", "units", "begins", "copies")
@@ -123,13 +124,12 @@ class BalanceStep:
             parts["begins"].append(table["begin"].to_numpy())
             parts["units"].append(np.full(table.num_rows, unit, dtype=np.uint32))
             scores.append(table["score"].to_numpy())
-            own = [domains.setdefault(name, len(domains)) for name in table["domain"].to_pylist()]
-            parts["domains"].append(np.array(own, dtype=np.int64))
-            origin = zip(table["source"].to_pylist(), table["licence"].to_pylist(), strict=True)
-            parts["origins"].append(
-                np.array([origins.setdefault(pair, len(origins)) for pair in origin], dtype=np.int64)
-            )
+            parts["domains"].append(_numbered(domains, table["domain"]))
+            parts["origins"].append(_numbered(origins, table["source"], table["licence"]))
         columns = {name: np.concatenate(some) for name, some in parts.items()}
+        if len(origins) > MAX_NAMES:
+            what = f"there are {len(origins):,}, and a store knows {MAX_NAMES:,}"
+            raise StoreError("sources", what, "name collections, not single documents: inputs[].source")
         columns["domains"], domain_names = _by_name(columns["domains"], domains, np.uint16)
         columns["origins"], pairs = _by_name(columns["origins"], origins, np.uint32)
         return columns, (domain_names, pairs), np.concatenate(scores)
@@ -281,6 +281,26 @@ def _cuts(planned: Plan, document: NDArray[np.int64], copy: NDArray[np.uint32]) 
         last = np.flatnonzero((document == number) & (copy == planned.copies[number] - 1))
         found.append((int(last[0]), tokens))
     return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def _numbered(numbers: dict[Any, int], *columns: pyarrow.ChunkedArray) -> NDArray[np.int64]:
+    """The number of each row's name (of several columns: of their tuple), new ones being added to `numbers`."""
+    code = np.zeros(len(columns[0]), dtype=np.int64)
+    names: list[list[str]] = []
+    for column in columns:
+        encoded = column.combine_chunks().dictionary_encode()
+        code = code * max(1, len(encoded.dictionary)) + encoded.indices.to_numpy(zero_copy_only=False)
+        names.append(encoded.dictionary.to_pylist())
+    found, inverse = np.unique(code, return_inverse=True)
+    own = np.zeros(len(found), dtype=np.int64)
+    for at, value in enumerate(found.tolist()):
+        parts: list[str] = []
+        for some in reversed(names):
+            value, place = divmod(value, max(1, len(some)))  # noqa: PLW2901
+            parts.insert(0, some[place])
+        key = parts[0] if len(columns) == 1 else tuple(parts)
+        own[at] = numbers.setdefault(key, len(numbers))
+    return own[inverse]
 
 
 def _by_name(

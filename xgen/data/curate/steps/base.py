@@ -112,6 +112,7 @@ class Context:
             what = f"{len(missing):,} of {len(items):,} results of {step} are missing, the first is {missing[0]}"
             raise StoreError(self.work / step, what, f"run the step {step} first")
 
+    @cached_property
     def begins(self) -> NDArray[np.int64]:
         """[units + 1]: the number of the first document of each unit, among all that were read."""
         tagged = self.units_of("tag")

@@ -34,7 +34,7 @@ class Cluster:
     def write(self, item: Item, folder: Path, tick: Callable[[int], None]) -> None:
         del item
         self._context.need(self._matched, "match")
-        begins = self._context.begins()
+        begins = self._context.begins
         count, earlier = int(begins[-1]), self._num_earlier
         label, _ = components(earlier + count, self._edges(tick))
         kept = np.concatenate(

@@ -33,7 +33,7 @@ class Fate:
 
 def fates(context: Context) -> Iterator[Fate]:
     """In the order of their numbers."""
-    begins = context.begins()
+    begins = context.begins
     folder = context.work / "cluster"
     state, size, label = (
         np.load(folder / name, mmap_mode="r") for name in (results.STATE_FILE, results.SIZE_FILE, results.LABEL_FILE)

@@ -29,7 +29,7 @@ def rule_of(spec: CommonLines) -> LineRule:
 
 def chosen_batches(context: Context, number: int) -> Iterator[tuple[pyarrow.RecordBatch, Texts]]:
     """The documents of a unit that stay of their clusters, with their texts."""
-    begins = context.begins()
+    begins = context.begins
     state = np.load(context.work / "cluster" / results.STATE_FILE, mmap_mode="r")[begins[number] : begins[number + 1]]
     with pyarrow.memory_map(str(context.folder("tag", number) / DOCS_FILE)) as file:
         docs = pyarrow.ipc.open_file(file)

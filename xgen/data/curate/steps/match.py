@@ -25,7 +25,7 @@ class Match:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._earlier = Earlier.open(context.job)
-        self._begins = context.begins() + self._earlier.num_documents
+        self._begins = context.begins + self._earlier.num_documents
         self._max_differing = geometry_of(context.job).max_differing
 
     def items(self) -> Sequence[Item]:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xgen.data.curate.classify.model import (
-    GOOD,
     Classifier,
     ModelKind,
     load_classifier,
@@ -23,6 +22,7 @@ from xgen.data.curate.filters.take import take_texts
 from xgen.data.curate.steps.folders import fingerprint
 from xgen.data.curate.steps.plan import CuratePlan, PlannedModel, file_facts
 from xgen.data.curate.texts import Texts
+from xgen.data.errors import StoreError
 from xgen.data.readers import Bad, Defaults, Keys, read_unit
 from xgen.data.units import plan_units
 from xgen.spec.curate import Classifier as ClassifierSpec
@@ -73,13 +73,14 @@ class Judge:
     """A quality model on the domains that it is for."""
 
     def __init__(self, spec: Quality, model: PlannedModel) -> None:
-        self._model = _opened(model.path, spec.good if spec.good != GOOD or _is_fasttext(model) else None)
+        """Raises StoreError for a model that does not say what is good."""
+        self._model = _opened(model.path, spec.good)
+        if self._model.labels[0] != spec.good:
+            what = f"has the labels {', '.join(self._model.labels)}, and a quality model begins with {spec.good}"
+            raise StoreError(model.path, what, "name a model of xgen data train-classifier --kind quality")
         self._domains = spec.domains and frozenset(spec.domains)
-        self.least = (
-            float(np.log(spec.min_probability) - np.log1p(-spec.min_probability))
-            if (0 < spec.min_probability < 1)
-            else (-np.inf if spec.min_probability == 0 else np.inf)
-        )
+        with np.errstate(divide="ignore"):
+            self.least = float(np.log(spec.min_probability) - np.log1p(-spec.min_probability))
 
     def __call__(self, texts: Texts, domains: Sequence[str]) -> NDArray[np.float32]:
         """Log-odds of being good; not a number where the model is not asked."""
@@ -90,10 +91,6 @@ class Judge:
             some = texts if len(rows) == len(texts) else take_texts(texts, rows)
             scores[rows] = log_odds(self._model.logits(some))
         return scores
-
-
-def _is_fasttext(model: PlannedModel) -> bool:
-    return Path(model.path).is_file()
 
 
 class Sorter:

@@ -8,12 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from xgen.data.curate.decontaminate import Index, build_index, read_set
+import numpy as np
+
+from xgen.data.curate.cluster import components, reduce_edges
+from xgen.data.curate.decontaminate import Finder, Index, build_index, read_set
+from xgen.data.curate.exact import exact_hash
+from xgen.data.curate.lines import count_lines, frequent, remove_lines
+from xgen.data.curate.match import band_records, by_bucket, exact_records, match
+from xgen.data.curate.minhash import signatures
 from xgen.data.curate.steps.chains import Chains
 from xgen.data.curate.steps.folders import write_json
+from xgen.data.curate.steps.lines import rule_of
 from xgen.data.curate.steps.models import Judge, Sorter, prepare_models
 from xgen.data.curate.steps.plan import PLAN_FILE, make_plan
 from xgen.data.curate.steps.results import MANIFEST_FILE, SEARCH_FILE
+from xgen.data.curate.steps.tag import geometry_of
+from xgen.data.curate.texts import Texts
 from xgen.data.errors import StoreError
 from xgen.data.tokenizer import Tokenizer
 from xgen.spec.curate import Curate
@@ -32,12 +42,29 @@ def prepare(job: Curate, tick: Callable[[int], None]) -> None:
     for role, spec in (("quality", job.quality), ("ensemble", job.ensemble)):
         if spec:
             Judge(spec, plan.models[role])
-    if job.decontaminate:
-        index = search_index(job)
+    index = search_index(job) if job.decontaminate else None
+    if index:
         index.save(work / f"{SEARCH_FILE}.tmp")
         (work / f"{SEARCH_FILE}.tmp").rename(work / SEARCH_FILE)
+    _compile(job, index)
     write_json(work / PLAN_FILE, plan)
     tick(0)
+
+
+def _compile(job: Curate, index: Index | None) -> None:
+    """Compiled code is kept beside its source: what a thousand shards need is compiled once."""
+    texts, geometry = Texts.of(["one two three four five six\n"]), geometry_of(job)
+    number = np.zeros(1, dtype=np.uint64)
+    records = band_records(signatures(texts, geometry), number, geometry)
+    exact = exact_records(exact_hash(texts), number)
+    for some in (records, exact):
+        edges = match(by_bucket(some, 4)[0], 0).edges
+        components(1, [reduce_edges(edges)])
+    if job.dedup.lines:
+        rule = rule_of(job.dedup.lines)
+        remove_lines(texts, frequent(count_lines(texts, rule), rule), rule)
+    if index:
+        Finder(index).find(texts)
 
 
 def search_index(job: Curate) -> Index:

@@ -81,7 +81,7 @@ def _facts(context: Context, step: str) -> Facts:
     """Of all units. The step tag numbers documents in their unit."""
     found = _unit_facts(context, step)
     if step == "tag":
-        found = [_numbered(facts, int(begin)) for facts, begin in zip(found, context.begins()[:-1], strict=True)]
+        found = [_numbered(facts, int(begin)) for facts, begin in zip(found, context.begins[:-1], strict=True)]
     return merge(found)
 
 
@@ -237,7 +237,7 @@ def _lines(context: Context, selected: Facts) -> Lines | None:
     if spec is None:
         return None
     common = context.buckets_of("common", context.recipes["lines"])
-    counts = selected.counts.get("lines", {})
+    counts, lines = selected.counts.get("lines", {}), selected.counts.get("line", {})
     return Lines(
         unit=spec.unit,
         max_documents=spec.max_documents,
@@ -245,9 +245,7 @@ def _lines(context: Context, selected: Facts) -> Lines | None:
         cut=counts.get("cut", 0),
         bytes=counts.get("bytes", 0),
         documents=counts.get("documents", 0),
-        samples=tuple(sorted(selected.counts.get("line", {}), key=lambda line: (-selected.counts["line"][line], line)))[
-            :20
-        ],
+        samples=tuple(sorted(lines, key=lambda line: (-lines[line], line))[:20]),
     )
 
 

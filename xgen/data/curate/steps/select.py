@@ -8,6 +8,7 @@ all the same; leaks.npy [leaks, 2] has documents and evaluation items.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,6 +66,7 @@ _STATES = {
     results.SAME_ID: ("ids", "ids.there_before"),
     results.EARLIER: ("earlier", "earlier.duplicate"),
 }
+_LINES_OF = 10  # documents of a batch, and lines of each
 
 
 @dataclass
@@ -109,7 +111,7 @@ class Select:
         job = context.job
         self._context = context
         context.need([context.single("cluster")], "cluster")
-        self._begins = context.begins()
+        self._begins = context.begins
         folder = context.work / "cluster"
         self._state = np.load(folder / results.STATE_FILE, mmap_mode="r")
         self._label = np.load(folder / results.LABEL_FILE, mmap_mode="r")
@@ -197,7 +199,10 @@ class Select:
         ledger.count("lines", "cut", int(num_lines.sum()))
         ledger.count("lines", "bytes", int(num_bytes.sum()))
         ledger.count("lines", "documents", int((num_lines > 0).sum()))
-        left = np.array([bool(text.strip()) for text in texts.to_strings()], dtype=np.bool_)
+        _count_lines(ledger, batch.texts, texts, num_lines)
+        left = np.ones(len(texts), dtype=np.bool_)
+        for at in np.flatnonzero(num_lines).tolist():
+            left[at] = bool(texts[at].strip())
         for at in np.flatnonzero(~left).tolist():
             _drop(ledger, rows, "lines.nothing_left", batch.num_bytes(at), _sample(batch, at, float(num_lines[at])))
         ledger.change("lines", int(num_bytes[left].sum()))
@@ -266,6 +271,14 @@ class Select:
         with pyarrow.ipc.new_file(folder / DROPPED_FILE, DROPPED, options=ZSTD) as out:
             out.write_table(pyarrow.Table.from_pylist(dropped, schema=DROPPED))
         np.save(folder / results.LEAKS_FILE, np.array(rows.leaks, dtype=np.int64).reshape(-1, 2))
+
+
+def _count_lines(ledger: Ledger, before: Texts, after: Texts, num_lines: NDArray[np.int64]) -> None:
+    """Lines that were cut out of some of the documents, for a person to read."""
+    for at in np.flatnonzero(num_lines)[:_LINES_OF].tolist():
+        cut_out = Counter(before[at].splitlines()) - Counter(after[at].splitlines())
+        for line in sorted(cut_out)[:_LINES_OF]:
+            ledger.count("line", line.strip()[:200], 1)
 
 
 def _beginning(texts: Texts, at: int) -> str:

@@ -68,7 +68,7 @@ class Shuffle:
 
     def _write_index(self, bucket: int, folder: Path) -> None:
         """The records of the documents that were kept, numbered among themselves."""
-        begins = self._context.begins()
+        begins = self._context.begins
         numbers = np.asarray(self._columns["numbers"])
         for section in INDEXED:
             records = np.concatenate(list(bucket_records(self._context, begins, bucket, section)))

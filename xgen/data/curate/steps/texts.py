@@ -14,7 +14,7 @@ from xgen.data.curate.steps.tag import DOCS_FILE
 
 def excerpts(context: Context, numbers: Iterable[int]) -> dict[int, str]:
     """The beginning of each document that the filters kept."""
-    begins = context.begins()
+    begins = context.begins
     wanted = np.array(sorted(numbers), dtype=np.int64)
     units = np.searchsorted(begins, wanted, side="right") - 1
     found: dict[int, str] = {}
