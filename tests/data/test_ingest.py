@@ -336,3 +336,30 @@ def test_full_disk_says_so_and_the_build_goes_on_when_there_is_room(
         TokenStore.open(disk / "store").verify()
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_row_that_is_no_utf8_is_named_and_its_neighbours_are_read(tmp_path: Path, kind: str) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    from xgen.data.readers import Bad, Defaults, Keys, Record, read_unit
+    from xgen.data.units import plan_units
+
+    raw = pyarrow.array([b"first", b"\xff\xfe broken", b"third"], type=pyarrow.binary())
+    column = pyarrow.StringArray.from_buffers(len(raw), raw.buffers()[1], raw.buffers()[2])
+    table = pyarrow.table({"text": column})
+    file = tmp_path / f"rows.{kind}"
+    if kind == "parquet":
+        parquet.write_table(table, file)
+    else:
+        with pyarrow.ipc.new_stream(file, table.schema) as out:
+            out.write_table(table)
+    [unit] = plan_units([str(file)]).units
+    first, broken, third = read_unit(unit, Keys(), Defaults("web", "crawl"))
+    assert isinstance(first, Record)
+    assert isinstance(third, Record)
+    assert (first.text, third.text) == ("first", "third")
+    assert isinstance(broken, Bad)
+    assert broken.line == 2
+    assert "is not UTF-8" in broken.reason

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xgen.data.documents import DamagedError, lines_of
 from xgen.data.errors import StoreError
 from xgen.data.units import Piece, Unit, open_stream
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _BATCH_ROWS = 256
 
@@ -172,9 +175,8 @@ def _parquet_rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
             return
         groups = range(piece.first, last)
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=columns):
-            for record in batch.to_pylist():
-                row += 1
-                yield row, record
+            yield from _records(piece, batch, row)
+            row += batch.num_rows
 
 
 def _arrow_rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
@@ -188,9 +190,21 @@ def _arrow_rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
             yield 0, columns
             return
         for batch in batches:
-            for record in batch.select(columns).to_pylist():
-                row += 1
-                yield row, record
+            yield from _records(piece, batch.select(columns), row)
+            row += batch.num_rows
+
+
+def _records(piece: Piece, batch: pyarrow.RecordBatch, before: int) -> Iterator[_Row]:
+    """The rows of a batch, numbered after the `before` rows before it. What is no UTF-8 is found by rows."""
+    try:
+        yield from enumerate(batch.to_pylist(), start=before + 1)
+    except UnicodeDecodeError:
+        for number in range(batch.num_rows):
+            try:
+                [record] = batch.slice(number, 1).to_pylist()
+            except UnicodeDecodeError as error:
+                record = Bad(piece.path, before + number + 1, f"is not UTF-8: {error.reason} at byte {error.start}")
+            yield before + number + 1, record
 
 
 def _columns(piece: Piece, known: Sequence[str], wanted: Sequence[str]) -> list[str] | Bad:
