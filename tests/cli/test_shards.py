@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import HELLO, PROFILE, Project
+from xgen.cli.resume import _stage
 from xgen.cli.shards import find_shard
 from xgen.cluster.slurm import QueueRow
 from xgen.cluster.status import QueueView, ShardsStatus, ask_queue, shards_status
@@ -159,3 +160,18 @@ def test_a_submission_says_how_many_shards_and_how_many_at_once(project: Project
         assert time.monotonic() < deadline
     resumed = project.xgen("resume", NAME, "--cluster", "local")
     assert resumed.stderr == f"{NAME} has finished: nothing to resume\n"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "stage"),
+    [([], 0), ([(0, "crashed")], 0), ([(0, "stage_finished")], 1), ([(0, "stage_finished"), (1, "crashed")], 1),
+     ([(0, "crashed"), (0, "stage_finished"), (1, "stopped"), (1, "stage_finished")], 2)],
+)  # fmt: skip
+def test_a_resume_begins_in_the_first_stage_that_is_not_done(
+    run: RunDir, outcomes: list[tuple[int, str]], stage: int
+) -> None:
+    for attempt, (of, status) in enumerate(outcomes, 1):
+        run.attempt_dir(attempt).mkdir(exist_ok=True)
+        text = json.dumps({"status": status, "stage": of, "time": 1})
+        (run.attempt_dir(attempt) / "outcome.json").write_text(text)
+    assert _stage(run, TwoArrays.model_validate(COMMAND | {"array": {"shards": 2}}), 0) == stage
