@@ -49,7 +49,7 @@ class Reason(_Frozen):
 class Step(_Frozen):
     """One row of the funnel: what came in, what went on, what was dropped by which rule (the most frequent first).
 
-    `name` is one of read, ids, the filters by their names, quality, earlier, exact, near, lines, leaks, ensemble.
+    `name` is one of read, ids, the filters by their names, quality, earlier, exact, near, leaks, lines, ensemble.
     `changed` are bytes that the step cut out of (or, below 0, put into) documents that it kept.
     """
 

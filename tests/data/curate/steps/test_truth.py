@@ -175,7 +175,7 @@ def test_a_record_with_an_id_that_was_there_adds_to_no_frequency(curated: Curate
 
 def test_the_funnel_adds_up(curated: Curated) -> None:
     steps = curated.report.steps
-    names = ["read", "gopher_repetition", "gopher_quality", "pii", "ids", "exact", "near", "lines", "leaks"]
+    names = ["read", "gopher_repetition", "gopher_quality", "pii", "ids", "exact", "near", "leaks", "lines"]
     assert [step.name for step in steps] == names
     for before, step in pairwise(steps):
         assert step.taken == before.kept, step.name

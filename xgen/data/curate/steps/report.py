@@ -45,7 +45,7 @@ from xgen.data.curate.steps.texts import excerpts
 from xgen.data.curate.tally import SIZE_BINS
 from xgen.data.store import StoreMeta
 
-_AFTER = ("ids", "earlier", "exact", "near", "lines", "leaks", "ensemble")  # steps after the filters, in order
+_AFTER = ("ids", "earlier", "exact", "near", "leaks", "lines", "ensemble")  # steps after the filters, in order
 _LENGTHS = tuple(float(2**power) for power in range(24))
 _SCORES = tuple(float(value) for value in np.linspace(-8, 8, 33))
 

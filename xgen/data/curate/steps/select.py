@@ -1,4 +1,4 @@
-"""select: of each cluster one document stays; shared lines, evaluation leaks and what the second model rejects go; the
+"""select: of each cluster one document stays; evaluation leaks, shared lines and what the second model rejects go; the
 rest becomes tokens.
 
 tokens.bin has the documents in the order of their places in a store (`spread`), so that a stretch of a store is read
@@ -9,7 +9,7 @@ all the same; leaks.npy [leaks, 2] has documents and evaluation items.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -66,6 +66,7 @@ _STATES = {
     results.SAME_ID: ("ids", "ids.there_before"),
     results.EARLIER: ("earlier", "earlier.duplicate"),
 }
+_RUN_BYTES = 1 << 17
 _LINES_OF = 10  # documents of a batch, and lines of each
 
 
@@ -140,7 +141,7 @@ class Select:
                 columns[name].to_pylist() for name in ("domain", "source", "licence", "language")
             )
             batch = _Batch(numbers, domains, sources, licences, languages, columns["score"].to_numpy(), texts)
-            for change in (self._without_lines, self._without_leaks, self._judged):
+            for change in (self._without_leaks, self._without_lines, self._judged):
                 batch = change(batch, ledger, rows)
             self._add(batch, encoder, rows, first == 0)
             tick(texts.num_bytes)
@@ -250,7 +251,8 @@ class Select:
         columns["size"] += self._size[batch.numbers.astype(np.int64)].tolist()
         columns["bytes"] += np.diff(batch.texts.offsets).tolist()
         kind = np.dtype(token_type(self._tokenizer.vocab_size)).newbyteorder("<")
-        rows.tokens += [tokens.astype(kind) for tokens in encoder.encode(batch.texts.to_strings(), first)]
+        for number, some in enumerate(_runs(batch.texts)):
+            rows.tokens += [tokens.astype(kind) for tokens in encoder.encode(some, first and number == 0)]
 
     def _write(self, folder: Path, rows: _Rows) -> None:
         end = self._tokenizer.end_of_text
@@ -271,6 +273,19 @@ class Select:
         with pyarrow.ipc.new_file(folder / DROPPED_FILE, DROPPED, options=ZSTD) as out:
             out.write_table(pyarrow.Table.from_pylist(dropped, schema=DROPPED))
         np.save(folder / results.LEAKS_FILE, np.array(rows.leaks, dtype=np.int64).reshape(-1, 2))
+
+
+def _runs(texts: Texts) -> Iterator[list[str]]:
+    """Texts in runs of about `_RUN_BYTES`: what an encoder compares at once."""
+    run: list[str] = []
+    begin = 0
+    for at in range(len(texts)):
+        run.append(texts[at])
+        if texts.offsets[at + 1] - begin >= _RUN_BYTES:
+            yield run
+            run, begin = [], int(texts.offsets[at + 1])
+    if run:
+        yield run
 
 
 def _count_lines(ledger: Ledger, before: Texts, after: Texts, num_lines: NDArray[np.int64]) -> None:
