@@ -198,6 +198,7 @@ class Curate(Job):
     kind: Literal["curate"]
     out: str = Field(description="folder of the stores, the report and the index; appears whole")
     work: str | None = Field(default=None, description="folder of intermediate results; default: OUT.work")
+    replace: bool = Field(default=False, description="a finished corpus of another spec in `out` makes room")
     inputs: list[Input] = Field(min_length=1)
     max_document: Bytes = Field(default=32 << 20, description="longer records are left out, and listed")
     domains: Domains = Field(default_factory=Domains)

@@ -27,6 +27,7 @@ def spec_of(raw: Path, tokenizer: Path, out: Path, **keys: Any) -> Curate:
         "kind": "curate",
         "name": "small",
         "out": str(out),
+        "replace": True,
         "inputs": [
             {"path": str(raw / "raw" / name), "domain": None if name == "web" else name, "keys": KEYS}
             for name in DOMAINS
@@ -80,7 +81,7 @@ class Curated:
     @property
     def context(self) -> Context:
         work = Path(self.job.work_folder)
-        return Context(self.job, work, read_plan(work))
+        return Context(self.job, work, read_plan(self.job))
 
     def store(self, mixture: str) -> TokenStore:
         return TokenStore.open(self.out / mixture)
@@ -99,6 +100,6 @@ def curated(raw: Path, store: TokenStore, tmp_path_factory: pytest.TempPathFacto
     run_all(job)
     work = Path(job.work_folder)
     found: dict[str, Fate] = {}
-    for fate in fates(Context(job, work, read_plan(work))):
+    for fate in fates(Context(job, work, read_plan(job))):
         found.setdefault(fate.id, fate)
     return Curated(raw, job, read_report(Path(job.out)), found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -12,9 +13,11 @@ import pytest
 from tests.data.curate.steps.conftest import Curated
 from xgen.data.curate.frequency import FINEWEB2
 from xgen.data.curate.steps.results import TABLE_FILE, TOKENS_FILE
+from xgen.data.curate.steps.run import run_step
 from xgen.data.curate.texts import Texts
 from xgen.data.curate.tiny.corpus import Truth, read_truth
 from xgen.data.curate.words import hash_words
+from xgen.data.errors import StoreError
 
 
 def planted(curated: Curated, kind: str) -> list[Truth]:
@@ -210,3 +213,18 @@ def test_the_stores_train_the_stages_of_the_tiny_job(curated: Curated) -> None:
     spec = ROOT / "jobs/tiny/pretrain-stages.yaml"
     rows = check_mixture(load_job(spec, [f"data.store={curated.out / 'broad'}"]).job)
     assert {row["stage"] for row in rows} == {"broad", "anneal", "extend-512", "extend-2k"}
+
+
+def test_another_spec_does_not_take_the_place_of_a_finished_corpus(curated: Curated) -> None:
+    fewer = {name: one.model_copy(update={"tokens": 1000}) for name, one in curated.job.mixtures.items()}
+    other = curated.job.model_copy(update={"mixtures": fewer, "replace": False})
+    before = (curated.out / "manifest.json").read_bytes()
+    with pytest.raises(StoreError, match="holds the corpus of another spec"):
+        run_step(other, "prepare")
+    assert (curated.out / "manifest.json").read_bytes() == before
+
+
+def test_a_step_refuses_the_plan_of_another_spec(curated: Curated, tmp_path: Path) -> None:
+    other = curated.job.model_copy(update={"seed": 7, "out": str(tmp_path / "out"), "work": curated.job.work_folder})
+    with pytest.raises(StoreError, match="of another spec"):
+        run_step(other, "select")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +19,9 @@ from xgen.data.curate.steps.plan import VERSION, CuratePlan, PlannedUnit
 from xgen.data.errors import StoreError
 from xgen.spec.curate import Curate
 
-_PACKAGES = ("xgen", "numpy", "numba", "pyarrow", "tokenizers", "tiktoken")
+_PACKAGES = (
+    "xgen", "numpy", "numba", "pyarrow", "tokenizers", "tiktoken", "py3langid", "xxhash", "zstandard",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,8 @@ class Context:
     def recipes(self) -> dict[str, str]:
         """What the result of each step follows from. Where and in how many shards it is computed is no part of it."""
         job, plan = self.job, self.plan
-        versions = [
-            VERSION,
-            *(version(name) for name in ("xgen", "numpy", "numba", "pyarrow", "tokenizers", "tiktoken")),
-        ]
+        # Letters, and what regular expressions mean by them, are those of Python.
+        versions = [VERSION, unicodedata.unidata_version, platform.python_version(), *map(version, _PACKAGES)]
         models = {role: model.fingerprint for role, model in plan.models.items()}
         quality = job.quality and job.quality.model_dump(mode="json", exclude={"path", "labels"})
         ensemble = job.ensemble and job.ensemble.model_dump(mode="json", exclude={"path", "labels"})
@@ -79,7 +81,7 @@ class Context:
     def whole(self) -> str:
         """What the output follows from."""
         mixtures = [(name, mixture.model_dump(mode="json")) for name, mixture in self.job.mixtures.items()]
-        return fingerprint("curate", self.recipes["balance"], self.job.name, mixtures, self.job.dedup.index)
+        return fingerprint("curate", self.recipes["balance"], mixtures, self.job.dedup.index)
 
     def units_of(self, step: str) -> list[Item]:
         """An item for each unit of the input."""

@@ -20,7 +20,7 @@ from xgen.data.curate.steps.folders import clear_leftovers, write_json
 from xgen.data.curate.steps.report import make_report
 from xgen.data.curate.steps.results import MANIFEST_FILE, MIXTURES_FILE
 from xgen.data.curate.steps.shuffle import INDEX, index_items, store_folder, stretch_items
-from xgen.data.errors import InterruptedBuildError
+from xgen.data.errors import InterruptedBuildError, StoreError
 from xgen.data.meta import FileMeta, StoreMeta, file_meta
 from xgen.data.staging import exclusive, sync_tree
 from xgen.data.tokenizer import Tokenizer
@@ -46,11 +46,20 @@ def read_manifest(out: Path) -> Manifest | None:
         return None
 
 
+def check_place(context: Context) -> bool:
+    """Whether the corpus is there already. Raises StoreError for another one that is not to be replaced."""
+    found = read_manifest(Path(context.job.out))
+    if found and found.recipe != context.whole and not context.job.replace:
+        fix = "write another `out`, or replace: true where nothing reads it"
+        raise StoreError(context.job.out, "holds the corpus of another spec", fix)
+    return found is not None and found.recipe == context.whole
+
+
 def finish(context: Context, tick: Callable[[int], None]) -> None:
     """Put the output in its place. Again after any kill. Raises StoreError."""
     out = Path(context.job.out)
     with exclusive(out, 0):
-        if (found := read_manifest(out)) and found.recipe == context.whole:
+        if check_place(context):
             return
         building = context.work / "assemble"
         building.mkdir(exist_ok=True)

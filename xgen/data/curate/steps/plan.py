@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xgen.data.curate.steps.folders import fingerprint
 from xgen.data.errors import StoreError
@@ -17,6 +17,10 @@ from xgen.spec.curate import Curate, Input
 PLAN_FILE = "plan.json"
 VERSION = 1  # raised when the same input gives another result
 # Bytes of input files for a bucket of keys: keys take about as much as the compressed text.
+_PLANNED = {
+    "inputs", "max_document", "domains", "filters", "pii", "quality", "ensemble", "dedup", "decontaminate", "tokenizer",
+    "seed",
+}  # fmt: skip
 _BUCKET_BYTES, _MIN_BUCKETS, _MAX_BUCKETS = 64 << 20, 4, 4096
 
 
@@ -51,6 +55,7 @@ class CuratePlan(_Frozen):
     """`facts` has a fingerprint of each file, model or folder that a step reads besides the units."""
 
     version: int
+    spec: str  # fingerprint of what of the spec the steps before the mixtures follow from
     units: tuple[PlannedUnit, ...]
     inputs: tuple[PlannedInput, ...]
     num_buckets: int
@@ -76,10 +81,22 @@ def make_plan(job: Curate, models: dict[str, PlannedModel]) -> CuratePlan:
     facts["lists"] = sha256(_lists(job))
     for folder in job.dedup.earlier:
         facts[f"earlier {folder}"] = sha256([Path(folder) / "index.json"])
-    buckets = min(max(total // _BUCKET_BYTES, _MIN_BUCKETS), _MAX_BUCKETS)
+    # A power of two: a corpus that grows a little keeps what was computed of it.
+    buckets = min(max(1 << (total // _BUCKET_BYTES).bit_length(), _MIN_BUCKETS), _MAX_BUCKETS)
     return CuratePlan(
-        version=VERSION, units=tuple(units), inputs=tuple(inputs), num_buckets=buckets, models=models, facts=facts
+        version=VERSION,
+        spec=spec_fingerprint(job),
+        units=tuple(units),
+        inputs=tuple(inputs),
+        num_buckets=buckets,
+        models=models,
+        facts=facts,
     )
+
+
+def spec_fingerprint(job: Curate) -> str:
+    """Of all that has to be as it was when the plan was made; mixtures and copies may be asked for anew."""
+    return fingerprint(job.model_dump(mode="json", include=_PLANNED))
 
 
 def unit_name(unit: Unit, spec: Input) -> str:
@@ -104,12 +121,18 @@ def sha256(files: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_plan(work: Path) -> CuratePlan:
-    """Raises StoreError where `prepare` has not run."""
+def read_plan(job: Curate) -> CuratePlan:
+    """Raises StoreError where `prepare` has not run, or with another spec."""
+    work = Path(job.work_folder)
     try:
-        return CuratePlan.model_validate_json((work / PLAN_FILE).read_bytes())
+        plan = CuratePlan.model_validate_json((work / PLAN_FILE).read_bytes())
     except FileNotFoundError:
         raise StoreError(work, f"has no {PLAN_FILE}", "run the step prepare first") from None
+    except ValidationError:
+        raise StoreError(work / PLAN_FILE, "is of another version", "run the step prepare again") from None
+    if plan.version != VERSION or plan.spec != spec_fingerprint(job):
+        raise StoreError(work / PLAN_FILE, "is of another spec", "run the step prepare, or name another work folder")
+    return plan
 
 
 def _lists(job: Curate) -> Sequence[Path]:

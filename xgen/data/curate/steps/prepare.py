@@ -13,10 +13,13 @@ import numpy as np
 from xgen.data.curate.cluster import components, reduce_edges
 from xgen.data.curate.decontaminate import Finder, Index, build_index, read_set
 from xgen.data.curate.exact import exact_hash
+from xgen.data.curate.frequency import CopyTable
 from xgen.data.curate.lines import count_lines, frequent, remove_lines
 from xgen.data.curate.match import band_records, by_bucket, exact_records, match
 from xgen.data.curate.minhash import signatures
+from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.chains import Chains
+from xgen.data.curate.steps.finish import check_place
 from xgen.data.curate.steps.folders import write_json
 from xgen.data.curate.steps.lines import rule_of
 from xgen.data.curate.steps.models import Judge, Sorter, prepare_models
@@ -35,9 +38,15 @@ def prepare(job: Curate, tick: Callable[[int], None]) -> None:
     if out.exists() and not (out / MANIFEST_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(out, "is there and is no curated corpus", "write another folder, or remove it")
     work.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if work.stat().st_dev != out.parent.stat().st_dev:
+        raise StoreError(work, f"is on another file system than {out}", "name a work folder beside it: work")
+    if job.frequency.table:
+        CopyTable.parse(job.frequency.table, "frequency.table")
     Tokenizer.load(Path(job.tokenizer))
     Chains(job)
     plan = make_plan(job, prepare_models(job, work))
+    check_place(Context(job, work, plan))
     Sorter(job, plan)
     for role, spec in (("quality", job.quality), ("ensemble", job.ensemble)):
         if spec:

@@ -57,7 +57,7 @@ def run_step(job: Curate, step: str, shard: Shard = Shard(), watch: Watch = Watc
         prepare(job, watch.tick)
         return "finished"
     work = Path(job.work_folder)
-    context = Context(job, work, read_plan(work))
+    context = Context(job, work, read_plan(job))
     if (found := read_manifest(Path(job.out))) and found.recipe == context.whole:
         return "finished"
     if step == "assemble":
