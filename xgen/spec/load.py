@@ -122,7 +122,26 @@ def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
 
 def dump(model: BaseModel) -> str:
     """The resolved form as YAML, which `load_job` or `load_profile` reads back to an equal model."""
-    return yaml.dump(model.model_dump(mode="json", exclude_none=True), Dumper=_DUMPER, sort_keys=False)
+    dumped = model.model_dump(mode="json")
+    _leave_out_none(model, dumped)
+    return yaml.dump(dumped, Dumper=_DUMPER, sort_keys=False)
+
+
+def _leave_out_none(value: object, dumped: Any) -> None:
+    """Keys without a value, but for those that somebody has switched off: their default is another."""
+    if isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            own = getattr(value, name)
+            if own is None and field.get_default(call_default_factory=True, validated_data={}) is None:
+                del dumped[name]
+            else:
+                _leave_out_none(own, dumped[name])
+    elif isinstance(value, dict):
+        for key, own in value.items():
+            _leave_out_none(own, dumped[key if key in dumped else str(key)])
+    elif isinstance(value, list | tuple):
+        for own, one in zip(value, dumped, strict=True):
+            _leave_out_none(own, one)
 
 
 def project_root(folder: Path) -> Path:
