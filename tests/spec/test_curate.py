@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from xgen.spec import Curate, SpecError, load_job
+from xgen.spec import Curate, SpecError, dump, load_job
 
 BASE: dict[str, Any] = {
     "kind": "curate",
@@ -128,6 +128,13 @@ def test_a_rule_may_stand_for_all_of_the_frequency(tmp_path: Path, said: Any, ru
 )
 def test_a_mistake_is_told_with_its_key_and_what_to_write(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
     assert message in mistake(tmp_path, **keys)
+
+
+def test_what_is_switched_off_is_off_in_the_resolved_spec_too(tmp_path: Path) -> None:
+    job = load(tmp_path, pii=None, filters=[{"gopher_quality": {"min_words": None}}], frequency={"table": {1: 1, 3: 2}})
+    (tmp_path / "resolved.yaml").write_text(dump(job))
+    assert load_job(tmp_path / "resolved.yaml").job == job
+    assert "ensemble" not in dump(job)
 
 
 def test_the_tiny_job_is_what_it_says() -> None:
