@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT, SPECS
 from xgen.spec import (
     Command,
-    Curate,
     Pretrain,
     SpecError,
     dump,
@@ -286,14 +285,3 @@ def test_two_default_partitions_are_one_too_many(tmp_path: Path) -> None:
 @given(st.lists(st.integers(0, 99) | st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True), min_size=1, max_size=5))
 def test_a_key_that_is_shown_is_read_back(parts: list[int | str]) -> None:
     assert parse_key(show_key(tuple(parts))) == tuple(parts)
-
-
-def test_a_key_that_is_switched_off_is_off_in_the_resolved_spec(tmp_path: Path) -> None:
-    job = load_job(ROOT / "jobs/tiny/curate.yaml", ["pii=null", "filters.1.gopher_quality.min_words=null"]).job
-    (tmp_path / "spec.yaml").write_text(dump(job))
-    found = load_resolved(tmp_path / "spec.yaml")
-    assert isinstance(found, Curate)
-    assert found.pii is None
-    assert found.filters[1].gopher_quality is not None
-    assert found.filters[1].gopher_quality.min_words is None
-    assert found == job
