@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from xgen.data.assemble import assemble
+from xgen.data.curate.report_html import REPORT_PAGE, render_report
 from xgen.data.curate.report_model import REPORT_FILE
 from xgen.data.curate.steps.balance import PLAN_FILE, MixturePlan, mixture_items, read_documents
 from xgen.data.curate.steps.base import Context
@@ -80,9 +81,11 @@ def finish(context: Context, tick: Callable[[int], None]) -> None:
                     store_folder(context, name), what, "remove the work folder, and run it again"
                 )
         (building / MIXTURES_FILE).write_text(_mixtures(plans, out), encoding="utf-8")
-        write_json(building / REPORT_FILE, make_report(context, stores))
+        report = make_report(context, stores)
+        write_json(building / REPORT_FILE, report)
+        (building / REPORT_PAGE).write_text(render_report(report), encoding="utf-8")
         _put_index(context, building / INDEX)
-        others = [building / MIXTURES_FILE, building / REPORT_FILE]
+        others = [building / MIXTURES_FILE, building / REPORT_FILE, building / REPORT_PAGE]
         others += sorted((building / INDEX).iterdir()) if context.job.dedup.index else []
         manifest = Manifest(
             recipe=context.whole,
