@@ -118,4 +118,4 @@ def test_with_an_accelerator_torchtitan_compiles_as_ever() -> None:
         print(FlexAttention._compiled_flex_attn is not flex_attention, isinstance(sys.modules["torch._dynamo"],
               lean._DynamoStandIn), [name for name in ("datasets", "tensorboard") if name in sys.modules])
     """)
-    assert said == "True False []\n"
+    assert "True False []" in said.splitlines()  # torchao warns of itself
