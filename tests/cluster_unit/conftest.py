@@ -190,9 +190,10 @@ def assert_all_gone(run: RunDir, seconds: float = 5) -> None:
 
 def assert_resumes_alone(bench: Bench, run: RunDir) -> None:
     """After a resume every step is of the new attempt."""
+    attempt = run.last_attempt() + 1  # it may have begun before the command has ended
     done = xgen("resume", run.name, "--cluster", str(bench.path / "local.yaml"))
     assert done.returncode == 0, done.stderr
-    wait_for(run, "started", run.last_attempt() + 1)
+    wait_for(run, "started", attempt)
     before = len(steps(run))
     wait_until(lambda: len(steps(run)) >= before + 20, lambda: tell(run))
     assert {attempt for _, attempt in steps(run)[before:]} == {run.last_attempt()}
