@@ -167,13 +167,12 @@ def test_disk_that_is_full_for_a_while_costs_records_and_checkpoints_only(traini
     num_steps = 60
     training.change("stages", 0, "tokens", num_steps * 256)
 
-    def fill_and_free(pids: list[int]) -> None:
+    def fill_and_free(ranks: list[int]) -> None:
         training.wait_for_step(5)
-        pids = pids + writers(pids)
-        limits = [resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY)) for pid in pids]
-        time.sleep(1)
-        for pid, before in zip(pids, limits, strict=True):
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        for size in (1, resource.RLIM_INFINITY):
+            for pid in ranks + writers(ranks):  # a writer that was replaced meanwhile has the limits of its rank
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            time.sleep(1)
 
     def into_a_pipe(_rank: int) -> None:  # as under srun; not into a file on the full disk
         slow_steps(0.1)
