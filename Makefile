@@ -16,7 +16,7 @@ demo: setup
 	@.venv/bin/python jobs/tiny/demo.py
 
 test: setup
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup
+	@.venv/bin/python -m pytest -n 2
 
 lint: setup
 	.venv/bin/ruff check .

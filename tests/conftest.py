@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,13 +35,19 @@ def xgen(
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in one process under `-n 2 --dist loadgroup`: a file, for its fixtures are shared; and all that needs
-    what there is once on a machine, the dev SLURM, the container tools and their image folder."""
-    for item in items:
-        part = item.path.relative_to(ROOT / "tests").parts[0]
-        item.add_marker(pytest.mark.xdist_group("machine" if part in ("cluster", "images") else str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What runs in one process under `-n 2`: a file, for its fixtures are shared; and all that needs what there is once
+    on a machine: the dev SLURM, the container tools and their image folder. (Groups do nothing in pytest-xdist 3.8 under
+    pytest 9.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlace(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "machine" if file.startswith(("tests/cluster/", "tests/images/")) else file
+
+    return ByPlace(config, log)
 
 
 @pytest.fixture(autouse=True)
