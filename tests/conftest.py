@@ -38,7 +38,7 @@ def xgen(
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """What runs in one process under `-n 2`: a file, for its fixtures are shared; and all that needs what there is once
-    on a machine: the dev SLURM, the container tools and their image folder. (Groups do nothing in pytest-xdist 3.8 under
+    on a machine: the dev SLURM, the container tools, their image folder. (pytest-xdist 3.8's groups do nothing under
     pytest 9.)"""
     from xdist.scheduler import LoadScopeScheduling
 
