@@ -135,8 +135,7 @@ def _dev_slurm() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def image_dir(_dev_slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The image of the dev cluster in each format that runs here, and a Docker daemon that all nodes share."""
-    subprocess.run([ROOT / "slurm/dev/up", "--docker"], check=True, timeout=180)
+    """The image of the dev cluster in each format that runs here."""
     folder = tmp_path_factory.mktemp("images")
     source = str((ROOT / ".cache/images/xgen-cpu").resolve())
     formats = ("--format", "folder", "--format", "tar")
@@ -170,7 +169,9 @@ def cluster(_dev_slurm: None, tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def boxed(cluster: Cluster, image_dir: Path, tmp_path: Path) -> Cluster:
-    """The dev cluster with an image for every runtime."""
+    """The dev cluster with an image for every runtime, and a Docker daemon that all nodes share."""
+    # For every test: those of the dev SLURM itself end it, and the daemon with it.
+    subprocess.run([ROOT / "slurm/dev/up", "--docker"], check=True, timeout=180)
     profile = yaml.safe_load(cluster.profile.read_text())
     profile["container"]["image_dir"] = str(image_dir)
     file = tmp_path / "boxed.yaml"
