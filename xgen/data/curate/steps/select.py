@@ -9,8 +9,8 @@ all the same; leaks.npy [leaks, 2] has documents and evaluation items.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,90 +21,25 @@ from xgen.data.curate.decontaminate import Finder, Found, Index, excerpt, leakin
 from xgen.data.curate.filters.take import take_texts
 from xgen.data.curate.lines import remove_lines
 from xgen.data.curate.report_model import Sample
-from xgen.data.curate.spread import document_keys
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context, Item
+from xgen.data.curate.steps.chosen import Batch, beginning, keep, sample_of
 from xgen.data.curate.steps.ledger import Ledger, cut
 from xgen.data.curate.steps.lines import FREQUENT_FILE, chosen_batches, rule_of
 from xgen.data.curate.steps.models import Judge
-from xgen.data.curate.steps.tag import DOCS_FILE, DROPPED_FILE, ZSTD
+from xgen.data.curate.steps.selected import Rows
+from xgen.data.curate.steps.tag import DOCS_FILE
 from xgen.data.curate.texts import Texts
 from xgen.data.encode import Encoder, choose_engine
-from xgen.data.store import token_type
 from xgen.data.tokenizer import Tokenizer
 
-TABLE = pyarrow.schema(
-    [
-        ("number", pyarrow.uint64()),
-        ("domain", pyarrow.string()),
-        ("source", pyarrow.string()),
-        ("licence", pyarrow.string()),
-        ("language", pyarrow.string()),
-        ("score", pyarrow.float32()),
-        ("size", pyarrow.uint32()),  # of its cluster
-        ("bytes", pyarrow.int64()),
-        ("num_tokens", pyarrow.int64()),  # with the end of text
-        ("begin", pyarrow.int64()),  # in tokens.bin
-    ]
-)
-DROPPED = pyarrow.schema(
-    [
-        ("number", pyarrow.uint64()),
-        ("domain", pyarrow.string()),
-        ("source", pyarrow.string()),
-        ("reason", pyarrow.string()),
-        ("value", pyarrow.float64()),
-        ("bound", pyarrow.float64()),
-        ("other", pyarrow.int64()),  # the item of the evaluation set
-        ("bytes", pyarrow.int64()),
-        ("excerpt", pyarrow.string()),
-    ]
-)
 _STATES = {
     results.NEAR: ("near", "near.duplicate"),
     results.EXACT: ("exact", "exact.duplicate"),
     results.SAME_ID: ("ids", "ids.there_before"),
     results.EARLIER: ("earlier", "earlier.duplicate"),
 }
-_RUN_BYTES = 1 << 17
 _LINES_OF = 10  # documents of a batch, and lines of each
-
-
-@dataclass
-class _Rows:
-    """The table as it grows."""
-
-    columns: dict[str, list[object]] = field(default_factory=lambda: {name: [] for name in TABLE.names[:-2]})
-    tokens: list[NDArray[np.uint32]] = field(default_factory=list)
-    leaks: list[tuple[int, int]] = field(default_factory=list)
-    dropped: list[dict[str, object]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Documents under way; the columns are those of docs.arrow."""
-
-    numbers: NDArray[np.uint64]
-    domains: list[str]
-    sources: list[str]
-    licences: list[str]
-    languages: list[str]
-    scores: NDArray[np.float32]
-    texts: Texts
-
-    def num_bytes(self, at: int) -> int:
-        return int(self.texts.offsets[at + 1] - self.texts.offsets[at])
-
-    def take(self, kept: NDArray[np.bool_]) -> _Batch:
-        if kept.all():
-            return self
-        rows = np.flatnonzero(kept)
-        domains, sources, licences, languages = (
-            [values[row] for row in rows.tolist()]
-            for values in (self.domains, self.sources, self.licences, self.languages)
-        )
-        texts = take_texts(self.texts, rows)
-        return _Batch(self.numbers[rows], domains, sources, licences, languages, self.scores[rows], texts)
 
 
 class Select:
@@ -131,7 +66,7 @@ class Select:
         return self._context.units_of("select")
 
     def write(self, item: Item, folder: Path, tick: Callable[[int], None]) -> None:
-        number, ledger, rows = int(item.name), Ledger(), _Rows()
+        number, ledger, rows = int(item.name), Ledger(), Rows(self._tokenizer)
         encoder = Encoder(self._tokenizer, self._engine)
         self._count_duplicates(number, ledger)
         for first, (docs, texts) in enumerate(chosen_batches(self._context, number)):
@@ -140,12 +75,12 @@ class Select:
             domains, sources, licences, languages = (
                 columns[name].to_pylist() for name in ("domain", "source", "licence", "language")
             )
-            batch = _Batch(numbers, domains, sources, licences, languages, columns["score"].to_numpy(), texts)
+            batch = Batch(numbers, domains, sources, licences, languages, columns["score"].to_numpy(), texts)
             for change in (self._without_leaks, self._without_lines, self._judged):
                 batch = change(batch, ledger, rows)
-            self._add(batch, encoder, rows, first == 0)
+            rows.add(batch, encoder, self._size, first == 0)
             tick(texts.num_bytes)
-        self._write(folder, rows)
+        rows.write(folder, self._context.job.seed)
         ledger.write(folder)
 
     def _count_duplicates(self, number: int, ledger: Ledger) -> None:
@@ -175,12 +110,12 @@ class Select:
                         domain=domains[at],
                         source=sources[at],
                         value=float(self._size[begin + row]),
-                        text=cut(_beginning(texts, at)),
+                        text=cut(beginning(texts, at)),
                         other=int(self._label[begin + row]) if what in (results.NEAR, results.EXACT) else None,
                     )
                     ledger.drop(*_STATES[what], sizes[at], sample)
 
-    def _without_lines(self, batch: _Batch, ledger: Ledger, rows: _Rows) -> _Batch:
+    def _without_lines(self, batch: Batch, ledger: Ledger, rows: Rows) -> Batch:
         spec = self._lines
         if spec is None:
             return batch
@@ -205,11 +140,11 @@ class Select:
         for at in np.flatnonzero(num_lines).tolist():
             left[at] = bool(texts[at].strip())
         for at in np.flatnonzero(~left).tolist():
-            _drop(ledger, rows, "lines.nothing_left", batch.num_bytes(at), _sample(batch, at, float(num_lines[at])))
+            rows.drop(ledger, "lines.nothing_left", batch.num_bytes(at), sample_of(batch, at, float(num_lines[at])))
         ledger.change("lines", int(num_bytes[left].sum()))
-        return _keep(replace(batch, texts=texts), left, "lines", ledger)
+        return keep(replace(batch, texts=texts), left, "lines", ledger)
 
-    def _without_leaks(self, batch: _Batch, ledger: Ledger, rows: _Rows) -> _Batch:
+    def _without_leaks(self, batch: Batch, ledger: Ledger, rows: Rows) -> Batch:
         if self._finder is None:
             return batch
         assert self._context.job.decontaminate is not None
@@ -222,70 +157,21 @@ class Select:
         rows.leaks += zip(documents.tolist(), found.items[good].tolist(), strict=True)
         for at in np.flatnonzero(leaks).tolist():
             reason, sample = _leak(batch, at, found, index)
-            _drop(ledger, rows, reason, batch.num_bytes(at), sample)
-        return _keep(batch, ~leaks, "leaks", ledger)
+            rows.drop(ledger, reason, batch.num_bytes(at), sample)
+        return keep(batch, ~leaks, "leaks", ledger)
 
-    def _judged(self, batch: _Batch, ledger: Ledger, rows: _Rows) -> _Batch:
+    def _judged(self, batch: Batch, ledger: Ledger, rows: Rows) -> Batch:
         if self._judge is None:
             return batch
         scores = self._judge(batch.texts, batch.domains)
         bad = scores < self._judge.least
         for at in np.flatnonzero(bad).tolist():
-            sample = _sample(batch, at, float(scores[at]))
-            _drop(ledger, rows, "ensemble.min_probability", batch.num_bytes(at), sample, self._judge.least)
+            sample = sample_of(batch, at, float(scores[at]))
+            rows.drop(ledger, "ensemble.min_probability", batch.num_bytes(at), sample, self._judge.least)
             # Of what the filters remove of each size: for the rule of frequencies.
             ledger.count("removed", str(int(self._size[int(batch.numbers[at])])), 1)
         scores = np.where(np.isnan(scores), batch.scores, scores)
-        return _keep(replace(batch, scores=scores), ~bad, "ensemble", ledger)
-
-    def _add(self, batch: _Batch, encoder: Encoder, rows: _Rows, first: bool) -> None:
-        if not len(batch.texts):
-            return
-        columns = rows.columns
-        columns["number"] += batch.numbers.tolist()
-        columns["domain"] += batch.domains
-        columns["source"] += batch.sources
-        columns["licence"] += batch.licences
-        columns["language"] += batch.languages
-        columns["score"] += batch.scores.tolist()
-        columns["size"] += self._size[batch.numbers.astype(np.int64)].tolist()
-        columns["bytes"] += np.diff(batch.texts.offsets).tolist()
-        kind = np.dtype(token_type(self._tokenizer.vocab_size)).newbyteorder("<")
-        for number, some in enumerate(_runs(batch.texts)):
-            rows.tokens += [tokens.astype(kind) for tokens in encoder.encode(some, first and number == 0)]
-
-    def _write(self, folder: Path, rows: _Rows) -> None:
-        end = self._tokenizer.end_of_text
-        lengths = np.array([len(tokens) + 1 for tokens in rows.tokens], dtype=np.int64)
-        keys = document_keys(np.array(rows.columns["number"], dtype=np.uint64), "spread", self._context.job.seed)
-        order = np.argsort(keys, kind="stable")
-        begins = np.zeros(len(lengths), dtype=np.int64)
-        begins[order] = np.concatenate([[0], np.cumsum(lengths[order])[:-1]]) if len(lengths) else 0
-        with (folder / results.TOKENS_FILE).open("wb") as file:
-            for place in order.tolist():
-                tokens = rows.tokens[place]
-                file.write(tokens.tobytes())
-                file.write(np.array([end], dtype=tokens.dtype).tobytes())
-        table = pyarrow.table({**rows.columns, "num_tokens": lengths, "begin": begins}, schema=TABLE)
-        with pyarrow.ipc.new_file(folder / results.TABLE_FILE, TABLE, options=ZSTD) as out:
-            out.write_table(table)
-        dropped = sorted(rows.dropped, key=lambda row: str(row["number"]).zfill(20))
-        with pyarrow.ipc.new_file(folder / DROPPED_FILE, DROPPED, options=ZSTD) as out:
-            out.write_table(pyarrow.Table.from_pylist(dropped, schema=DROPPED))
-        np.save(folder / results.LEAKS_FILE, np.array(rows.leaks, dtype=np.int64).reshape(-1, 2))
-
-
-def _runs(texts: Texts) -> Iterator[list[str]]:
-    """Texts in runs of about `_RUN_BYTES`: what an encoder compares at once."""
-    run: list[str] = []
-    begin = 0
-    for at in range(len(texts)):
-        run.append(texts[at])
-        if texts.offsets[at + 1] - begin >= _RUN_BYTES:
-            yield run
-            run, begin = [], int(texts.offsets[at + 1])
-    if run:
-        yield run
+        return keep(replace(batch, scores=scores), ~bad, "ensemble", ledger)
 
 
 def _count_lines(ledger: Ledger, before: Texts, after: Texts, num_lines: NDArray[np.int64]) -> None:
@@ -296,45 +182,14 @@ def _count_lines(ledger: Ledger, before: Texts, after: Texts, num_lines: NDArray
             ledger.count("line", line.strip()[:200], 1)
 
 
-def _beginning(texts: Texts, at: int) -> str:
-    begin, end = int(texts.offsets[at]), int(texts.offsets[at + 1])
-    return texts.data[begin : min(end, begin + 500)].tobytes().decode(errors="ignore")
-
-
-def _sample(batch: _Batch, at: int, value: float) -> Sample:
-    return Sample(
-        document=int(batch.numbers[at]),
-        domain=batch.domains[at],
-        source=batch.sources[at],
-        value=value,
-        text=cut(_beginning(batch.texts, at)),
-    )
-
-
-def _leak(batch: _Batch, at: int, found: Found, index: Index) -> tuple[str, Sample]:
+def _leak(batch: Batch, at: int, found: Found, index: Index) -> tuple[str, Sample]:
     """Reason and a sample of a leak: the item of which the document has most."""
     rows = np.flatnonzero(found.documents == at)
     best = int(rows[np.argmax(found.matches[rows])])
     item = int(found.items[best])
     name = index.sets[int(index.item_sets[item])].name
     text = cut(excerpt(batch.texts, at, int(found.words[best]), 40))
-    sample = _sample(batch, at, float(found.matches[best])).model_copy(
+    sample = sample_of(batch, at, float(found.matches[best])).model_copy(
         update={"text": text, "other": int(index.item_numbers[item])}
     )
     return f"leaks.{name}", sample
-
-
-def _drop(ledger: Ledger, rows: _Rows, reason: str, num_bytes: int, sample: Sample, bound: float | None = None) -> None:
-    ledger.drop(reason.partition(".")[0], reason, num_bytes, sample, bound)
-    about = sample.model_dump(include={"domain", "source", "value", "other"})
-    rows.dropped.append(
-        about
-        | {"number": sample.document, "reason": reason, "bound": bound, "bytes": num_bytes, "excerpt": sample.text}
-    )
-
-
-def _keep(batch: _Batch, kept: NDArray[np.bool_], step: str, ledger: Ledger) -> _Batch:
-    left = batch.take(kept)
-    for domain, size in zip(left.domains, np.diff(left.texts.offsets).tolist(), strict=True):
-        ledger.keep(step, domain, size)
-    return left
