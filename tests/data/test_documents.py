@@ -56,7 +56,7 @@ def test_file_compressed_with_a_long_window_is_read(tmp_path: Path) -> None:
 def test_truncated_file_is_refused_with_the_last_whole_line(file: Path, keep: float) -> None:
     data = file.read_bytes()
     file.write_bytes(data[: int(len(data) * keep)])
-    with pytest.raises(StoreError, match=r"code\.jsonl\.zst: is damaged after line \d+: .*; fetch or write"):
+    with pytest.raises(StoreError, match=r"code\.jsonl\.zst: is damaged: after line \d+: .*; fetch or write"):
         list(read_documents(file))
 
 
@@ -71,7 +71,7 @@ def test_flipped_byte_is_found(file: Path) -> None:
 def test_file_that_is_not_compressed_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plain.jsonl.zst"
     path.write_text(record())
-    with pytest.raises(StoreError, match="is damaged after line 0"):
+    with pytest.raises(StoreError, match="is damaged: after line 0"):
         list(read_documents(path))
 
 

@@ -195,8 +195,8 @@ BROKEN = {
     "json": (b'{"text": ', 2, "is no JSON: EOF"),
     "no object": ([1], 2, "is no object but list"),
     "no key": ({"body": "x"}, 2, "has no 'text'; its keys are body"),
-    "wrong type": ({"text": 7}, 2, "text: 7 is not text"),
-    "null": ({"text": None}, 2, "text: None is not text"),
+    "wrong type": ({"text": 7}, 2, "has 'text' that is not text: 7"),
+    "null": ({"text": None}, 2, "has 'text' that is not text: None"),
     "surrogate": (b'{"text": "half \\ud800 pair"}', 2, "is no JSON: "),
     "not UTF-8": (b'{"text": "caf\xe9"}', 2, "is no JSON: "),
 }

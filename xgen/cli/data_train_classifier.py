@@ -104,7 +104,7 @@ def _texts(inputs: list[str], text_key: str, bad: Counter[str]) -> Iterator[str]
     for unit in plan_units(inputs).units:
         for record in read_unit(unit, Keys(text=text_key), Defaults("seed", "seed")):
             if isinstance(record, Bad):
-                bad[record.reason.partition(":")[0]] += 1
+                bad[record.kind] += 1
             else:
                 yield record.text
 

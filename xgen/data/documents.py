@@ -89,7 +89,7 @@ def lines_of(path: Path, longest: int = 0) -> Iterator[tuple[int, bytes]]:
                 yield number, line[:most]
             begun, size = [last], len(last)
     except (zstandard.ZstdError, zlib.error, EOFError) as error:
-        raise DamagedError(path, f"is damaged after line {number}: {error}", "fetch or write the file again") from None
+        raise DamagedError(path, f"is damaged: after line {number}: {error}", "fetch or write the file again") from None
     except FileNotFoundError as error:
         raise StoreError(path, error.strerror or str(error), "name a file that exists") from None
     if rest_of := b"".join(begun)[:most]:

@@ -55,11 +55,16 @@ class Record:
     num_bytes: int
     id: str = ""
     url: str = ""
+    file: str = ""
+    line: int = 0  # or row, from 1
 
 
 @dataclass(frozen=True)
 class Bad:
-    """What could not be read: one record, by its line (jsonl) or row, from 1; 0 for the file, or the rest of it."""
+    """What could not be read: one record, by its line (jsonl) or row, from 1; 0 for the file, or the rest of it.
+
+    What of the reason differs from record to record comes after a colon or semicolon.
+    """
 
     file: str
     line: int
@@ -68,6 +73,11 @@ class Bad:
     @property
     def place(self) -> str:
         return f"{self.file}: line {self.line}" if self.line else self.file
+
+    @property
+    def kind(self) -> str:
+        """What is the same for all records that are bad in this way."""
+        return self.reason.partition(":")[0].partition(";")[0]
 
 
 _Row = tuple[int, Any]  # its line or row, and the record as it was read, or Bad
@@ -108,18 +118,19 @@ def _record(file: str, line: int, row: Any, keys: Keys, defaults: Defaults) -> R
             known = ", ".join(map(str, list(row)[:8])) or "none"
             return Bad(file, line, f"has no {key!r}; its keys are {known}")
         if not isinstance(value, str) or (key != keys.text and not value):
-            return Bad(file, line, f"{key}: {value!r:.60} is not text")
+            return Bad(file, line, f"has {key!r} that is not text: {value!r:.60}")
         fields.append(value)
     text, domain, source, licence = fields
     name = row.get(keys.id) if keys.id else ""
     if not isinstance(name, str | int) or (keys.id and name == ""):
-        return Bad(file, line, f"{keys.id}: {name!r:.60} is no id")
+        return Bad(file, line, f"has {keys.id!r} that is no id: {name!r:.60}")
     url = row.get(keys.url) if keys.url else ""
     try:
         size = len(text.encode())  # type: ignore[union-attr]
-        return Record(text, domain, source, licence, size, str(name), url if isinstance(url, str) else "")  # type: ignore[arg-type]
+        address = url if isinstance(url, str) else ""
+        return Record(text, domain, source, licence, size, str(name), address, file, line)  # type: ignore[arg-type]
     except UnicodeEncodeError as error:
-        return Bad(file, line, f"{keys.text}: half of a surrogate pair at character {error.start}")
+        return Bad(file, line, f"has half of a surrogate pair: {keys.text!r}, character {error.start}")
 
 
 def _too_long(max_bytes: int) -> str:

@@ -161,9 +161,9 @@ def test_broken_records_are_counted_with_their_reasons(curated: Curated) -> None
         "is no JSON": 3,  # too short a line, no UTF-8, half of a surrogate pair
         "is no object but list": 1,
         "has no 'text'": 1,
-        "text": 1,
+        "has 'text' that is not text": 1,
         "is longer than 33,554,432 bytes": 1,
-        "is damaged after line 0": 1,
+        "is damaged": 1,
     }
     broken = curated.report.inputs[-1]
     assert broken.quarantined == 8

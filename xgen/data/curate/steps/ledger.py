@@ -10,6 +10,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict
 
 from xgen.data.curate.report_model import Count, Sample
+from xgen.data.readers import Bad
 
 FACTS_FILE = "facts.json"
 NUM_SAMPLES = 5  # of each reason
@@ -73,12 +74,10 @@ class Ledger:
     def count(self, what: str, name: str, number: int) -> None:
         self._counts[what][name] += number
 
-    def bad(self, reason: str, place: str) -> None:
-        """A record that could not be read; what differs from record to record comes after a colon or semicolon."""
-        short = reason.partition(":")[0].partition(";")[0]
-        self._num_bad[short] += 1
-        if len(self._bad[short]) < NUM_SAMPLES:
-            self._bad[short].append(f"{place}: {reason}")
+    def bad(self, record: Bad) -> None:
+        self._num_bad[record.kind] += 1
+        if len(self._bad[record.kind]) < NUM_SAMPLES:
+            self._bad[record.kind].append(f"{record.place}: {record.reason}")
 
     def write(self, folder: Path) -> None:
         facts = Facts(

@@ -126,7 +126,7 @@ class Tag:
         defaults = Defaults(spec.domain or "", spec.source or _stem(spec.path), spec.licence)
         for record in read_unit(unit.unit, keys_of(spec), defaults, self._context.job.max_document):
             if isinstance(record, Bad):
-                ledger.bad(record.reason, record.place)
+                ledger.bad(record)
             else:
                 yield record
 
