@@ -130,6 +130,19 @@ def test_a_stop_is_heard_between_two_results(small: Curate) -> None:
     assert len(marks(Path(small.work_folder))) == 3
 
 
+@pytest.mark.parametrize("step", ["tag", "match", "cluster", "select", "shuffle"])
+def test_a_stop_is_heard_within_a_result_and_leaves_it_undone(small: Curate, step: str) -> None:
+    for before in small.steps[: small.steps.index(step)]:
+        run_step(small, before)
+    ticks: list[int] = []
+    assert run_step(small, step, watch=Watch(stopped=lambda: len(ticks) >= 2, tick=ticks.append)) == "stopped"
+    assert len(ticks) == 2
+    assert not any(name.startswith(step) for name in marks(Path(small.work_folder)))
+    assert list(Path(small.work_folder).rglob(".*.tmp")) == []
+    run_all(small)
+    assert TokenStore.open(Path(small.out) / "all").meta.num_tokens == 2_000
+
+
 def test_a_step_whose_input_is_missing_names_the_step_to_run(small: Curate) -> None:
     with pytest.raises(StoreError, match="run the step prepare first"):
         run_step(small, "tag")

@@ -33,19 +33,21 @@ class Match:
 
     def write(self, item: Item, folder: Path, tick: Callable[[int], None]) -> None:
         bucket = int(item.name)
-        near = match(self._records(bucket, "near"), self._max_differing)
-        tick(len(near.edges))
-        exact = match(self._records(bucket, "exact"), 0)
-        same_id = match(self._records(bucket, "ids"), 0)
+        near = match(self._records(bucket, "near", tick), self._max_differing)
+        exact = match(self._records(bucket, "exact", tick), 0)
+        same_id = match(self._records(bucket, "ids", tick), 0)
         np.save(folder / EDGES_FILE, reduce_edges(np.concatenate([near.edges, exact.edges])))
         np.save(folder / EXACT_FILE, np.unique(exact.edges[:, 1]))
         np.save(folder / IDS_FILE, np.unique(same_id.edges[:, 1]))
         np.save(folder / UNPLACED_FILE, np.array(near.num_unplaced, dtype=np.int64))
 
-    def _records(self, bucket: int, section: str) -> NDArray[np.uint64]:
+    def _records(self, bucket: int, section: str, tick: Callable[[int], None]) -> NDArray[np.uint64]:
         """Those of all units in a bucket, by the numbers of their documents."""
-        earlier = self._earlier.records(section, bucket, self._context.plan.num_buckets)
-        return np.concatenate([earlier, *bucket_records(self._context, self._begins, bucket, section)])
+        parts = [self._earlier.records(section, bucket, self._context.plan.num_buckets)]
+        for records in bucket_records(self._context, self._begins, bucket, section):
+            parts.append(records)
+            tick(0)
+        return np.concatenate(parts)
 
 
 def bucket_records(

@@ -47,6 +47,7 @@ def prepare(job: Curate, tick: Callable[[int], None]) -> None:
     Chains(job)
     plan = make_plan(job, prepare_models(job, work))
     check_place(Context(job, work, plan))
+    tick(0)
     Sorter(job, plan)
     for role, spec in (("quality", job.quality), ("ensemble", job.ensemble)):
         if spec:
@@ -56,8 +57,8 @@ def prepare(job: Curate, tick: Callable[[int], None]) -> None:
         index.save(work / f"{SEARCH_FILE}.tmp")
         (work / f"{SEARCH_FILE}.tmp").rename(work / SEARCH_FILE)
     _compile(job, index)
-    write_json(work / PLAN_FILE, plan)
     tick(0)
+    write_json(work / PLAN_FILE, plan)
 
 
 def _compile(job: Curate, index: Index | None) -> None:

@@ -44,37 +44,53 @@ class Shard:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how a step gets on, and says when it has to stop: between two items."""
+    """Who is told how a step gets on, and says when it has to stop: what is under way is then left undone."""
 
     stopped: Callable[[], bool] = lambda: False
     items: Callable[[int, int], None] = lambda done, total: None  # noqa: ARG005
     tick: Callable[[int], None] = lambda num_bytes: None  # noqa: ARG005
 
 
+class _StoppedError(Exception):
+    """Out of an item that is under way."""
+
+
 def run_step(job: Curate, step: str, shard: Shard = Shard(), watch: Watch = Watch()) -> Status:
     """Do what is not done of a shard. Raises StoreError for what is wrong with the input, and OSError."""
+
+    def tick(num_bytes: int) -> None:
+        watch.tick(num_bytes)
+        if watch.stopped():
+            raise _StoppedError
+
+    try:
+        _run(job, step, shard, watch.items, tick)
+    except _StoppedError:
+        return "stopped"
+    return "finished"
+
+
+def _run(job: Curate, step: str, shard: Shard, items: Callable[[int, int], None], tick: Callable[[int], None]) -> None:
     if step == "prepare":
-        prepare(job, watch.tick)
-        return "finished"
+        prepare(job, tick)
+        return
     work = Path(job.work_folder)
     context = Context(job, work, read_plan(job))
     if (found := read_manifest(Path(job.out))) and found.recipe == context.whole:
-        return "finished"
+        return
     if step == "assemble":
-        finish(context, watch.tick)
-        return "finished"
+        finish(context, tick)
+        return
     worker = _STEPS[step](context)
     mine = list(worker.items())[shard.number :: shard.count]
     for number, item in enumerate(mine):
-        watch.items(number, len(mine))
+        items(number, len(mine))
         if _is_good(context, step, item):
             continue
-        if watch.stopped():
-            return "stopped"
+        tick(0)
         with published(item.folder, item.recipe) as folder:
-            worker.write(item, folder, watch.tick)
-    watch.items(len(mine), len(mine))
-    return "finished"
+            worker.write(item, folder, tick)
+    items(len(mine), len(mine))
 
 
 def _is_good(context: Context, step: str, item: Item) -> bool:
