@@ -7,24 +7,20 @@ curve must not dip to 0 when an attempt starts.
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from socketserver import TCPServer, ThreadingMixIn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from xgen.metrics.phases import PhaseCounters
+from xgen.metrics.serve import Serving
 from xgen.runs import GUARD_ACTIONS, Ledger, Refused
 
 # seconds; from a tiny model on a CPU to 128k tokens on few GPUs
 _STEP_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120)
-_CLIENT_TIMEOUT = 30.0  # seconds; a client that connects and says nothing must not hold a thread for ever
 
 
 class _LedgerCollector(Collector):
@@ -129,8 +125,7 @@ class RunExporter:
 
     def __init__(self, ledger: Ledger, address: str = "127.0.0.1") -> None:
         self._address = address
-        self._server: WSGIServer | None = None
-        self._thread: threading.Thread | None = None
+        self._serving: Serving | None = None
         disable_created_metrics()  # half of all counter series, for nothing that is drawn
         self._registry = CollectorRegistry()
         self._attempt = _AttemptCollector()
@@ -143,32 +138,19 @@ class RunExporter:
     def start(self) -> int:
         """Listen on a free port of the address; returns the port. Raises Refused when it is not this node's."""
         try:
-            self._server = make_server(
-                self._address,
-                0,
-                make_wsgi_app(self._registry),
-                server_class=_IPv6Server if ":" in self._address else _Server,
-                handler_class=_Silent,
-            )
+            self._serving = Serving(make_wsgi_app(self._registry), self._address, name="exporter")
         except OSError as error:
             raise Refused(
                 f"cluster profile: metrics.address: {self._address!r}: {error.strerror}; write an address that every "
                 "node has: 127.0.0.1, or 0.0.0.0 where Prometheus runs on another machine"
             ) from None
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="exporter", daemon=True
-        )
-        self._thread.start()
-        return self._server.server_port
+        return self._serving.port
 
     def close(self) -> None:
         """Stop answering; the server's thread has ended on return."""
-        if self._server is None or self._thread is None:
-            return
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-        self._server = self._thread = None
+        if self._serving is not None:
+            self._serving.close()
+            self._serving = None
 
     def on_step(
         self,
@@ -208,24 +190,3 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 def _counter(name: str, text: str, value: float) -> Metric:
     return CounterMetricFamily(f"xgen_train_{name}", text, value=value)
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        # Not HTTPServer's: it looks up the host's full name, which can take half a minute where DNS is broken.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.setup_environ()
-
-
-class _IPv6Server(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Silent(WSGIRequestHandler):
-    timeout = _CLIENT_TIMEOUT
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is wsgiref's
-        pass
