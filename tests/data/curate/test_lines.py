@@ -60,5 +60,5 @@ def test_parts_and_buckets_count_as_the_whole_does(strings: list[str], split: in
     assert merged.num_documents.tolist() == whole.num_documents.tolist()
     low = merge_counts([part.within(0, middle) for part in parts])
     high = merge_counts([part.within(middle, 1 << 64) for part in parts])
-    together = np.concatenate([frequent(low, rule), frequent(high, rule)])
-    assert together.tolist() == frequent(whole, rule).tolist()
+    together = np.concatenate([frequent(low, rule).hashes, frequent(high, rule).hashes])
+    assert together.tolist() == frequent(whole, rule).hashes.tolist()

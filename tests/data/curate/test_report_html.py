@@ -21,11 +21,13 @@ from xgen.data.curate.report_html.wording import share, size, tokens, value
 from xgen.data.curate.report_model import (
     REPORT_FILE,
     Classifier,
+    CommonLine,
     Copies,
     Count,
     Dedup,
     Domain,
     EvaluationLeaks,
+    Flow,
     Frequency,
     Histogram,
     Input,
@@ -40,6 +42,7 @@ from xgen.data.curate.report_model import (
     Sample,
     SizeBin,
     Step,
+    sum_of,
 )
 
 EMPTY = Report(
@@ -99,20 +102,22 @@ def full(text: str = "some text", name: str = "") -> Report:
     def by_domain() -> dict[str, Count]:
         return {domain: counted() for domain in domains}
 
+    def flow() -> Flow:
+        return Flow(taken=counted(), kept=counted(), dropped=counted(), cut=new())
+
     def histogram(edges: tuple[float, ...]) -> Histogram:
         return Histogram(edges=edges, counts=tuple(new() for _ in edges[1:]))
 
     def reason(rule: str, bound: float | None, other: int | None = None) -> Reason:
         sample = Sample(
-            document=new(), domain=domains[0], source=f"{name}source", value=0.125, text=text, other=other,
-            other_text=text if other is not None else "",
+            document=new(), domain=domains[0], source=f"{name}source", value=0.125, text=text, id=text, place=text,
+            other=other, other_text=text if other is not None else "",
         )  # fmt: skip
         return Reason(name=rule, bound=bound, dropped=counted(), by_domain=by_domain(), samples=(sample,))
 
     def step(step_name: str, *reasons: Reason) -> Step:
-        return Step(
-            name=step_name, taken=counted(), kept=counted(), changed=new(), by_domain=by_domain(), reasons=reasons
-        )
+        flows = {domain: flow() for domain in domains}
+        return Step(name=step_name, by_domain=flows, reasons=reasons, **dict(flow()))
 
     read = counted()
     return Report(
@@ -124,11 +129,11 @@ def full(text: str = "some text", name: str = "") -> Report:
         ),
         quarantine=(Quarantined(reason=f"{name}is no JSON", records=new(), places=(text,)),),
         steps=(
-            Step(name="read", taken=read, kept=read, changed=0, by_domain=by_domain(), reasons=()),
+            step_of("read", dict.fromkeys(domains, Flow(taken=read, kept=read))),
             step("gopher_quality", reason("gopher_quality.min_words", 50), reason("gopher_quality.max_words", 123_457)),
             step("exact", reason("exact.duplicate", None, new())),
             step("near", reason("near.duplicate", None, new())),
-            step("lines", reason("lines.nothing_left", None)),
+            step("common_lines", reason("common_lines.nothing_left", None)),
             step("leaks", reason(f"leaks.{name}quiz", None, new())),
         ),
         pii={"email": new(), "ip": new()},
@@ -147,7 +152,8 @@ def full(text: str = "some text", name: str = "") -> Report:
         ),
         leaks=(EvaluationLeaks(name=f"{name}quiz", items=new(), short=new(), leaked=new(), documents=new()),),
         lines=Lines(
-            unit="line", max_documents=new(), frequent=new(), cut=new(), bytes=new(), documents=new(), samples=(text,)
+            unit="line", max_documents=new(), frequent=new(), cut=new(), bytes=new(), documents=new(),
+            samples=(CommonLine(text=text, documents=new()),),
         ),
         classifiers=(
             Classifier(
@@ -189,6 +195,12 @@ def full(text: str = "some text", name: str = "") -> Report:
     )  # fmt: skip
 
 
+def step_of(name: str, by_domain: dict[str, Flow], *reasons: Reason) -> Step:
+    whole = {key: sum_of(getattr(flow, key) for flow in by_domain.values()) for key in ("taken", "kept", "dropped")}
+    cut = sum(flow.cut for flow in by_domain.values())
+    return Step(name=name, cut=cut, by_domain=by_domain, reasons=reasons, **whole)
+
+
 def numbers(part: Any, path: str = "") -> Iterator[tuple[str, int]]:
     if isinstance(part, dict):
         for key, value in part.items():
@@ -226,7 +238,7 @@ def test_figures_thresholds_hashes_and_reasons_are_there() -> None:
     ):
         assert said in text
     assert "20.00%" in text or "20.0%" in text  # of the confidence interval
-    assert text.count("why it is so") == 14  # each excerpt, place, path, line, note and unmet wish
+    assert text.count("why it is so") == 26  # each excerpt, id, place, path, line, note and unmet wish
 
 
 def test_rules_say_in_words_what_they_ask() -> None:
@@ -248,15 +260,12 @@ def test_an_empty_report_says_that_nothing_was_there() -> None:
 
 
 def test_a_corpus_of_which_nothing_is_left_is_drawn() -> None:
-    read = Step(
-        name="read", taken=Count(documents=3, bytes=9), kept=Count(documents=3, bytes=9), changed=0,
-        by_domain={"web": Count(documents=3, bytes=9)}, reasons=(),
-    )  # fmt: skip
+    three = Count(documents=3, bytes=9)
+    read = step_of("read", {"web": Flow(taken=three, kept=three)})
     rule = Reason(
-        name="c4.lorem_ipsum", bound=0.0, dropped=Count(documents=3, bytes=9),
-        by_domain={"web": Count(documents=3, bytes=9)}, samples=(),
+        name="c4.lorem_ipsum", bound=0.0, dropped=three, by_domain={"web": three}, samples=(),
     )  # fmt: skip
-    gone = Step(name="c4", taken=read.kept, kept=Count(), changed=0, by_domain={}, reasons=(rule,))
+    gone = step_of("c4", {"web": Flow(taken=three, dropped=three)}, rule)
     text = "".join(Page(render_report(EMPTY.model_copy(update={"steps": (read, gone)}))).text)
     assert "-3 documents, 9 B" in text and "No document was kept." in text
 
@@ -296,15 +305,16 @@ def test_the_funnels_bars_are_in_proportion_to_what_is_kept() -> None:
         name="c4.min_sentences", bound=5, dropped=counted(600), by_domain={"web": counted(600)}, samples=()
     )  # fmt: skip
     steps = (
-        Step(
-            name="read", taken=counted(1000), kept=counted(1000), changed=0,
-            by_domain={"web": counted(700), "code": counted(300)}, reasons=(),
+        step_of("read", {name: Flow(taken=counted(n), kept=counted(n)) for name, n in (("web", 700), ("code", 300))}),
+        step_of(
+            "c4",
+            {
+                "web": Flow(taken=counted(700), kept=counted(100), dropped=counted(600)),
+                "code": Flow(taken=counted(300), kept=counted(300)),
+            },
+            rule,
         ),
-        Step(
-            name="c4", taken=counted(1000), kept=counted(400), changed=0,
-            by_domain={"web": counted(100), "code": counted(300)}, reasons=(rule,),
-        ),
-    )  # fmt: skip
+    )
     page = render_report(EMPTY.model_copy(update={"steps": steps}))
     funnel = page[
         page.index('class="by-bytes"') : page.index('class="row tokens') if 'class="row tokens' in page else None
@@ -356,8 +366,7 @@ def test_the_same_report_gives_the_same_page() -> None:
 def test_many_domains_share_a_colour_and_are_all_named() -> None:
     names = [f"domain-{number}" for number in range(20)]
     counted = {name: Count(documents=1, bytes=100 - place) for place, name in enumerate(names)}
-    total = Count(documents=20, bytes=sum(one.bytes for one in counted.values()))
-    read = Step(name="read", taken=total, kept=total, changed=0, by_domain=counted, reasons=())
+    read = step_of("read", {name: Flow(taken=one, kept=one) for name, one in counted.items()})
     domains = tuple(
         Domain(
             name=name, documents=1, bytes=1, tokens=1, sources={}, licences={}, languages={},

@@ -47,11 +47,16 @@ class LineCounts:
 
 @dataclass(frozen=True)
 class Removal:
-    """The texts without frequent lines, and what went of each document: lines, bytes."""
+    """The texts without frequent lines, and what went of each document: lines, bytes.
+
+    `hashes` are those of the lines cut, in the order of the texts, and `bounds` [lines cut, 2] where they stood.
+    """
 
     texts: Texts
     num_lines: NDArray[np.int64]
     num_bytes: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    bounds: NDArray[np.int64]
 
 
 def count_lines(texts: Texts, rule: LineRule) -> LineCounts:
@@ -75,21 +80,24 @@ def merge_counts(counts: Sequence[LineCounts]) -> LineCounts:
     return _sum(hashes[order], numbers[order])
 
 
-def frequent(counts: LineCounts, rule: LineRule) -> NDArray[np.uint64]:
-    """Hashes of the lines to remove, ascending."""
-    return counts.hashes[counts.num_documents > rule.max_documents]
+def frequent(counts: LineCounts, rule: LineRule) -> LineCounts:
+    """The lines to remove."""
+    often = counts.num_documents > rule.max_documents
+    return LineCounts(counts.hashes[often], counts.num_documents[often])
 
 
-def remove_lines(texts: Texts, lines: NDArray[np.uint64], rule: LineRule) -> Removal:
-    """Cut the `lines` (`frequent`, ascending) with their newlines; the rule is that of the counts."""
+def remove_lines(texts: Texts, lines: LineCounts, rule: LineRule) -> Removal:
+    """Cut the `lines` (`frequent`) with their newlines; the rule is that of the counts."""
     ends, hashes, lines_before = _split(texts, rule)
-    places = np.minimum(np.searchsorted(lines, hashes), max(len(lines) - 1, 0))
-    cut = (lines[places] == hashes) & (hashes != 0) if len(lines) else np.zeros(len(hashes), dtype=bool)
+    known = lines.hashes
+    places = np.minimum(np.searchsorted(known, hashes), max(len(known) - 1, 0))
+    cut = (known[places] == hashes) & (hashes != 0) if len(known) else np.zeros(len(hashes), dtype=bool)
     data = np.empty(texts.num_bytes, dtype=np.uint8)
     offsets = np.zeros(len(texts) + 1, dtype=np.int64)
     num_lines, num_bytes = np.zeros(len(texts), dtype=np.int64), np.zeros(len(texts), dtype=np.int64)
     _copy(texts.data, texts.offsets, ends, cut, lines_before, data, offsets, num_lines, num_bytes)
-    return Removal(Texts(data[: offsets[-1]], offsets), num_lines, num_bytes)
+    bounds = np.stack([np.concatenate([[0], ends[:-1]])[: len(ends)], ends], axis=1)
+    return Removal(Texts(data[: offsets[-1]], offsets), num_lines, num_bytes, hashes[cut], bounds[cut])
 
 
 def _split(texts: Texts, rule: LineRule) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:

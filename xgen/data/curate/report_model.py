@@ -5,11 +5,12 @@ Times are not in it: the same corpus and spec give the same bytes. All lists hav
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-VERSION = 1
+VERSION = 2
 REPORT_FILE = "report.json"
 
 
@@ -24,6 +25,11 @@ class Count(_Frozen):
     bytes: int = 0
 
 
+def sum_of(counts: Iterable[Count]) -> Count:
+    every = list(counts)
+    return Count(documents=sum(one.documents for one in every), bytes=sum(one.bytes for one in every))
+
+
 class Sample(_Frozen):
     """A document to read. `document` is its number, by which the tables in the folder of intermediate files know it."""
 
@@ -32,41 +38,60 @@ class Sample(_Frozen):
     source: str
     value: float | None  # what the rule measured; None where it measures nothing
     text: str  # an excerpt
-    other: int | None = None  # of a duplicate: the document that stays; of a leak: the item of the evaluation set
+    id: str = ""
+    place: str = ""  # "FILE: line N"
+    other: int | None = None  # of a duplicate: the document before it; of a leak: the item of the evaluation set
     other_text: str = ""  # an excerpt of that
 
 
 class Reason(_Frozen):
-    """Documents that one rule dropped, and some of them."""
+    """Documents that one rule dropped under one threshold, and some of them."""
 
     name: str  # "gopher_quality.min_words"
-    bound: float | None  # the threshold; None where there is none
+    bound: float | None  # the threshold, by which domains may differ; None where there is none
     dropped: Count
     by_domain: dict[str, Count]
     samples: tuple[Sample, ...]
 
 
-class Step(_Frozen):
-    """One row of the funnel: what came in, what went on, what was dropped by which rule (the most frequent first).
+class Flow(_Frozen):
+    """Documents: taken = kept + dropped. Bytes: taken = kept + dropped + cut.
 
-    `name` is one of read, ids, the filters by their names, quality, earlier, exact, near, leaks, lines, ensemble.
-    `changed` are bytes that the step cut out of (or, below 0, put into) documents that it kept.
+    `dropped` has the bytes that came in; `cut` what was taken out of (or, below 0, put into) documents that were kept.
+    """
+
+    taken: Count = Count()
+    kept: Count = Count()
+    dropped: Count = Count()
+    cut: int = 0
+
+    @property
+    def lost(self) -> Count:
+        """What was taken and is nowhere: nothing, unless a step counts wrongly."""
+        return Count(
+            documents=self.taken.documents - self.kept.documents - self.dropped.documents,
+            bytes=self.taken.bytes - self.kept.bytes - self.dropped.bytes - self.cut,
+        )
+
+
+class Step(Flow):
+    """One row of the funnel, with the rules that dropped something (the most frequent first).
+
+    `name` is read, one of the filters, quality, ids, earlier, exact, near, leaks, common_lines or ensemble.
     """
 
     name: str
-    taken: Count
-    kept: Count
-    changed: int
-    by_domain: dict[str, Count]  # kept
+    by_domain: dict[str, Flow]
     reasons: tuple[Reason, ...]
 
 
 class Quarantined(_Frozen):
-    """Records that could not be read, by reason (what differs from record to record is cut off)."""
+    """Records that were put aside, by reason (what differs from record to record is cut off)."""
 
     reason: str
     records: int
     places: tuple[str, ...]  # some: "FILE: line N: the whole reason"
+    read: bool = False  # they are in the funnel, as documents that `ids` dropped, or a filter before it
 
 
 class Input(_Frozen):
@@ -148,6 +173,11 @@ class EvaluationLeaks(_Frozen):
     documents: int
 
 
+class CommonLine(_Frozen):
+    text: str
+    documents: int  # that have it, of those chosen
+
+
 class Lines(_Frozen):
     """Lines that many documents share, cut."""
 
@@ -157,7 +187,7 @@ class Lines(_Frozen):
     cut: int
     bytes: int
     documents: int  # that lost some
-    samples: tuple[str, ...]
+    samples: tuple[CommonLine, ...]  # those that most documents have
 
 
 class Classifier(_Frozen):

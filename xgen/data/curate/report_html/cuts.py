@@ -45,7 +45,7 @@ def leaks(report: Report, palette: Palette) -> Html:
 
 def shared_lines(report: Report, palette: Palette) -> Html:
     lead = "Menus, notices, licences: what too many documents share says nothing of any of them."
-    cards = step_cards(report, palette, ("lines",))
+    cards = step_cards(report, palette, ("common_lines",))
     shown = _lines(report.lines) if report.lines else [nothing("Lines that documents share were not looked for.")]
     return section("lines", "Lines cut", lead, *shown, *cards)
 
@@ -60,6 +60,9 @@ def _lines(lines: Lines) -> list[Html]:
     ]
     parts = [el("div", tiles, class_="tiles")]
     if lines.samples:
-        rows = el("ul", [el("li", el("code", sample)) for sample in lines.samples], class_="lines")
-        parts.append(el("details", el("summary", f"the {len(lines.samples)} most frequent of some"), rows, open=""))
+        rows: list[list[Child]] = [
+            [el("code", line.text), count(line.documents), meter(line.documents, lines.samples[0].documents, "cut")]
+            for line in lines.samples
+        ]
+        parts.append(table((f"{lines.unit}s that most documents have", "documents", "|"), rows))
     return parts

@@ -32,8 +32,8 @@ def domains(report: Report, palette: Palette) -> Html:
 def _shares(report: Report, palette: Palette) -> Html:
     rows: list[tuple[str, dict[str, int]]] = []
     if report.steps:
-        rows.append(("read, bytes", {name: one.bytes for name, one in report.steps[0].by_domain.items()}))
-        rows.append(("kept, bytes", {name: one.bytes for name, one in report.steps[-1].by_domain.items()}))
+        rows.append(("read, bytes", {name: one.kept.bytes for name, one in report.steps[0].by_domain.items()}))
+        rows.append(("kept, bytes", {name: one.kept.bytes for name, one in report.steps[-1].by_domain.items()}))
     rows.append(("kept, tokens", {one.name: one.tokens for one in report.domains}))
     for mixture in report.mixtures:
         sums: dict[str, int] = defaultdict(int)
@@ -62,11 +62,11 @@ def _share_bar(name: str, amounts: Mapping[str, int], palette: Palette) -> Html:
 
 
 def _table(report: Report, palette: Palette) -> Html:
-    first: Mapping[str, Count] = report.steps[0].by_domain if report.steps else {}
+    first = report.steps[0].by_domain if report.steps else {}
     by_name = {one.name: one for one in report.domains}
     rows: list[list[Child]] = []
     for name in palette.order({*first, *by_name}):
-        read = first.get(name, Count())
+        read = first[name].kept if name in first else Count()
         own = by_name.get(name)
         kept = (own.documents, own.bytes, own.tokens) if own else (0, 0, 0)
         rows.append([

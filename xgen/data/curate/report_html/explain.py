@@ -24,7 +24,8 @@ _STEPS = {
     "earlier": "Is it in a corpus that was curated before?",
     "exact": "Does a document before it have the same words?",
     "near": "Is a document before it nearly the same?",
-    "lines": "Lines go that many documents share, or that a pattern of the spec names.",
+    "lines": "Lines that a pattern of the spec names go, and documents that have too many of them.",
+    "common_lines": "Lines go that many documents share.",
     "leaks": "Does it hold an item of an evaluation set?",
     "ensemble": "Does the second model, of several, find it good enough?",
 }
@@ -33,7 +34,7 @@ _RULES = {
     "exact.duplicate": "the first of them stays, and counts how many there were",
     "near.duplicate": "the first of them stays, and counts how many there were",
     "earlier.duplicate": "the earlier corpus has it, or one like it",
-    "lines.nothing_left": "all of its lines were cut",
+    "common_lines.nothing_left": "all of its lines were cut",
     "quality.min_probability": "log-odds of being good, at least",
     "ensemble.min_probability": "log-odds of being good, at least",
     "language.languages": "languages that are wanted",

@@ -10,7 +10,7 @@ from xgen.data.curate.report_html.tables import nothing, section, table
 from xgen.data.curate.report_html.wording import count
 from xgen.data.curate.report_model import Report
 
-ELSEWHERE = ("earlier", "exact", "near", "lines", "leaks")  # steps that other sections show
+ELSEWHERE = ("earlier", "exact", "near", "common_lines", "leaks")  # steps that other sections show
 
 
 def filtering(report: Report, palette: Palette) -> Html:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from itertools import pairwise
 
 from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.palette import Palette
+from xgen.data.curate.report_html.reading import unreadable
 from xgen.data.curate.report_html.rules import step_anchor
 from xgen.data.curate.report_html.svg import picture
 from xgen.data.curate.report_html.wording import documents, exact_size, many, share, tokens
@@ -21,11 +21,8 @@ _SHOWN = 3  # reasons of a step
 def funnel(report: Report, palette: Palette) -> Html:
     first = report.steps[0]
     rows = [_row(_name(0, first), _first(first, palette), _first_said(report, first), "first")]
-    for number, (before, step) in enumerate(pairwise(report.steps), 1):
-        drawn = [
-            el("div", _fall(before, step, first.kept, measure, palette), class_=f"by-{measure}")
-            for measure in _MEASURES
-        ]
+    for number, step in enumerate(report.steps[1:], 1):
+        drawn = [el("div", _fall(step, first.kept, measure, palette), class_=f"by-{measure}") for measure in _MEASURES]
         rows.append(_row(_name(number, step), drawn, _lost(step, first.kept)))
     return el(
         "div",
@@ -59,13 +56,17 @@ def _name(number: int, step: Step) -> list[Html]:
 
 def _first(first: Step, palette: Palette) -> list[Html]:
     return [
-        el("div", _bar(_amounts(first, measure, palette), palette, _scale(first.kept, measure)), class_=f"by-{measure}")
+        el(
+            "div",
+            _bar(_amounts(first, "kept", measure, palette), palette, _scale(first.kept, measure)),
+            class_=f"by-{measure}",
+        )
         for measure in _MEASURES
     ]
 
 
 def _first_said(report: Report, first: Step) -> list[Child]:
-    quarantined = sum(row.records for row in report.quarantine)
+    quarantined = unreadable(report)
     said = [el("b", many(quarantined, "record"), class_="dropped-text"), " could not be read"]
     lines: list[Child] = [el("div", said) if quarantined else el("div", "every record could be read")]
     files = sum(item.files for item in report.inputs)
@@ -73,16 +74,13 @@ def _first_said(report: Report, first: Step) -> list[Child]:
 
 
 def _lost(step: Step, read: Count) -> list[Child]:
-    dropped = Count(
-        documents=sum(reason.dropped.documents for reason in step.reasons),
-        bytes=sum(reason.dropped.bytes for reason in step.reasons),
-    )
-    changed: list[Child] = []
-    if step.changed:
-        what = "cut" if step.changed > 0 else "put in"
-        changed = [" ", el("span", what, " ", exact_size(abs(step.changed)), class_="cut-text")]
+    dropped = step.dropped
+    cut: list[Child] = []
+    if step.cut:
+        what = "cut" if step.cut > 0 else "put in"
+        cut = [" ", el("span", what, " ", exact_size(abs(step.cut)), class_="cut-text")]
     if not dropped.documents:
-        return [el("div", changed or el("span", "nothing dropped", class_="faint"))]
+        return [el("div", cut or el("span", "nothing dropped", class_="faint"))]
     of = f" {share(dropped.documents, step.taken.documents)}"
     title = f"{share(dropped.documents, read.documents)} of all documents that were read"
     lost = el("b", "-", documents(dropped), class_="dropped-text", title=title)
@@ -93,38 +91,38 @@ def _lost(step: Step, read: Count) -> list[Child]:
         shown = [_rule(step.reasons[0].name, step)]
     every = ", ".join(f"{_rule(reason.name, step)} {reason.dropped.documents:,}" for reason in step.reasons)
     why = el("small", " · ".join([*shown, *more]), title=every)
-    return [el("div", lost, el("span", of, class_="faint"), changed), why]
+    return [el("div", lost, el("span", of, class_="faint"), cut), why]
 
 
 def _rule(name: str, step: Step) -> str:
     return name.removeprefix(f"{step.name}.")
 
 
-def _fall(before: Step, step: Step, read: Count, measure: str, palette: Palette) -> Html:
+def _fall(step: Step, read: Count, measure: str, palette: Palette) -> Html:
     """From the bar above to the bar of this step: each domain goes on on the left, what it loses to the right."""
     scale = _scale(read, measure)
-    above, below = _amounts(before, measure, palette), _amounts(step, measure, palette)
-    kept = sum(below.values())
-    lost = {name: max(0, amount - below.get(name, 0)) for name, amount in above.items()}
-    dropped = sum(_of(reason.dropped, measure) for reason in step.reasons)
-    only_cut = measure == "bytes" and not dropped
+    above, below, dropped = (_amounts(step, what, measure, palette) for what in ("taken", "kept", "dropped"))
+    cut = {name: max(0, above[name] - below[name] - dropped[name]) for name in above}
+    kept, all_cut, all_dropped = (sum(amounts.values()) for amounts in (below, cut, dropped))
     ribbons, reds = [], []
     top = left = 0.0
-    right = kept * scale + _GAP
+    right = {"cut": kept * scale + _GAP, "dropped": (kept + all_cut) * scale + _GAP}
     for name, amount in above.items():
-        stays = below.get(name, 0) * scale
-        ribbons.append(_ribbon(top, left, stays, name))
-        if lost[name]:
-            width = lost[name] * scale
-            reds.append(_ribbon(top + amount * scale - width, right, width, "cut" if only_cut else "dropped"))
-            right += width
+        ribbons.append(_ribbon(top, left, below[name] * scale, name))
+        end = top + amount * scale
+        for class_, part in (("dropped", dropped[name]), ("cut", cut[name])):
+            if width := part * scale:
+                end -= width
+                reds.append(_ribbon(end, right[class_], width, class_))
+                right[class_] += width
         top += amount * scale
-        left += stays
-    cut = max(0, sum(lost.values()) - dropped)
-    title = f"{step.name}: {kept:,} {measure} kept, {sum(lost.values()):,} not"
+        left += below[name] * scale
+    title = f"{step.name}: {kept:,} {measure} kept, {all_dropped:,} dropped"
+    title += f", {all_cut:,} cut out" if all_cut else ""
     return picture(
         int(_WIDTH), int(_FALL + _BAR), title, el("g", ribbons, class_="ribbons"), el("g", reds, class_="ribbons"),
-        _stack(below, palette, scale, _FALL), _rest(kept * scale + _GAP, cut * scale, dropped * scale), stretch=True,
+        _stack(below, palette, scale, _FALL), _rest(kept * scale + _GAP, all_cut * scale, all_dropped * scale),
+        stretch=True,
     )  # fmt: skip
 
 
@@ -165,8 +163,9 @@ def _ribbon(top: float, bottom: float, width: float, class_: str) -> Html:
     return el("path", d=path, class_=class_)
 
 
-def _amounts(step: Step, measure: str, palette: Palette) -> dict[str, int]:
-    return palette.stacked({name: _of(counted, measure) for name, counted in step.by_domain.items()})
+def _amounts(step: Step, what: str, measure: str, palette: Palette) -> dict[str, int]:
+    """Of what was taken, kept or dropped, by class."""
+    return palette.stacked({name: _of(getattr(flow, what), measure) for name, flow in step.by_domain.items()})
 
 
 def _of(counted: Count, measure: str) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from xgen.data.curate.report_html.accounts import accounts
 from xgen.data.curate.report_html.funnel import funnel
 from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.palette import Palette
+from xgen.data.curate.report_html.reading import unreadable
 from xgen.data.curate.report_html.tables import nothing, section, tile
 from xgen.data.curate.report_html.wording import count, many, share, size, tokens
 from xgen.data.curate.report_model import Count, Report
@@ -18,7 +20,7 @@ def overview(report: Report, palette: Palette) -> Html:
         "cut out of documents that stayed. A step's name leads to its rules, with documents to read."
     )
     tiles = el("div", _tiles(report), class_="tiles")
-    return section("overview", "What was thrown away, and why", lead, tiles, funnel(report, palette))
+    return section("overview", "What was thrown away, and why", lead, tiles, funnel(report, palette), accounts(report))
 
 
 def _tiles(report: Report) -> list[Html]:
@@ -35,10 +37,10 @@ def _tiles(report: Report) -> list[Html]:
         reason, step = max(rules, key=lambda pair: pair[0].dropped.documents)
         of = f"{share(reason.dropped.documents, step.taken.documents)} of what came to it"
         tiles.append(tile(f"most by {reason.name}", f"-{count(reason.dropped.documents)}", of, class_="bad"))
-    leaked = sum(reason.dropped.documents for step in report.steps if step.name == "leaks" for reason in step.reasons)
+    leaked = sum(step.dropped.documents for step in report.steps if step.name == "leaks")
     if report.leaks:
         tiles.append(tile("evaluation leaks", count(leaked), "documents dropped", class_="bad" if leaked else ""))
-    quarantined = sum(row.records for row in report.quarantine)
+    quarantined = unreadable(report)
     tiles.append(tile("not readable", count(quarantined), "records", class_="bad" if quarantined else ""))
     written = sum(mixture.written for mixture in report.mixtures)
     names = ", ".join(mixture.name for mixture in report.mixtures[:4])

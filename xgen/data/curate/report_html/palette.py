@@ -19,9 +19,9 @@ class Palette:
 
     @classmethod
     def of(cls, report: Report) -> Palette:
-        read = dict(report.steps[0].by_domain) if report.steps else {}
+        read = report.steps[0].by_domain if report.steps else {}
         sizes = {domain.name: domain.bytes for domain in report.domains}
-        sizes |= {name: counted.bytes for name, counted in read.items()}
+        sizes |= {name: flow.kept.bytes for name, flow in read.items()}
         return cls(tuple(sorted(sizes, key=lambda name: (-sizes[name], name))))
 
     def __call__(self, domain: str) -> str:

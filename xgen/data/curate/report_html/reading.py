@@ -16,6 +16,11 @@ def reading(report: Report) -> Html:
     )
 
 
+def unreadable(report: Report) -> int:
+    """Records that were put aside unread: the others are in the funnel."""
+    return sum(row.records for row in report.quarantine if not row.read)
+
+
 def _inputs(report: Report) -> list[Html]:
     if not report.inputs:
         return [nothing("There is no input.")]
@@ -44,7 +49,7 @@ def _quarantine(report: Report) -> list[Html]:
             "details",
             el(
                 "summary",
-                el("span", row.reason, class_="reason"),
+                el("span", row.reason, el("small", "read, and in the funnel") if row.read else "", class_="reason"),
                 el("span", many(row.records, "record"), class_="n"),
                 meter(row.records, most, "dropped"),
                 class_="quarantined",

@@ -27,25 +27,24 @@ def step_cards(report: Report, palette: Palette, names: Iterable[str]) -> list[H
 
 def step_card(number: int, step: Step, palette: Palette) -> Html:
     """A step with its rules, which open to samples."""
-    dropped = sum(reason.dropped.documents for reason in step.reasons)
     title = el("h3", step.name, el("small", explain_step(step.name)))
     changed: Child = ""
-    if step.changed:
-        what = "It cut out of documents that stay: " if step.changed > 0 else "It put into documents: "
-        changed = el("p", what, exact_size(abs(step.changed)), class_="cut-text")
+    if step.cut:
+        what = "It cut out of documents that stay: " if step.cut > 0 else "It put into documents that stay: "
+        changed = el("p", what, exact_size(abs(step.cut)), class_="cut-text")
     if not step.reasons:
         kept = el("p", "No document was dropped: ", documents(step.kept), " went on.", class_="counts")
         return el("div", title, kept, changed, class_="card", id=step_anchor(number))
     kept = el("p", "kept ", documents(step.kept), " of ", documents(step.taken), class_="counts")
     heads = ("rule", "keeps", "documents", "of what came", "bytes", "", "by domain")
     head = el("div", [el("span", name) for name in heads], class_="rule heads")
-    rules = [_reason(reason, step, dropped, palette) for reason in step.reasons]
+    rules = [_reason(reason, step, palette) for reason in step.reasons]
     return el(
         "div", title, kept, changed, el("div", head, rules, class_="rules"), class_="card", id=step_anchor(number)
     )
 
 
-def _reason(reason: Reason, step: Step, dropped: int, palette: Palette) -> Html:
+def _reason(reason: Reason, step: Step, palette: Palette) -> Html:
     asked = explain_rule(reason.name)
     cells: list[Child] = [
         el("span", el("b", reason.name.removeprefix(f"{step.name}.")), el("small", asked)),
@@ -53,7 +52,7 @@ def _reason(reason: Reason, step: Step, dropped: int, palette: Palette) -> Html:
         el("span", f"{reason.dropped.documents:,}", class_="n"),
         el("span", share(reason.dropped.documents, step.taken.documents), class_="n"),
         el("span", exact_size(reason.dropped.bytes), class_="n"),
-        el("span", meter(reason.dropped.documents, dropped, "dropped")),
+        el("span", meter(reason.dropped.documents, step.dropped.documents, "dropped")),
         el("span", _by_domain(reason, palette)),
     ]
     samples = [_sample(one, reason, step.name) for one in reason.samples]
@@ -78,10 +77,11 @@ def _by_domain(reason: Reason, palette: Palette) -> list[Child]:
 
 
 def _sample(sample: Sample, reason: Reason, step: str) -> Html:
-    facts = [f"document {sample.document:,}", sample.domain, sample.source]
+    facts = [f"document {sample.document:,}", sample.id, sample.domain, sample.source]
     if sample.value is not None:
         facts.append(measured(step, sample.value, reason.bound))
-    about = el("div", " · ".join(fact for fact in facts if fact), class_="about")
+    where = el("div", sample.place) if sample.place else ""
+    about = el("div", " · ".join(fact for fact in facts if fact), where, class_="about")
     if step == "leaks":
         item = (
             el("div", f"holds item {sample.other:,} of {reason.name.partition('.')[2]}")

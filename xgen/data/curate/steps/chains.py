@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from xgen.data.curate.filters.chain import open_filters, run
 from xgen.data.curate.filters.take import take_texts
@@ -25,6 +26,26 @@ class Chain:
 
     domains: frozenset[str] | None
     filters: tuple[Filter, ...]
+
+
+class AskedRule(BaseModel):
+    """A rule of a filter as a document was held against it: `measure` is a column of trace.arrow."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    measure: str
+    least: float | None
+    most: float | None
+
+
+class ChainRules(BaseModel):
+    """The rules for some domains, in their order; None: for all that no chain before names."""
+
+    model_config = ConfigDict(frozen=True)
+
+    domains: tuple[str, ...] | None
+    rules: tuple[AskedRule, ...]
 
 
 @dataclass(frozen=True)
@@ -56,11 +77,15 @@ class Chains:
             Chain(_frozen(one.domains), tuple(open_filters([*_thresholds(one), *pii]))) for one in job.filters
         ]
         self._chains.append(Chain(None, tuple(open_filters(pii))))
-        every = [each for chain in self._chains for each in chain.filters]
         probe = Batch(Texts.of(["a"]), [""])
-        traces = {each.name: each.check(probe) for each in every}
-        self.filters = tuple(name for name in _ORDER if name in traces)
-        self.measures = tuple(f"{name}.{measure}" for name, trace in traces.items() for measure in trace.measures)
+        asked = [(chain, [each.check(probe) for each in chain.filters]) for chain in self._chains]
+        traces = [trace for _, some in asked for trace in some]
+        self.filters = tuple(name for name in _ORDER if any(trace.filter == name for trace in traces))
+        self.measures = tuple(dict.fromkeys(f"{trace.filter}.{name}" for trace in traces for name in trace.measures))
+        self.rules = tuple(
+            ChainRules(domains=chain.domains and tuple(sorted(chain.domains)), rules=tuple(_asked(some)))
+            for chain, some in asked
+        )
 
     def __call__(self, texts: Texts, domains: Sequence[str], urls: Sequence[str]) -> Filtered:
         size = len(texts)
@@ -124,6 +149,14 @@ def _differences(
         after = np.diff(trace.changed.texts.offsets)[trace.kept]
         cut[trace.filter][rows[good]] = sizes[good] - after
         sizes[good] = after
+
+
+def _asked(traces: Sequence[Trace]) -> Iterator[AskedRule]:
+    for trace in traces:
+        for rule in trace.rules:
+            least, most = (bound if np.isfinite(bound) else None for bound in (rule.least, rule.most))
+            name, measure = f"{trace.filter}.{rule.name}", f"{trace.filter}.{rule.measure}"
+            yield AskedRule(name=name, measure=measure, least=least, most=most)
 
 
 def _thresholds(spec: Filters) -> list[Thresholds]:

@@ -15,6 +15,7 @@ from xgen.data.readers import Bad
 FACTS_FILE = "facts.json"
 NUM_SAMPLES = 5  # of each reason
 EXCERPT = 400  # bytes
+_Rule = tuple[str, str, float | None]  # step, reason and threshold: domains may have thresholds of their own
 
 
 class _Frozen(BaseModel):
@@ -22,20 +23,25 @@ class _Frozen(BaseModel):
 
 
 class Drop(_Frozen):
-    """What one rule of a step dropped; samples with the rank of their hash, lowest first."""
+    """What one rule of a step dropped under one threshold; samples with the rank of their hash, lowest first.
 
+    `by_domain` has the bytes that the step was given of them: a step before it may have cut some out.
+    """
+
+    name: str
     bound: float | None
     by_domain: dict[str, Count]
     samples: tuple[tuple[int, Sample], ...]
 
 
 class Facts(_Frozen):
-    """facts.json. `kept` counts what passed a step, by step and domain; `drops` by step and reason."""
+    """facts.json. `kept` counts what passed a step, by step and domain, `cut` bytes that the step took out of that."""
 
     kept: dict[str, dict[str, Count]]
-    changed: dict[str, int]
-    drops: dict[str, dict[str, Drop]]
+    cut: dict[str, dict[str, int]]
+    drops: dict[str, tuple[Drop, ...]]  # by step
     counts: dict[str, dict[str, int]]  # whatever else adds up: languages, what was masked
+    lines: dict[int, str]  # common lines that were cut, by their hashes
     quarantined: dict[str, tuple[int, tuple[str, ...]]]  # by reason: records, some places
 
 
@@ -44,11 +50,11 @@ class Ledger:
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-        self._changed: dict[str, int] = defaultdict(int)
-        self._drops: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-        self._bounds: dict[tuple[str, str], float | None] = {}
-        self._samples: dict[tuple[str, str], list[tuple[int, Sample]]] = defaultdict(list)
+        self._cut: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self._drops: dict[_Rule, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+        self._samples: dict[_Rule, list[tuple[int, Sample]]] = defaultdict(list)
         self._counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self.lines: dict[int, str] = {}
         self._bad: dict[str, list[str]] = defaultdict(list)
         self._num_bad: dict[str, int] = defaultdict(int)
 
@@ -57,16 +63,15 @@ class Ledger:
         sums[0] += documents
         sums[1] += num_bytes
 
-    def change(self, step: str, num_bytes: int) -> None:
+    def cut(self, step: str, domain: str, num_bytes: int) -> None:
         """Bytes that a step took out of documents that it kept."""
-        self._changed[step] += num_bytes
+        self._cut[step][domain] += num_bytes
 
     def drop(self, step: str, reason: str, num_bytes: int, sample: Sample, bound: float | None = None) -> None:
-        key = (step, reason)
+        key = (step, reason, bound)
         sums = self._drops[key][sample.domain]
         sums[0] += 1
         sums[1] += num_bytes
-        self._bounds[key] = bound
         self._samples[key].append((rank(sample), sample))
         if len(self._samples[key]) > 4 * NUM_SAMPLES:
             self._samples[key] = lowest(self._samples[key])
@@ -82,49 +87,52 @@ class Ledger:
     def write(self, folder: Path) -> None:
         facts = Facts(
             kept={step: _counts(domains) for step, domains in sorted(self._kept.items())},
-            changed=dict(sorted(self._changed.items())),
+            cut={step: dict(sorted(domains.items())) for step, domains in sorted(self._cut.items())},
             drops=self._dropped(),
             counts={what: dict(sorted(numbers.items())) for what, numbers in sorted(self._counts.items())},
+            lines=dict(sorted(self.lines.items())),
             quarantined={reason: (self._num_bad[reason], tuple(self._bad[reason])) for reason in sorted(self._bad)},
         )
         (folder / FACTS_FILE).write_text(facts.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
-    def _dropped(self) -> dict[str, dict[str, Drop]]:
-        drops: dict[str, dict[str, Drop]] = defaultdict(dict)
-        for (step, reason), domains in sorted(self._drops.items()):
-            key = (step, reason)
+    def _dropped(self) -> dict[str, tuple[Drop, ...]]:
+        drops: dict[str, list[Drop]] = defaultdict(list)
+        for key in sorted(self._drops, key=str):
+            step, reason, bound = key
             samples = tuple(lowest(self._samples[key]))
-            drops[step][reason] = Drop(bound=self._bounds[key], by_domain=_counts(domains), samples=samples)
-        return dict(drops)
+            drops[step].append(Drop(name=reason, bound=bound, by_domain=_counts(self._drops[key]), samples=samples))
+        return {step: tuple(found) for step, found in drops.items()}
 
 
 def merge(parts: Iterable[Facts]) -> Facts:
     """The facts of several units, in their order."""
     kept: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-    changed: dict[str, int] = defaultdict(int)
+    cut_out: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    drops: dict[str, dict[str, Drop]] = defaultdict(dict)
+    drops: dict[str, dict[tuple[str, float | None], Drop]] = defaultdict(dict)
+    lines: dict[int, str] = {}
     bad: dict[str, tuple[int, tuple[str, ...]]] = {}
     for part in parts:
         for step, domains in part.kept.items():
             _add(kept[step], domains)
-        for step, number in part.changed.items():
-            changed[step] += number
-        for what, numbers in part.counts.items():
-            for name, number in numbers.items():
-                counts[what][name] += number
-        for step, reasons in part.drops.items():
-            for reason, drop in reasons.items():
-                known = drops[step].get(reason)
-                drops[step][reason] = _both(known, drop) if known else drop
-        for reason, (number, places) in part.quarantined.items():
+        for sums, found in ((cut_out, part.cut), (counts, part.counts)):
+            for what, numbers in found.items():
+                for name, number in numbers.items():
+                    sums[what][name] += number
+        for step, rules in part.drops.items():
+            for drop in rules:
+                known = drops[step].get((drop.name, drop.bound))
+                drops[step][drop.name, drop.bound] = _both(known, drop) if known else drop
+        lines = part.lines | lines
+        for reason, (records, places) in part.quarantined.items():
             before, some = bad.get(reason, (0, ()))
-            bad[reason] = (before + number, (*some, *places)[:NUM_SAMPLES])
+            bad[reason] = (before + records, (*some, *places)[:NUM_SAMPLES])
     return Facts(
         kept={step: _counts(domains) for step, domains in kept.items()},
-        changed=dict(changed),
-        drops={step: dict(reasons) for step, reasons in drops.items()},
+        cut={step: dict(domains) for step, domains in cut_out.items()},
+        drops={step: tuple(rules.values()) for step, rules in drops.items()},
         counts={what: dict(numbers) for what, numbers in counts.items()},
+        lines=lines,
         quarantined=bad,
     )
 
@@ -148,7 +156,7 @@ def _both(one: Drop, other: Drop) -> Drop:
     _add(sums, one.by_domain)
     _add(sums, other.by_domain)
     samples = tuple(lowest([*one.samples, *other.samples]))
-    return Drop(bound=one.bound, by_domain=_counts(sums), samples=samples)
+    return Drop(name=one.name, bound=one.bound, by_domain=_counts(sums), samples=samples)
 
 
 def _add(sums: dict[str, list[int]], domains: dict[str, Count]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow
+from numpy.typing import NDArray
 
 from xgen.data.curate.filters.take import take_texts
 from xgen.data.curate.lines import LineCounts, LineRule, count_lines, frequent, merge_counts
@@ -21,6 +22,7 @@ from xgen.data.curate.texts import Texts
 from xgen.spec.curate import CommonLines
 
 HASHES_FILE, COUNTS_FILE, FREQUENT_FILE = "hashes.npy", "counts.npy", "frequent.npy"
+NUM_LINES = 20  # that the report shows
 
 
 def rule_of(spec: CommonLines) -> LineRule:
@@ -38,6 +40,19 @@ def chosen_batches(context: Context, number: int) -> Iterator[tuple[pyarrow.Reco
             rows = np.flatnonzero(state[batch.column("row").to_numpy()] == results.CHOSEN)
             if len(rows):
                 yield batch.take(pyarrow.array(rows)), take_texts(Texts.from_arrow(batch.column("text")), rows)
+
+
+def common_lines(context: Context) -> LineCounts:
+    """The lines to cut, by their hashes. Raises StoreError where they are not known yet."""
+    found = context.buckets_of("common", context.recipes["lines"])
+    context.need(found, "common")
+    hashes, counts = ([np.load(one.folder / file) for one in found] for file in (FREQUENT_FILE, COUNTS_FILE))
+    return LineCounts(np.concatenate(hashes), np.concatenate(counts))
+
+
+def most_common(lines: LineCounts, number: int = NUM_LINES) -> NDArray[np.int64]:
+    """Places of the lines that most documents have."""
+    return np.lexsort([lines.hashes, -lines.num_documents.astype(np.int64)])[:number]
 
 
 class Lines:
@@ -82,4 +97,6 @@ class Common:
             part = LineCounts(hashes, np.load(one.folder / COUNTS_FILE, mmap_mode="r")).within(first, last)
             parts.append(LineCounts(np.array(part.hashes), np.array(part.num_documents)))
             tick(0)
-        np.save(folder / FREQUENT_FILE, frequent(merge_counts(parts), self._rule))
+        found = frequent(merge_counts(parts), self._rule)
+        np.save(folder / FREQUENT_FILE, found.hashes)
+        np.save(folder / COUNTS_FILE, found.num_documents)

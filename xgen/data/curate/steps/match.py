@@ -15,7 +15,7 @@ from xgen.data.curate.cluster import reduce_edges
 from xgen.data.curate.match import RECORD_WORDS, match
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.earlier import Earlier
-from xgen.data.curate.steps.results import EDGES_FILE, EXACT_FILE, IDS_FILE, UNPLACED_FILE
+from xgen.data.curate.steps.results import EDGES_FILE, EXACT_FILE, FIRST_FILE, IDS_FILE, UNPLACED_FILE
 from xgen.data.curate.steps.tag import INDEX_FILE, KEYS_FILE, SECTIONS, geometry_of
 
 _RECORD_BYTES = 8 * RECORD_WORDS
@@ -38,7 +38,9 @@ class Match:
         same_id = match(self._records(bucket, "ids", tick), 0)
         np.save(folder / EDGES_FILE, reduce_edges(np.concatenate([near.edges, exact.edges])))
         np.save(folder / EXACT_FILE, np.unique(exact.edges[:, 1]))
-        np.save(folder / IDS_FILE, np.unique(same_id.edges[:, 1]))
+        again, at = np.unique(same_id.edges[:, 1], return_index=True)
+        np.save(folder / IDS_FILE, again)
+        np.save(folder / FIRST_FILE, same_id.edges[at, 0])
         np.save(folder / UNPLACED_FILE, np.array(near.num_unplaced, dtype=np.int64))
 
     def _records(self, bucket: int, section: str, tick: Callable[[int], None]) -> NDArray[np.uint64]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from xgen.data.curate.classify.model import Model, load_classifier
-from xgen.data.curate.report_model import Classifier, Input, Quarantined, Report
+from xgen.data.curate.report_model import Classifier, Input, Quarantined, Report, sum_of
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.balance import read_documents
 from xgen.data.curate.steps.base import Context
-from xgen.data.curate.steps.ledger import Facts, merge
+from xgen.data.curate.steps.ledger import NUM_SAMPLES, Facts, merge
 from xgen.data.curate.steps.models import roles
 from xgen.data.curate.steps.report_corpus import domains, mixture
 from xgen.data.curate.steps.report_found import duplicates, leaks, shared_lines
-from xgen.data.curate.steps.report_funnel import facts_of, funnel, sum_of, unit_facts
+from xgen.data.curate.steps.report_funnel import facts_of, funnel, unit_facts
+from xgen.data.curate.steps.texts import first_with_id, origins
 from xgen.data.store import StoreMeta
 
 
@@ -68,9 +70,17 @@ def _quarantine(context: Context, tagged: Facts) -> tuple[Quarantined, ...]:
         for reason, (number, places) in tagged.quarantined.items()
     ]
     state = np.load(context.work / "cluster" / results.STATE_FILE, mmap_mode="r")
-    if again := int(np.count_nonzero(state == results.SAME_ID)):
-        rows.append(Quarantined(reason="has the id of a record before it", records=again, places=()))
+    if len(again := np.flatnonzero(state == results.SAME_ID)):
+        places = _repeated_ids(context, again[:NUM_SAMPLES].tolist())
+        reason = "has the id of a record before it"
+        rows.append(Quarantined(reason=reason, records=len(again), places=places, read=True))
     return tuple(sorted(rows, key=lambda row: (-row.records, row.reason)))
+
+
+def _repeated_ids(context: Context, numbers: Sequence[int]) -> tuple[str, ...]:
+    firsts = first_with_id(context, numbers)
+    found = origins(context, {*firsts, *firsts.values()})
+    return tuple(f"{found[one].place}: has the id {found[one].id!r} of {found[firsts[one]].place}" for one in numbers)
 
 
 def _classifiers(context: Context) -> tuple[Classifier, ...]:

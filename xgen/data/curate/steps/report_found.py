@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from xgen.data.curate.decontaminate import Index, leaks_by_set
-from xgen.data.curate.report_model import Dedup, EvaluationLeaks, Lines, SizeBin
+from xgen.data.curate.report_model import CommonLine, Dedup, EvaluationLeaks, Lines, SizeBin
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.ledger import Facts
-from xgen.data.curate.steps.lines import FREQUENT_FILE
+from xgen.data.curate.steps.lines import common_lines, most_common
 from xgen.data.curate.steps.tag import geometry_of
 from xgen.data.curate.tally import SIZE_BINS
 
@@ -60,14 +60,16 @@ def shared_lines(context: Context, selected: Facts) -> Lines | None:
     spec = context.job.dedup.lines
     if spec is None:
         return None
-    common = context.buckets_of("common", context.recipes["lines"])
-    counts, lines = selected.counts.get("lines", {}), selected.counts.get("line", {})
+    common, counts = common_lines(context), selected.counts.get("common_lines", {})
+    shown = [(int(common.hashes[at]), int(common.num_documents[at])) for at in most_common(common)]
     return Lines(
         unit=spec.unit,
         max_documents=spec.max_documents,
-        frequent=sum(len(np.load(one.folder / FREQUENT_FILE, mmap_mode="r")) for one in common),
+        frequent=len(common.hashes),
         cut=counts.get("cut", 0),
         bytes=counts.get("bytes", 0),
         documents=counts.get("documents", 0),
-        samples=tuple(sorted(lines, key=lambda line: (-lines[line], line))[:20]),
+        samples=tuple(
+            CommonLine(text=selected.lines[line], documents=number) for line, number in shown if line in selected.lines
+        ),
     )

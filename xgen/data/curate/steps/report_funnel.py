@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
-from xgen.data.curate.report_model import Count, Reason, Sample, Step
+from xgen.data.curate.report_model import Count, Flow, Reason, Sample, Step, sum_of
 from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.chains import Chains
 from xgen.data.curate.steps.ledger import FACTS_FILE, Drop, Facts, merge
-from xgen.data.curate.steps.texts import excerpts
+from xgen.data.curate.steps.texts import Origin, excerpts, first_with_id, origins
 
-_AFTER = ("ids", "earlier", "exact", "near", "leaks", "lines", "ensemble")  # steps after the filters, in order
+_AFTER = ("ids", "earlier", "exact", "near", "leaks", "common_lines", "ensemble")  # steps after the filters, in order
 
 
 def unit_facts(context: Context, step: str) -> list[Facts]:
@@ -30,7 +30,7 @@ def _numbered(facts: Facts, begin: int) -> Facts:
         samples = [(rank, one.model_copy(update={"document": one.document + begin})) for rank, one in drop.samples]
         return drop.model_copy(update={"samples": tuple(samples)})
 
-    drops = {step: {name: moved(drop) for name, drop in reasons.items()} for step, reasons in facts.drops.items()}
+    drops = {step: tuple(moved(drop) for drop in rules) for step, rules in facts.drops.items()}
     return facts.model_copy(update={"drops": drops})
 
 
@@ -39,62 +39,84 @@ def funnel(context: Context, tagged: Facts, selected: Facts) -> tuple[Step, ...]
     there = {
         "earlier": bool(job.dedup.earlier),
         "ids": any(item.keys.id for item in job.inputs),
-        "lines": job.dedup.lines is not None,
+        "common_lines": job.dedup.lines is not None,
         "leaks": job.decontaminate is not None,
         "ensemble": job.ensemble is not None,
     }
     order = ["read", *Chains(job).filters, *(["quality"] if job.quality else [])]
     order += [name for name in _AFTER if there.get(name, True)]
-    texts = _other_texts(context, selected)
-    rows = []
-    taken = Count()
+    about = _About.of(context, tagged, selected)
+    rows: list[Step] = []
+    taken = tagged.kept.get("read", {})
     for name in order:
         facts = selected if name in _AFTER else tagged
-        kept = sum_of(facts.kept.get(name, {}).values())
-        rows.append(
-            Step(
-                name=name,
-                taken=kept if name == "read" else taken,
-                kept=kept,
-                changed=facts.changed.get(name, 0),
-                by_domain=facts.kept.get(name, {}),
-                reasons=_reasons(facts.drops.get(name, {}), texts),
-            )
+        drops = facts.drops.get(name, ())
+        by_domain = _flows(taken, facts.kept.get(name, {}), drops, facts.cut.get(name, {}))
+        whole = Flow(
+            taken=sum_of(flow.taken for flow in by_domain.values()),
+            kept=sum_of(flow.kept for flow in by_domain.values()),
+            dropped=sum_of(flow.dropped for flow in by_domain.values()),
+            cut=sum(flow.cut for flow in by_domain.values()),
         )
-        taken = kept
+        rows.append(Step(name=name, by_domain=by_domain, reasons=_reasons(drops, about), **dict(whole)))
+        taken = {domain: flow.kept for domain, flow in by_domain.items()}
     return tuple(rows)
 
 
-def _reasons(drops: dict[str, Drop], texts: dict[int, str]) -> tuple[Reason, ...]:
-    def whole(sample: Sample) -> Sample:
-        text = texts.get(sample.other, "") if sample.other is not None else ""
-        return sample.model_copy(update={"other_text": text})
+def _flows(
+    taken: dict[str, Count], kept: dict[str, Count], drops: tuple[Drop, ...], cut: dict[str, int]
+) -> dict[str, Flow]:
+    return {
+        domain: Flow(
+            taken=taken.get(domain, Count()),
+            kept=kept.get(domain, Count()),
+            dropped=sum_of(drop.by_domain.get(domain, Count()) for drop in drops),
+            cut=cut.get(domain, 0),
+        )
+        for domain in sorted({*taken, *kept, *cut})
+    }
 
+
+@dataclass(frozen=True)
+class _About:
+    """What is known of the documents of samples, and of those that they are held against."""
+
+    firsts: dict[int, int]
+    origins: dict[int, Origin]
+    texts: dict[int, str]
+
+    @classmethod
+    def of(cls, context: Context, tagged: Facts, selected: Facts) -> _About:
+        samples = [
+            (step, sample)
+            for facts in (tagged, selected)
+            for step, drops in facts.drops.items()
+            for drop in drops
+            for _, sample in drop.samples
+        ]
+        firsts = first_with_id(context, {one.document for step, one in samples if step == "ids"})
+        before = {one.other for step, one in samples if step in ("near", "exact") and one.other is not None}
+        before |= set(firsts.values())
+        documents = {one.document for _, one in samples}
+        return cls(firsts, origins(context, documents | before), excerpts(context, before))
+
+    def whole(self, sample: Sample) -> Sample:
+        origin = self.origins[sample.document]
+        other = self.firsts.get(sample.document, sample.other)
+        text = self.texts.get(other, "") if other is not None else ""
+        update = {"id": origin.id, "place": origin.place, "other": other, "other_text": text}
+        return sample.model_copy(update=update)
+
+
+def _reasons(drops: tuple[Drop, ...], about: _About) -> tuple[Reason, ...]:
     rows = [
         Reason(
-            name=name,
+            name=drop.name,
             bound=drop.bound,
             dropped=sum_of(drop.by_domain.values()),
             by_domain=drop.by_domain,
-            samples=tuple(whole(sample) for _, sample in drop.samples),
+            samples=tuple(about.whole(sample) for _, sample in drop.samples),
         )
-        for name, drop in drops.items()
+        for drop in drops
     ]
-    return tuple(sorted(rows, key=lambda row: (-row.dropped.documents, row.name)))
-
-
-def _other_texts(context: Context, selected: Facts) -> dict[int, str]:
-    """Of the documents that stay where the samples are duplicates."""
-    wanted = {
-        sample.other
-        for step in ("near", "exact")
-        for drop in selected.drops.get(step, {}).values()
-        for _, sample in drop.samples
-        if sample.other is not None
-    }
-    return excerpts(context, wanted)
-
-
-def sum_of(counts: Iterable[Count]) -> Count:
-    every = list(counts)
-    return Count(documents=sum(one.documents for one in every), bytes=sum(one.bytes for one in every))
+    return tuple(sorted(rows, key=lambda row: (-row.dropped.documents, row.name, row.bound or 0.0)))

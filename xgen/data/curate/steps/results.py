@@ -3,7 +3,8 @@
 MANIFEST_FILE = "manifest.json"
 MIXTURES_FILE = "mixtures.yaml"
 SEARCH_FILE = "evaluation.npz"
-EDGES_FILE, EXACT_FILE, IDS_FILE, UNPLACED_FILE = "edges.npy", "exact.npy", "ids.npy", "unplaced.npy"
+EDGES_FILE, EXACT_FILE, UNPLACED_FILE = "edges.npy", "exact.npy", "unplaced.npy"
+IDS_FILE, FIRST_FILE = "ids.npy", "first.npy"  # records whose id was there, and of each the record that had it first
 LABEL_FILE, SIZE_FILE, STATE_FILE = "label.npy", "size.npy", "state.npy"
 REMOVALS_FILE = "removals.npy"
 TABLE_FILE, TOKENS_FILE, LEAKS_FILE = "table.arrow", "tokens.bin", "leaks.npy"

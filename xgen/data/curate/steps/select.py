@@ -8,7 +8,6 @@ all the same; leaks.npy [leaks, 2] has documents and evaluation items.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +18,13 @@ from numpy.typing import NDArray
 
 from xgen.data.curate.decontaminate import Finder, Found, Index, excerpt, leaking
 from xgen.data.curate.filters.take import take_texts
-from xgen.data.curate.lines import remove_lines
+from xgen.data.curate.lines import Removal, remove_lines
 from xgen.data.curate.report_model import Sample
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.chosen import Batch, beginning, keep, sample_of
 from xgen.data.curate.steps.ledger import Ledger, cut
-from xgen.data.curate.steps.lines import FREQUENT_FILE, chosen_batches, rule_of
+from xgen.data.curate.steps.lines import chosen_batches, common_lines, most_common, rule_of
 from xgen.data.curate.steps.models import Judge
 from xgen.data.curate.steps.selected import Rows
 from xgen.data.curate.steps.tag import DOCS_FILE
@@ -39,7 +38,6 @@ _STATES = {
     results.SAME_ID: ("ids", "ids.there_before"),
     results.EARLIER: ("earlier", "earlier.duplicate"),
 }
-_LINES_OF = 10  # documents of a batch, and lines of each
 
 
 class Select:
@@ -56,9 +54,8 @@ class Select:
         self._judge = Judge(job.ensemble, context.plan.models["ensemble"]) if job.ensemble else None
         self._lines = job.dedup.lines
         if self._lines:
-            common = context.buckets_of("common", context.recipes["lines"])
-            context.need(common, "common")
-            self._frequent = np.concatenate([np.load(one.folder / FREQUENT_FILE) for one in common])
+            self._common = common_lines(context)
+            self._shown = self._common.hashes[most_common(self._common)]
         self._tokenizer = Tokenizer.load(Path(job.tokenizer))
         self._engine = choose_engine(self._tokenizer, "auto").engine
 
@@ -119,30 +116,25 @@ class Select:
         spec = self._lines
         if spec is None:
             return batch
-        wanted = np.array([domain not in spec.except_domains for domain in batch.domains], dtype=np.bool_)
-        # Documents of other domains have no lines that are looked for.
-        none = np.zeros(0, dtype=np.uint64)
-        removal = remove_lines(batch.texts, self._frequent if wanted.any() else none, rule_of(spec))
-        texts, num_lines, num_bytes = removal.texts, removal.num_lines, removal.num_bytes
-        if not wanted.all():
-            order = np.where(wanted, np.arange(len(wanted)), np.arange(len(wanted)) + len(wanted))
-            joined = np.concatenate([np.diff(texts.offsets), np.diff(batch.texts.offsets)])
-            both = Texts(
-                np.concatenate([texts.data, batch.texts.data]), np.concatenate([[0], np.cumsum(joined, dtype=np.int64)])
-            )
-            texts = take_texts(both, order)
-            num_lines, num_bytes = num_lines * wanted, num_bytes * wanted
-        ledger.count("lines", "cut", int(num_lines.sum()))
-        ledger.count("lines", "bytes", int(num_bytes.sum()))
-        ledger.count("lines", "documents", int((num_lines > 0).sum()))
-        _count_lines(ledger, batch.texts, texts, num_lines)
+        asked = np.array([domain not in spec.except_domains for domain in batch.domains], dtype=np.bool_)
+        some = batch.texts if asked.all() else take_texts(batch.texts, np.flatnonzero(asked))
+        removal = remove_lines(some, self._common, rule_of(spec))
+        num_lines, num_bytes = np.zeros((2, len(asked)), dtype=np.int64)
+        num_lines[asked], num_bytes[asked] = removal.num_lines, removal.num_bytes
+        texts = removal.texts if asked.all() else _merged(asked, removal.texts, batch.texts)
+        ledger.count("common_lines", "cut", int(num_lines.sum()))
+        ledger.count("common_lines", "bytes", int(num_bytes.sum()))
+        ledger.count("common_lines", "documents", int((num_lines > 0).sum()))
+        _show_lines(ledger, some, removal, self._shown)
         left = np.ones(len(texts), dtype=np.bool_)
         for at in np.flatnonzero(num_lines).tolist():
             left[at] = bool(texts[at].strip())
-        for at in np.flatnonzero(~left).tolist():
-            rows.drop(ledger, "lines.nothing_left", batch.num_bytes(at), sample_of(batch, at, float(num_lines[at])))
-        ledger.change("lines", int(num_bytes[left].sum()))
-        return keep(replace(batch, texts=texts), left, "lines", ledger)
+            if left[at]:
+                ledger.cut("common_lines", batch.domains[at], int(num_bytes[at]))
+            else:
+                sample = sample_of(batch, at, float(num_lines[at]))
+                rows.drop(ledger, "common_lines.nothing_left", batch.num_bytes(at), sample)
+        return keep(replace(batch, texts=texts), left, "common_lines", ledger)
 
     def _without_leaks(self, batch: Batch, ledger: Ledger, rows: Rows) -> Batch:
         if self._finder is None:
@@ -174,12 +166,21 @@ class Select:
         return keep(replace(batch, scores=scores), ~bad, "ensemble", ledger)
 
 
-def _count_lines(ledger: Ledger, before: Texts, after: Texts, num_lines: NDArray[np.int64]) -> None:
-    """Lines that were cut out of some of the documents, for a person to read."""
-    for at in np.flatnonzero(num_lines)[:_LINES_OF].tolist():
-        cut_out = Counter(before[at].splitlines()) - Counter(after[at].splitlines())
-        for line in sorted(cut_out)[:_LINES_OF]:
-            ledger.count("line", line.strip()[:200], 1)
+def _merged(changed: NDArray[np.bool_], some: Texts, texts: Texts) -> Texts:
+    """`texts` with `some` in the places that `changed` marks."""
+    sizes = np.concatenate([np.diff(some.offsets), np.diff(texts.offsets)])
+    both = Texts(np.concatenate([some.data, texts.data]), np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]))
+    order = np.arange(len(texts)) + len(some)
+    order[changed] = np.arange(len(some))
+    return take_texts(both, order)
+
+
+def _show_lines(ledger: Ledger, texts: Texts, removal: Removal, shown: NDArray[np.uint64]) -> None:
+    """How the `shown` lines read in the first document that has them."""
+    for at in np.flatnonzero(np.isin(removal.hashes, shown)).tolist():
+        begin, end = removal.bounds[at].tolist()
+        line = cut(texts.data[begin : min(end, begin + 500)].tobytes().decode(errors="ignore").strip())
+        ledger.lines.setdefault(int(removal.hashes[at]), line)
 
 
 def _leak(batch: Batch, at: int, found: Found, index: Index) -> tuple[str, Sample]:

@@ -1,9 +1,10 @@
 """tag: records are read, sorted into domains, filtered, judged, and hashed; a unit's documents are numbered in order.
 
-docs.arrow has the documents kept, as the filters left them; dropped.arrow the others, with the rule, what it measured
-and an excerpt; trace.arrow the id of every document, what every filter measured of it and the rule that dropped it;
-kept.npy whether it was kept. keys.bin has the records that duplicates are found by, of all documents: a text that a
-filter drops counts in the frequency of those that are like it.
+docs.arrow has the documents kept, as the filters left them; dropped.arrow the others, with the rule, what it measured,
+the bytes that came to it and an excerpt; trace.arrow has of every document where it was read, its id, what every filter
+measured of it and the rule that dropped it, and in its schema the rules with their thresholds, by domain; kept.npy
+whether it was kept. keys.bin has the records that duplicates are found by, of all documents: a text that a filter drops
+counts in the frequency of those that are like it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from xgen.data.units import HUB
 from xgen.spec.curate import Curate, Input
 
 DOCS_FILE, DROPPED_FILE, TRACE_FILE = "docs.arrow", "dropped.arrow", "trace.arrow"
+RULES = "rules"  # of trace.arrow's schema: ChainRules
 KEPT_FILE, KEYS_FILE, INDEX_FILE = "kept.npy", "keys.bin", "keys.npy"
 SECTIONS = ("near", "exact", "ids")  # of keys.bin, and rows of keys.npy [sections, buckets + 1]: where buckets begin
 ZSTD = pyarrow.ipc.IpcWriteOptions(compression="zstd")
@@ -74,9 +76,13 @@ class Tag:
             [
                 ("row", pyarrow.uint32()),
                 ("id", pyarrow.string()),
+                ("file", pyarrow.string()),
+                ("line", pyarrow.uint64()),
+                ("domain", pyarrow.string()),
                 ("dropped_by", pyarrow.string()),
                 *((name, pyarrow.float32()) for name in self._chains.measures),
-            ]
+            ],
+            {RULES: f"[{','.join(rules.model_dump_json() for rules in self._chains.rules)}]"},
         )
 
     def items(self) -> Sequence[Item]:
@@ -111,8 +117,9 @@ class Tag:
                 why = [
                     reason or ("" if stays else _QUALITY) for reason, stays in zip(filtered.reason, good, strict=True)
                 ]
-                named = [rows.astype(np.uint32), [record.id for record in batch], why]
-                columns = [pyarrow.array(column) for column in (*named, *filtered.measures.values())]
+                read = [[record.id for record in batch], [r.file for r in batch], [r.line for r in batch]]
+                named = [rows.astype(np.uint32), *read, domains, why]
+                columns = dict(zip(self._trace.names, (*named, *filtered.measures.values()), strict=True))
                 trace.write_batch(pyarrow.record_batch(columns, schema=self._trace))
                 tick(texts.num_bytes)
         if unit.name != unit_name(unit.unit, self._context.job.inputs[unit.input]):
@@ -166,6 +173,7 @@ class Tag:
         batch: Sequence[Record],
     ) -> None:
         lost = np.flatnonzero(~good)
+        sizes = np.diff(texts.offsets) - sum(filtered.cut.values())  # as they came to what dropped them
         place = np.cumsum(filtered.kept) - 1  # in the texts that the filters kept
         columns: dict[str, list[object]] = {name: [] for name in DROPPED.names}
         for at in lost.tolist():
@@ -177,11 +185,11 @@ class Tag:
                 value, bound = float(scores[place[at]]), self._judge.least
             excerpt = cut(texts.data[texts.offsets[at] : texts.offsets[at] + 500].tobytes().decode(errors="ignore"))
             record = batch[at]
-            row = (int(rows[at]), domains[at], record.source, reason, value, bound, record.num_bytes, excerpt)
+            row = (int(rows[at]), domains[at], record.source, reason, value, bound, int(sizes[at]), excerpt)
             for name, cell in zip(DROPPED.names, row, strict=True):
                 columns[name].append(cell)
             sample = Sample(document=int(rows[at]), domain=domains[at], source=record.source, value=value, text=excerpt)
-            ledger.drop(step, reason, record.num_bytes, sample, bound)
+            ledger.drop(step, reason, int(sizes[at]), sample, bound)
         if len(lost):
             out.write_batch(pyarrow.record_batch(columns, schema=DROPPED))
 
@@ -248,7 +256,8 @@ def _count(
         alive &= ~dropped
         gone = np.where(passed, filtered.cut[name], 0)
         sizes = sizes - gone
-        ledger.change(name, int(gone[alive].sum()))
+        for domain, num_bytes in zip(names.tolist(), np.bincount(inverse, weights=gone).tolist(), strict=True):
+            ledger.cut(name, domain, int(num_bytes))
         keep(name, alive)
     keep("quality", good)
     for kind, number in filtered.masked.items():

@@ -1,30 +1,76 @@
-"""Excerpts of documents by their numbers, for a person to read."""
+"""Single documents by their numbers, for a person to read: where they were read, and how they begin."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow
+from numpy.typing import NDArray
 
+from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context
+from xgen.data.curate.steps.earlier import Earlier
 from xgen.data.curate.steps.ledger import cut
-from xgen.data.curate.steps.tag import DOCS_FILE
+from xgen.data.curate.steps.tag import DOCS_FILE, DROPPED_FILE, TRACE_FILE
+
+
+@dataclass(frozen=True)
+class Origin:
+    id: str
+    place: str  # "FILE: line N"
 
 
 def excerpts(context: Context, numbers: Iterable[int]) -> dict[int, str]:
-    """The beginning of each document that the filters kept."""
+    """The beginning of each document: as the filters left it, or as it was read where one of them dropped it."""
+    found: dict[int, str] = {}
+    for unit, begin, rows in _by_unit(context, numbers):
+        for file, column in ((DOCS_FILE, "text"), (DROPPED_FILE, "excerpt")):
+            for row, (text,) in _rows(context.folder("tag", unit) / file, rows, (column,)):
+                found[begin + row] = cut(text[:500])
+    return found
+
+
+def origins(context: Context, numbers: Iterable[int]) -> dict[int, Origin]:
+    found: dict[int, Origin] = {}
+    for unit, begin, rows in _by_unit(context, numbers):
+        for row, (name, file, line) in _rows(context.folder("tag", unit) / TRACE_FILE, rows, ("id", "file", "line")):
+            found[begin + row] = Origin(name, f"{file}: line {line}")
+    return found
+
+
+def first_with_id(context: Context, numbers: Iterable[int]) -> dict[int, int]:
+    """Of each record whose id was there in its input: the record that had it first."""
+    wanted = np.array(sorted(numbers), dtype=np.int64)
+    earlier = Earlier.open(context.job).num_documents
+    found: dict[int, int] = {}
+    for one in context.buckets_of("match", context.recipes["match"]):
+        again = np.load(one.folder / results.IDS_FILE).astype(np.int64) - earlier
+        at = np.flatnonzero(np.isin(again, wanted))
+        first = np.load(one.folder / results.FIRST_FILE)[at].astype(np.int64) - earlier
+        found |= zip(again[at].tolist(), first.tolist(), strict=True)
+    return found
+
+
+def _by_unit(context: Context, numbers: Iterable[int]) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """Each unit that has some of the documents: its number, that of its first document, and which rows of it."""
     begins = context.begins
     wanted = np.array(sorted(numbers), dtype=np.int64)
     units = np.searchsorted(begins, wanted, side="right") - 1
-    found: dict[int, str] = {}
     for unit in np.unique(units).tolist():
-        rows = wanted[units == unit] - begins[unit]
-        with pyarrow.memory_map(str(context.folder("tag", unit) / DOCS_FILE)) as file:
-            docs = pyarrow.ipc.open_file(file)
-            for place in range(docs.num_record_batches):
-                batch = docs.get_batch(place)
-                column = batch.column("row").to_numpy()
-                for at in np.flatnonzero(np.isin(column, rows)).tolist():
-                    found[int(column[at]) + int(begins[unit])] = cut(batch.column("text")[at].as_py()[:500])
-    return found
+        yield unit, int(begins[unit]), wanted[units == unit] - begins[unit]
+
+
+def _rows(file: Path, rows: NDArray[np.int64], columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Some columns of those of the rows that a table has."""
+    with pyarrow.memory_map(str(file)) as mapped:
+        names = pyarrow.ipc.open_file(mapped).schema.names
+        fields = [names.index(name) for name in ("row", *columns)]
+        table = pyarrow.ipc.open_file(mapped, options=pyarrow.ipc.IpcReadOptions(included_fields=fields))
+        for place in range(table.num_record_batches):
+            batch = table.get_batch(place)
+            numbers = batch.column("row").to_numpy()
+            for at in np.flatnonzero(np.isin(numbers, rows)).tolist():
+                yield int(numbers[at]), tuple(str(batch.column(name)[at].as_py()) for name in columns)
