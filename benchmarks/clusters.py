@@ -1,9 +1,10 @@
 """Matching and clustering of synthetic signatures: `python -m benchmarks.clusters [--json] [N …]`, 1 and 10 million.
 
 Each N runs in a process of its own: signatures unit by unit (a third of the documents are copies, with a tenth of their
-hashes changed; the largest cluster holds some 3% of all), their records in files by bucket, then bucket by bucket
-matched and clustered. Seconds of CPU without the making of random signatures, the kernel's for files and pages apart;
-the most memory held at any time; what was found against what was planted.
+hashes changed; the largest cluster holds some 3% of all), their records in files by bucket, which are matched one by
+one; then the step `cluster`, again in a process of its own. Seconds of CPU without the making of random signatures, the
+kernel's for files and pages apart; the most memory held at any time, and `cluster_bytes` a document by which the memory
+of `cluster` grew; what was found against what was planted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,9 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import ROOT, machine
-from xgen.data.curate.cluster import components
+from xgen.data.curate.cluster import Clusters, reduce_edges
 from xgen.data.curate.match import RECORD_WORDS, band_records, by_bucket, match
 from xgen.data.curate.minhash import Geometry
+from xgen.data.curate.steps import results
+from xgen.data.curate.steps.base import Context, Item
+from xgen.data.curate.steps.cluster import Cluster
+from xgen.data.curate.steps.folders import published
+from xgen.data.curate.steps.plan import VERSION, CuratePlan, PlannedUnit
+from xgen.data.curate.steps.tag import KEPT_FILE
+from xgen.spec.curate import Curate
 
 GEOMETRY = Geometry()
 UNIT = 100_000  # documents
@@ -37,8 +44,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.clusters", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--cluster", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("sizes", type=int, nargs="*", default=[1_000_000, 10_000_000], metavar="N")
     options = parser.parse_args()
+    if options.cluster:
+        print(json.dumps(_cluster(options.cluster, options.one)))
+        return
     if options.one:
         print(json.dumps(_measure(options.one)))
         return
@@ -64,36 +75,88 @@ def _measure(num_documents: int) -> dict[str, float]:
     origin = _origins(num_documents)
     num_buckets = -(-num_documents * GEOMETRY.bands // BUCKET_RECORDS)
     with tempfile.TemporaryDirectory(dir=ROOT / ".cache") as name:
+        context = _context(Path(name), num_documents, num_buckets)
         files = [Path(name, f"{bucket:05}") for bucket in range(num_buckets)]
         records_took, match_took = _Clock(), _Clock()
         with ExitStack() as stack:
             outputs = [stack.enter_context(file.open("ab")) for file in files]
-            for first in range(0, num_documents, UNIT):
+            for unit in context.units_of("tag"):
+                first = int(unit.name) * UNIT
                 documents = np.arange(first, min(first + UNIT, num_documents), dtype=np.uint64)
                 signed = _signatures(origin[documents], documents)
+                with published(unit.folder, unit.recipe) as folder:
+                    np.save(folder / KEPT_FILE, np.ones(len(documents), dtype=np.bool_))
                 with records_took:
                     records, offsets = by_bucket(band_records(signed, documents, GEOMETRY), num_buckets)
                     for bucket, output in enumerate(outputs):
                         output.write(records[offsets[bucket] : offsets[bucket + 1]].data)
         num_bytes = sum(file.stat().st_size for file in files)
         with match_took:
-            labels, _ = components(num_documents, _edges(files))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            for item, edges in zip(_buckets(context), _edges(files), strict=True):
+                with published(item.folder, item.recipe) as folder:
+                    np.save(folder / results.EDGES_FILE, reduce_edges(edges))
+                    for file in (results.EXACT_FILE, results.IDS_FILE):
+                        np.save(folder / file, np.zeros(0, dtype=np.uint64))
+        peak = _peak()
+        command = [sys.executable, "-m", "benchmarks.clusters", "--one", str(num_documents), "--cluster", name]
+        clustered = json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
+        labels = np.load(Path(name, "out", results.LABEL_FILE))
     copies = origin != np.arange(num_documents)
     found = labels[copies] == labels[origin[copies]]
     wrong = labels[~copies] != np.flatnonzero(~copies)
     return {
         "documents": num_documents,
-        "seconds": records_took.user + match_took.user,
+        "seconds": records_took.user + match_took.user + clustered["user"],
         "records": records_took.user,
-        "match_and_cluster": match_took.user,
-        "system": records_took.system + match_took.system,
-        "peak_mb": peak,
+        "match": match_took.user,
+        "cluster": clustered["user"],
+        "system": records_took.system + match_took.system + clustered["system"],
+        "peak_mb": max(peak, clustered["peak"]) / 2**20,
+        "cluster_bytes": clustered["more"] / num_documents,
         "records_gb": num_bytes / 1e9,
         "largest": int(np.bincount(origin).max()),
         "copies_found": float(found.mean()),
         "others_joined": float(wrong.mean()),
     }
+
+
+def _cluster(work: Path, num_documents: int) -> dict[str, float]:
+    """The step alone, in this process."""
+    _warm()
+    step = Cluster(_context(work, num_documents, -(-num_documents * GEOMETRY.bands // BUCKET_RECORDS)))
+    (work / "out").mkdir()
+    before, took = _peak(), _Clock()
+    with took:
+        step.write(step.items()[0], work / "out", lambda _: None)
+    peak = _peak()
+    return {"user": took.user, "system": took.system, "peak": peak, "more": peak - before}
+
+
+def _context(work: Path, num_documents: int, num_buckets: int) -> Context:
+    """Of a spec that names nothing that is there: what `match` would have written is in `work`."""
+    job = Curate.model_validate(
+        {
+            "kind": "curate", "name": "clusters", "out": str(work / "none"), "work": str(work),
+            "inputs": [{"path": "none"}], "tokenizer": "none", "mixtures": {"none": {"tokens": 1}},
+            "resources": {"time": "1h"},
+        }
+    )  # fmt: skip
+    units = tuple(
+        PlannedUnit(number=number, input=0, pieces=(), name=str(number)) for number in range(-(-num_documents // UNIT))
+    )
+    facts = {"lists": "", "tokenizer": ""}
+    plan = CuratePlan(version=VERSION, spec="", units=units, inputs=(), num_buckets=num_buckets, models={}, facts=facts)
+    return Context(job, work, plan)
+
+
+def _buckets(context: Context) -> list[Item]:
+    return context.buckets_of("match", context.recipes["match"])
+
+
+def _peak() -> int:
+    """Bytes. Not of `getrusage`, which counts the process that started this one."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
 
 
 class _Clock:
@@ -152,7 +215,9 @@ def _random(values: NDArray[np.uint64]) -> NDArray[np.uint32]:
 def _warm() -> None:
     documents = np.arange(10, dtype=np.uint64)
     records = band_records(_signatures(np.zeros(10, dtype=np.int64), documents), documents, GEOMETRY)
-    components(10, [match(records, 0).edges])
+    clusters = Clusters(0, 10, [match(records, 0).edges])
+    clusters.choose()
+    clusters.rows(0, 10)
 
 
 if __name__ == "__main__":

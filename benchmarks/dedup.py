@@ -34,7 +34,7 @@ from xgen.data.curate.texts import Texts
 from xgen.data.documents import read_documents
 
 PEERS = ("rensa", "text-dedup", "datatrove")
-PACKAGES = ("datatrove[processing]==0.10.1", "spacy", "rensa==0.5.0", "text-dedup==0.4.0")
+PACKAGES = ("datatrove[processing]==0.10.1", "orjson", "spacy", "rensa==0.5.0", "text-dedup==0.4.0")
 SPEED_BYTES = 4_000_000
 GEOMETRY = Geometry()
 
@@ -110,7 +110,7 @@ def sign(texts: list[str]) -> NDArray[np.uint64]:
 
 
 def find(texts: list[str]) -> set[int]:
-    labels, _ = components(len(texts), [match(sign(texts), GEOMETRY.max_differing).edges])
+    labels = components(len(texts), [match(sign(texts), GEOMETRY.max_differing).edges])
     return set(np.flatnonzero(labels != np.arange(len(texts), dtype=np.uint64)).tolist())
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from xgen.data.curate.cluster import components, reduce_edges
+from xgen.data.curate import cluster
+from xgen.data.curate.cluster import KEPT, SAME_ID, Clusters, components, reduce_edges
 from xgen.data.curate.exact import exact_hash
 from xgen.data.curate.match import band_records, by_bucket, exact_records, match
 from xgen.data.curate.minhash import Geometry, signatures
@@ -36,11 +37,37 @@ def searched(num_documents: int, pairs: list[tuple[int, int]]) -> list[int]:
 
 
 @given(edge_lists)
-def test_labels_are_the_lowest_document_and_sizes_are_counts(pairs: list[tuple[int, int]]) -> None:
-    labels, sizes = components(NUM, [as_edges(pairs)])
-    expected = searched(NUM, pairs)
-    assert labels.tolist() == expected
-    assert sizes.tolist() == [expected.count(label) for label in expected]
+def test_labels_are_the_lowest_document(pairs: list[tuple[int, int]]) -> None:
+    assert components(NUM, [as_edges(pairs)]).tolist() == searched(NUM, pairs)
+
+
+@pytest.mark.parametrize("wide", [1, 1 << 32])  # documents whose numbers take 8 bytes
+@given(edge_lists, st.integers(0, NUM), st.binary(min_size=NUM, max_size=NUM), st.integers(1, NUM))
+def test_of_a_cluster_the_first_that_is_kept_is_chosen_unless_an_earlier_one_is_in_it(
+    wide: int, pairs: list[tuple[int, int]], num_earlier: int, facts: bytes, at_once: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "_WIDE", wide)
+        clusters = Clusters(num_earlier, NUM - num_earlier, [as_edges(pairs)])
+    kept, same_id = ([byte & bit > 0 for byte in facts] for bit in (1, 2))
+    clusters.marks[:] = np.array(kept[num_earlier:], dtype=np.uint8) * KEPT
+    clusters.mark(np.flatnonzero(same_id).astype(np.uint64), SAME_ID)
+    clusters.choose()
+    labels = searched(NUM, pairs)
+    members = {label: [n for n in range(num_earlier, NUM) if labels[n] == label] for label in set(labels)}
+    counted = {label: [n for n in own if not same_id[n]] for label, own in members.items()}
+    chosen = {
+        label: next((n - num_earlier for n in own if kept[n] and label >= num_earlier), -1)
+        for label, own in counted.items()
+    }
+    lowest: list[tuple[int, bool]] = []
+    for begin in range(0, NUM - num_earlier, at_once):
+        end = min(begin + at_once, NUM - num_earlier)
+        own = labels[num_earlier + begin : num_earlier + end]
+        expected = [chosen[n] for n in own], [len(counted[n]) for n in own], [n < num_earlier for n in own]
+        assert tuple(column.tolist() for column in clusters.rows(begin, end)) == expected
+        lowest += zip(*(column.tolist() for column in clusters.lowest(begin, end)), strict=True)
+    assert lowest == [(len(counted[n]), chosen[n] < 0) for n in sorted(members) if n >= num_earlier and counted[n]]
 
 
 @given(edge_lists, st.randoms(use_true_random=False), st.integers(0, 40))
@@ -52,10 +79,10 @@ def test_order_direction_and_split_of_edges_change_nothing(
     random.shuffle(other)
     parts = [reduce_edges(as_edges(other[:split])), reduce_edges(as_edges(other[split:]))]
     for again in (components(NUM, parts), components(NUM, [reduce_edges(np.concatenate(parts))])):
-        assert all((one == two).all() for one, two in zip(whole, again, strict=True))
+        assert (again == whole).all()
     reduced = reduce_edges(as_edges(pairs))
     assert (reduce_edges(as_edges(other)) == reduced).all()
-    assert len(reduced) == NUM - len(set(whole[0].tolist()))
+    assert len(reduced) == NUM - len(set(whole.tolist()))
 
 
 @given(edge_lists)
@@ -65,8 +92,8 @@ def test_edges_of_a_few_among_many_documents_reduce_alike(pairs: list[tuple[int,
 
 
 def test_no_documents_and_no_edges() -> None:
-    assert [array.tolist() for array in components(0, [])] == [[], []]
-    assert [array.tolist() for array in components(2, [])] == [[0, 1], [1, 1]]
+    assert components(0, []).tolist() == []
+    assert components(2, []).tolist() == [0, 1]
     assert reduce_edges(as_edges([])).shape == (0, 2)
 
 

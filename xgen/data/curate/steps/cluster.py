@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xgen.data.curate.cluster import components
+from xgen.data.curate.cluster import EXACT, KEPT, SAME_ID, Clusters
 from xgen.data.curate.rehydrate import Removals
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.earlier import Earlier
 from xgen.data.curate.steps.tag import KEPT_FILE
+
+_AT_ONCE = 1 << 20  # documents
 
 
 class Cluster:
@@ -34,52 +38,55 @@ class Cluster:
     def write(self, item: Item, folder: Path, tick: Callable[[int], None]) -> None:
         del item
         self._context.need(self._matched, "match")
-        begins = self._context.begins
-        count, earlier = int(begins[-1]), self._num_earlier
-        label, _ = components(earlier + count, self._edges(tick))
-        kept = np.concatenate(
-            [np.zeros(0, np.bool_), *(np.load(one.folder / KEPT_FILE) for one in self._context.units_of("tag"))]
-        )
-        same_id = self._marked(results.IDS_FILE, count)
-        exact = self._marked(results.EXACT_FILE, count)
-        own = label[earlier:]
-        known = own < earlier  # a document of an earlier corpus has the lowest number of its cluster
-        counts = np.bincount(own[~same_id].astype(np.int64), minlength=earlier + count)
-        size = counts[own.astype(np.int64)].astype(np.uint32)
-        chosen = _first(own, kept & ~same_id & ~known, earlier + count)[own.astype(np.int64)]
-        number = np.arange(count, dtype=np.int64)
-        state = np.full(count, results.NEAR, dtype=np.uint8)
-        state[exact] = results.EXACT
-        state[chosen == number] = results.CHOSEN
-        state[known] = results.EARLIER
-        state[~kept] = results.FILTERED
-        state[same_id] = results.SAME_ID
-        np.save(folder / results.LABEL_FILE, np.where(chosen < 0, number, chosen))
-        np.save(folder / results.SIZE_FILE, size)
-        np.save(folder / results.STATE_FILE, state)
-        # One document of each cluster: the first.
-        first = _first(own, ~same_id & ~known, earlier + count)
-        first = first[first >= 0]
-        removals = Removals.count(size[first], chosen[first] < 0)
-        np.save(folder / results.REMOVALS_FILE, np.stack([removals.sizes, removals.counts, removals.removed]))
+        count = int(self._context.begins[-1])
+        clusters = Clusters(self._num_earlier, count, self._listed(results.EDGES_FILE, tick))
+        for begin, one in zip(self._context.begins.tolist(), self._context.units_of("tag"), strict=False):
+            kept = np.load(one.folder / KEPT_FILE)
+            clusters.marks[begin : begin + len(kept)] = kept * np.uint8(KEPT)
+            tick(0)
+        for file, mark in ((results.IDS_FILE, SAME_ID), (results.EXACT_FILE, EXACT)):
+            for listed in self._listed(file, tick):
+                clusters.mark(listed, mark)
+        clusters.choose()
+        removals: list[Removals] = []
+        with (
+            _array(folder / results.LABEL_FILE, np.int64, count) as labels,
+            _array(folder / results.SIZE_FILE, np.uint32, count) as sizes,
+            _array(folder / results.STATE_FILE, np.uint8, count) as states,
+        ):
+            for begin in range(0, count, _AT_ONCE):
+                end = min(begin + _AT_ONCE, count)
+                chosen, size, known = clusters.rows(begin, end)
+                number = np.arange(begin, end, dtype=np.int64)
+                np.where(chosen < 0, number, chosen).tofile(labels)
+                size.tofile(sizes)
+                _states(clusters.marks[begin:end], chosen == number, known).tofile(states)
+                removals.append(Removals.count(*clusters.lowest(begin, end)))
+                tick(0)
+        found = Removals.merge(removals)
+        np.save(folder / results.REMOVALS_FILE, np.stack([found.sizes, found.counts, found.removed]))
 
-    def _edges(self, tick: Callable[[int], None]) -> Iterator[NDArray[np.uint64]]:
+    def _listed(self, file: str, tick: Callable[[int], None]) -> Iterator[NDArray[np.uint64]]:
+        """What each bucket has found."""
         for one in self._matched:
             tick(0)
-            yield np.load(one.folder / results.EDGES_FILE)
-
-    def _marked(self, file: str, count: int) -> NDArray[np.bool_]:
-        """[documents] those that some bucket lists."""
-        marked = np.zeros(count, dtype=np.bool_)
-        for one in self._matched:
-            listed = np.load(one.folder / file).astype(np.int64) - self._num_earlier
-            marked[listed[listed >= 0]] = True
-        return marked
+            yield np.load(one.folder / file)
 
 
-def _first(label: NDArray[np.uint64], eligible: NDArray[np.bool_], num_labels: int) -> NDArray[np.int64]:
-    """[labels] the lowest document of each that is eligible; -1 where there is none."""
-    first = np.full(num_labels, -1, dtype=np.int64)
-    documents = np.flatnonzero(eligible)[::-1]
-    first[label[documents].astype(np.int64)] = documents  # of several the last one stands: the lowest
-    return first
+def _states(marks: NDArray[np.uint8], chosen: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    state = np.full(len(marks), results.NEAR, dtype=np.uint8)
+    state[marks & EXACT > 0] = results.EXACT
+    state[chosen] = results.CHOSEN
+    state[known] = results.EARLIER
+    state[marks & KEPT == 0] = results.FILTERED
+    state[marks & SAME_ID > 0] = results.SAME_ID
+    return state
+
+
+@contextmanager
+def _array(file: Path, kind: type, length: int) -> Iterator[IO[bytes]]:
+    """What `np.save` writes, whose values come piece by piece."""
+    about = {"descr": np.lib.format.dtype_to_descr(np.dtype(kind)), "fortran_order": False, "shape": (length,)}
+    with file.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, about)
+        yield out

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xgen.data.curate.cluster import components, reduce_edges
+from xgen.data.curate.cluster import Clusters, reduce_edges
 from xgen.data.curate.decontaminate import Finder, Index, build_index, read_set
 from xgen.data.curate.exact import exact_hash
 from xgen.data.curate.frequency import CopyTable
@@ -69,7 +69,9 @@ def _compile(job: Curate, index: Index | None) -> None:
     exact = exact_records(exact_hash(texts), number)
     for some in (records, exact):
         edges = match(by_bucket(some, 4)[0], 0).edges
-        components(1, [reduce_edges(edges)])
+        clusters = Clusters(0, 1, [reduce_edges(edges)])
+        clusters.choose()
+        clusters.rows(0, 1)
     if job.dedup.lines:
         rule = rule_of(job.dedup.lines)
         remove_lines(texts, frequent(count_lines(texts, rule), rule), rule)
