@@ -1,0 +1,248 @@
+"""All runs, and the cluster that they share: what is wrong, what it costs, who uses what."""
+
+from __future__ import annotations
+
+from monitoring.source.capacity import CHOSEN, COST, GPUS, QUEUE, USE
+from monitoring.source.charts import Stat
+from monitoring.source.dashboard import Dashboard, Row
+from monitoring.source.look import (
+    ALERTS,
+    EXPORTER,
+    HERE,
+    NONE_IS_GOOD,
+    PROJECT,
+    RATIO,
+    SEVERITIES,
+    STATES,
+    STEP_AGE,
+    TO_NODE,
+    TO_RUN,
+    UNSAVED_AGE,
+    USER,
+    by_host,
+    or_zero,
+)
+from monitoring.source.panel import Query
+from monitoring.source.table import Column, Table
+
+_ALIVE = 'xgen_run_state{state=~"queued|running|stopping|failed|lost"} == 1'
+
+
+def _spent(phases: str) -> str:
+    """GPU-seconds of the time range in these phases."""
+    return f"sum(sum by (run) (increase(xgen_run_time_seconds_total{{{phases}}}[$__range])) * on (run) {GPUS})"
+
+
+_TRAINED, _HELD = _spent('phase="train"'), _spent('phase!="queued"')
+
+
+def _of_alive(expr: str) -> str:
+    return f"{expr} and on (run) ({_ALIVE}) and on (run) {CHOSEN}"
+
+
+_SINCE = f"(time() - ALERTS_FOR_STATE{{{ALERTS}}})"
+_WHAT = "alertname, severity, run, node, partition, collector"
+_FIRING = f'ALERTS{{alertstate="firing", {ALERTS}}}'
+_IDLE_GPUS = (
+    f"count(({by_host('avg_over_time(DCGM_FI_DEV_GPU_UTIL[15m])')} < 5) and on (hostname, gpu) xgen_gpu_info) "
+    "or 0 * count(xgen_gpu_info)"
+)
+
+_NUMBERS = Row(
+    4,
+    (
+        Stat(
+            title="Alerts",
+            description="Alerts that fire now; the table below says which. Each has a section in docs/monitoring.md "
+            "that says what to do. Blind: neither alerts nor an exporter, so nobody knows.",
+            width=3,
+            queries=(Query(or_zero(f"count({_FIRING})"), "alerts"),),
+            decimals=0,
+            no_value="blind",
+            levels=NONE_IS_GOOD,
+            filled=True,
+        ),
+        Stat(
+            title="Running",
+            description="Runs that run now, of the projects and users chosen above.",
+            width=3,
+            queries=(Query(or_zero(f'count((xgen_run_state{{state="running"}} == 1) and on (run) {CHOSEN})'), "runs"),),
+            decimals=0,
+            no_value="blind",
+        ),
+        Stat(
+            title="Waiting",
+            description="Runs that wait for the scheduler. The queue below says for what; `xgen status RUN` of one.",
+            width=3,
+            queries=(Query(or_zero(f'count((xgen_run_state{{state="queued"}} == 1) and on (run) {CHOSEN})'), "runs"),),
+            decimals=0,
+            no_value="blind",
+        ),
+        Stat(
+            title="GPUs allocated",
+            description="Of all GPUs of the cluster, whoever holds them. Low while jobs wait: see the reasons in the "
+            "queue below; drained nodes are on Nodes & GPUs.",
+            width=4,
+            queries=(Query(f"sum(slurm_gpus_alloc{{{HERE}}}) / (sum(slurm_gpus_total{{{HERE}}}) > 0)", "allocated"),),
+            unit="percentunit",
+            decimals=0,
+            low=0,
+            high=1,
+            no_value="no GPUs known",
+        ),
+        Stat(
+            title="GPUs held, idle",
+            description="GPUs that a job holds and that did under 5 % on average in the last 15 minutes (alert "
+            "XgenGpusIdle). Nodes & GPUs names them and their runs; ask who holds them.",
+            width=3,
+            queries=(Query(_IDLE_GPUS, "idle"),),
+            decimals=0,
+            no_value="none: no GPU is read",
+            levels=("text", (0, "green"), (1, "orange")),
+        ),
+        Stat(
+            title="Goodput",
+            description="Time in new steps over all time in which runs held their GPUs, weighted by GPUs, in this "
+            "time range; queueing is not in it. Below 80 %: What the GPUs do, below, says what takes the rest.",
+            width=4,
+            queries=(Query(f"{_TRAINED} / ({_HELD} > 0)", "goodput"),),
+            unit="percentunit",
+            decimals=1,
+            low=0,
+            high=1,
+            no_value="no run yet",
+            levels=RATIO,
+        ),
+        Stat(
+            title="GPU-hours not training",
+            description="What runs held in this time range and did not spend in new steps: starts, restores, replays, "
+            "saves, waiting for data. What faults and preemptions cost.",
+            width=4,
+            queries=(Query(f"({_HELD} - {_TRAINED}) / 3600", "GPU-hours"),),
+            unit="suffix:GPU-h",
+            no_value="no run yet",
+        ),
+    ),
+)
+_WRONG = Row(
+    6,
+    (
+        Table(
+            title="What is wrong now",
+            description="Alerts that fire, the newest last. docs/monitoring.md has a section of each name: what it "
+            "means and what to do.",
+            width=24,
+            rows=f"max by ({_WHAT}) ({_FIRING})",
+            no_value="none: no alert fires",
+            sort="-For",
+            columns=(
+                Column(title="Alert", label="alertname", width=260),
+                Column(title="Severity", label="severity", show="filled", texts=SEVERITIES, width=110),
+                Column(title="Run", label="run", link=TO_RUN, no_value="none"),
+                Column(title="Node", label="node", link=TO_NODE, no_value="none"),
+                Column(title="Partition", label="partition", no_value="none"),
+                Column(title="Collector", label="collector", no_value="none"),
+                Column(
+                    title="For",
+                    expr=f"max by ({_WHAT}) ({_SINCE} and ignoring (alertstate) {_FIRING})",
+                    unit="s",
+                    decimals=0,
+                    width=130,
+                ),
+            ),
+        ),
+    ),
+)
+_RUNS = Row(
+    10,
+    (
+        Table(
+            title="Runs",
+            description="Runs that are not done, and those that failed in the last week. Those with alerts first. A "
+            "click on the name opens the run.",
+            width=24,
+            rows="max by (run, user, kind, stage, state) ("
+            f"({_ALIVE}) * on (run) group_left (user, kind, stage) max by (run, user, kind, stage) ({CHOSEN}))",
+            no_value="none: no run is under way",
+            sort="-Alerts",
+            columns=(
+                Column(title="Run", label="run", link=TO_RUN, width=210),
+                Column(title="State", label="state", show="filled", texts=STATES, width=90),
+                Column(
+                    title="Alerts",
+                    expr=_of_alive(f"count by (run) ({_FIRING})"),
+                    show="color",
+                    levels=NONE_IS_GOOD,
+                    width=70,
+                    no_value="none",
+                ),
+                Column(title="User", label="user", width=100),
+                Column(title="Kind", label="kind", width=100),
+                Column(title="Stage", label="stage", width=120, no_value="none"),
+                Column(title="GPUs", expr=_of_alive("max by (run) (xgen_run_gpus)"), decimals=0, width=70),
+                Column(
+                    title="Progress",
+                    expr=_of_alive("max by (run) (xgen_run_highest_step) / max by (run) (xgen_run_planned_steps)"),
+                    unit="percentunit",
+                    decimals=0,
+                    show="bar",
+                    levels=("blue",),
+                    high=1,
+                    width=150,
+                    no_value="none",
+                ),
+                Column(
+                    title="Speed",
+                    expr=_of_alive("run:xgen_train_tokens:rate1m"),
+                    unit="si:tok/s",
+                    decimals=1,
+                    width=110,
+                    no_value="none",
+                ),
+                Column(
+                    title="Effective time",
+                    expr=_of_alive("max by (run) (xgen_run_effective_time_ratio)"),
+                    unit="percentunit",
+                    decimals=0,
+                    show="color",
+                    levels=RATIO,
+                    width=110,
+                ),
+                Column(
+                    title="Since a step",
+                    expr=_of_alive("max by (run) (run:xgen_train_progress_age_seconds:min)"),
+                    unit="s",
+                    decimals=0,
+                    show="color",
+                    levels=STEP_AGE,
+                    width=105,
+                    no_value="none",
+                ),
+                Column(
+                    title="At stake",
+                    expr=_of_alive("max by (run) (run:xgen_train_unsaved_seconds:min)"),
+                    unit="s",
+                    decimals=0,
+                    show="color",
+                    levels=UNSAVED_AGE,
+                    width=100,
+                    no_value="none",
+                ),
+                Column(
+                    title="Restarts",
+                    expr=_of_alive("sum by (run) (xgen_run_restarts_total)"),
+                    decimals=0,
+                    width=85,
+                ),
+            ),
+        ),
+    ),
+)
+DASHBOARD = Dashboard(
+    name="fleet",
+    title="xgen fleet",
+    description="All runs and the cluster that they share: what is wrong, what it costs, who uses what.",
+    since="now-24h",
+    variables=(EXPORTER, PROJECT, USER),
+    rows=(_NUMBERS, _WRONG, _RUNS, USE, QUEUE, COST),
+)
