@@ -60,9 +60,11 @@ def choose_engine(tokenizer: Tokenizer, wanted: Engine) -> Choice:
 class Encoder:
     """Encodes batches of texts. `checked` counts the texts that both engines gave the same ids for."""
 
-    def __init__(self, tokenizer: Tokenizer, engine: Resolved = "tokenizers") -> None:
-        """`engine` is what `choose_engine` gave."""
-        self._tokenizer, self.checked = tokenizer, 0
+    def __init__(
+        self, tokenizer: Tokenizer, engine: Resolved = "tokenizers", otherwise: str = "--engine tokenizers"
+    ) -> None:
+        """`engine` is what `choose_engine` gave; `otherwise` is what a person writes to have the slow one."""
+        self._tokenizer, self._otherwise, self.checked = tokenizer, otherwise, 0
         self._fast = _Fast(json.loads(tokenizer.to_json())) if engine == "tiktoken" else None
 
     def encode(self, texts: Sequence[str], first: bool = False) -> list[NDArray[np.uint32]]:
@@ -94,7 +96,7 @@ class Encoder:
                 at = int(np.argmin(np.append(fast[:shorter] == slow[:shorter], False)))
                 near = self._tokenizer.decode(slow[max(0, at - 3) : at + 3])
                 what = f"tiktoken and tokenizers give other tokens near {near!r}"
-                raise StoreError(f"text {text[:40]!r}…", what, "write --engine tokenizers")
+                raise StoreError(f"text {text[:40]!r}…", what, f"write {self._otherwise}")
         self.checked += len(texts)
 
 

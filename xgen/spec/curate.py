@@ -209,6 +209,7 @@ class Curate(Job):
     dedup: Dedup = Field(default_factory=Dedup)
     decontaminate: Decontaminate | None = None
     tokenizer: str = Field(description="a tokenizer.json")
+    engine: Literal["auto", "tokenizers"] = Field(default="auto", description="auto: tiktoken where it gives the same")
     frequency: Frequency = Field(default_factory=Frequency)
     mixtures: dict[str, Mixture] = Field(min_length=1)
     array: Array = Field(default_factory=lambda: Array(shards=1), description="of the steps that are job arrays")

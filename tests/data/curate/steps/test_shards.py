@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,9 +13,13 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.data.curate.steps.conftest import Curated, run_all, spec_of
+from tests.data.test_encode import with_unlisted_pair
 from xgen.data import StoreError, TokenStore
+from xgen.data.curate.steps import select
 from xgen.data.curate.steps.folders import DONE_FILE
 from xgen.data.curate.steps.run import Shard, Watch, run_step
+from xgen.data.encode import Choice
+from xgen.data.tokenizer import Tokenizer
 from xgen.spec import Curate
 from xgen.spec.curate import SINGLE_STEPS
 
@@ -165,6 +170,42 @@ def test_what_is_no_curated_corpus_is_not_replaced(small: Curate) -> None:
     (Path(small.out) / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreError, match="is there and is no curated corpus"):
         run_step(small, "prepare")
+
+
+def test_what_does_not_belong_is_in_no_store_and_not_in_the_output(small: Curate) -> None:
+    for step in small.steps[:-1]:
+        run_step(small, step)
+    work = Path(small.work_folder)
+    parts = work / "assemble" / "all" / "parts"
+    parts.mkdir(parents=True)
+    (work / "assemble.all").write_text(json.loads((work / "balance/all/done.json").read_text())["recipe"])
+    for stray in (work / "assemble" / "gone", parts.parent / "old", parts / "00099-a"):
+        stray.mkdir()
+        (stray / "core").write_text("of another day")
+    (work / ".plan.json.node.1.tmp").write_text("half of a pl")
+    assert run_step(small, "assemble") == "finished"
+    assert sorted(path.name for path in Path(small.out).iterdir()) == [
+        "all", "manifest.json", "mixtures.yaml", "report.html", "report.json",
+    ]  # fmt: skip
+    assert [name for name in files(Path(small.out)) if name.endswith("core")] == []
+    assert list(work.rglob("*.tmp")) == []
+    TokenStore.open(Path(small.out) / "all").verify()
+
+
+def test_where_the_engines_differ_the_key_that_helps_is_named(small: Curate, tmp_path: Path) -> None:
+    odd, token = with_unlisted_pair(Tokenizer.load(Path(small.tokenizer)))
+    odd.save(tmp_path / "odd.json")
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": token * 3}) + "\n")
+    job = small.model_copy(update={"tokenizer": str(tmp_path / "odd.json")})
+    for step in job.steps[: job.steps.index("select")]:
+        run_step(job, step)
+    with pytest.MonkeyPatch.context() as patch:
+        # As if its own tokens had not told them apart.
+        patch.setattr(select, "choose_engine", lambda *_: Choice("tiktoken"))
+        with pytest.raises(StoreError, match=r"tiktoken and tokenizers give other tokens .*; write engine: tokenizers"):
+            run_step(job, "select")
+    slow = job.model_copy(update={"engine": "tokenizers"})
+    run_all(slow)
 
 
 def test_a_later_corpus_leaves_out_what_an_earlier_one_has(small: Curate, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Context:
         lines = fingerprint("lines", cluster, job.dedup.lines)
         select = fingerprint(
             "select", lines, ensemble, models.get("ensemble"), job.decontaminate, plan.facts.get("evaluation"),
-            plan.facts["tokenizer"], job.seed,
+            plan.facts["tokenizer"], job.engine, job.seed,
         )  # fmt: skip
         balance = fingerprint("balance", select, job.frequency)
         return {"tag": tag, "match": match, "cluster": cluster, "lines": lines, "select": select, "balance": balance}

@@ -17,12 +17,12 @@ from xgen.data.curate.report_model import REPORT_FILE
 from xgen.data.curate.steps.balance import PLAN_FILE, MixturePlan, mixture_items, read_documents
 from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.earlier import INDEX_FILE, INDEXED, IndexMeta, index_file
-from xgen.data.curate.steps.folders import clear_leftovers, write_json
+from xgen.data.curate.steps.folders import clear_leftovers, clear_others, write_json
 from xgen.data.curate.steps.report import make_report
 from xgen.data.curate.steps.results import MANIFEST_FILE, MIXTURES_FILE
 from xgen.data.curate.steps.shuffle import INDEX, index_items, store_folder, stretch_items
 from xgen.data.errors import InterruptedBuildError, StoreError
-from xgen.data.meta import FileMeta, StoreMeta, file_meta
+from xgen.data.meta import PARTS_DIR, FileMeta, StoreMeta, file_meta
 from xgen.data.staging import exclusive, sync_tree
 from xgen.data.tokenizer import Tokenizer
 
@@ -72,6 +72,7 @@ def finish(context: Context, tick: Callable[[int], None]) -> None:
             folder = store_folder(context, name)
             _clear_other(folder, context.work / f"assemble.{name}", mixture_items(context)[name].recipe)
             stores[name] = assemble(folder, [item.folder for item in items], tokenizer, context.whole)
+            clear_others(folder / PARTS_DIR, (part.name for part in stores[name].parts))
             tick(0)
         plans = _plans(context)
         for name, meta in stores.items():
@@ -94,6 +95,7 @@ def finish(context: Context, tick: Callable[[int], None]) -> None:
             files={file.relative_to(building).as_posix(): file_meta(file) for file in others},
         )
         write_json(building / MANIFEST_FILE, manifest)
+        clear_others(building, [*manifest.stores, *(name.partition("/")[0] for name in manifest.files), MANIFEST_FILE])
         sync_tree(building)
         if out.exists():
             replaced = context.work / "replaced"
@@ -132,6 +134,7 @@ def _clear_other(folder: Path, mark: Path, recipe: str) -> None:
     if folder.exists() and (not mark.is_file() or mark.read_text() != recipe):
         shutil.rmtree(folder)
     folder.mkdir(exist_ok=True)
+    clear_others(folder, [PARTS_DIR])  # the rest is written anew
     mark.write_text(recipe)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,23 @@ def remove(folder: Path) -> None:
 def clear_leftovers(folder: Path) -> None:
     """What killed writers left. Only where nobody writes any more."""
     for leftover in folder.rglob(f".*{_TMP}"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        remove_any(leftover)
+
+
+def clear_others(folder: Path, known: Iterable[str]) -> None:
+    """Remove what does not belong into a folder."""
+    names = set(known)
+    for path in folder.iterdir():
+        if path.name not in names:
+            remove_any(path)
+
+
+def remove_any(path: Path) -> None:
+    """A folder, or a file."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(file: Path, value: BaseModel) -> None:

@@ -19,7 +19,7 @@ VERSION = 2  # raised when the same input gives another result
 # Bytes of input files for a bucket of keys: keys take about as much as the compressed text.
 _PLANNED = {
     "inputs", "max_document", "domains", "filters", "pii", "quality", "ensemble", "dedup", "decontaminate", "tokenizer",
-    "seed",
+    "engine", "seed",
 }  # fmt: skip
 _BUCKET_BYTES, _MIN_BUCKETS, _MAX_BUCKETS = 64 << 20, 4, 4096
 

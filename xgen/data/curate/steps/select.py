@@ -57,15 +57,15 @@ class Select:
             self._common = common_lines(context)
             self._shown = self._common.hashes[most_common(self._common)]
         self._tokenizer = Tokenizer.load(Path(job.tokenizer))
-        self._engine = choose_engine(self._tokenizer, "auto").engine
+        self._engine = choose_engine(self._tokenizer, job.engine).engine
 
     def items(self) -> Sequence[Item]:
         return self._context.units_of("select")
 
     def write(self, item: Item, folder: Path, tick: Callable[[int], None]) -> None:
         number, ledger, rows = int(item.name), Ledger(), Rows(self._tokenizer)
-        encoder = Encoder(self._tokenizer, self._engine)
-        self._count_duplicates(number, ledger)
+        encoder = Encoder(self._tokenizer, self._engine, "engine: tokenizers")
+        self._count_duplicates(number, ledger, tick)
         for first, (docs, texts) in enumerate(chosen_batches(self._context, number)):
             columns = {name: docs.column(name) for name in docs.schema.names if name != "text"}
             numbers = columns["row"].to_numpy().astype(np.uint64) + np.uint64(self._begins[number])
@@ -80,13 +80,14 @@ class Select:
         rows.write(folder, self._context.job.seed)
         ledger.write(folder)
 
-    def _count_duplicates(self, number: int, ledger: Ledger) -> None:
+    def _count_duplicates(self, number: int, ledger: Ledger, tick: Callable[[int], None]) -> None:
         """What of the unit the step `cluster` left out, with samples."""
         begin = int(self._begins[number])
         state = self._state[begin : int(self._begins[number + 1])]
         with pyarrow.memory_map(str(self._context.folder("tag", number) / DOCS_FILE)) as file:
             docs = pyarrow.ipc.open_file(file)
             for place in range(docs.num_record_batches):
+                tick(0)
                 batch = docs.get_batch(place)
                 texts = Texts.from_arrow(batch.column("text"))
                 sizes = np.diff(texts.offsets).tolist()
