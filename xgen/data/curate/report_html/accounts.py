@@ -20,8 +20,8 @@ def accounts(report: Report) -> Html:
     return el(
         "details",
         el("summary", "The accounts: every document and every byte"),
-        el("p", "What came to a step is what went on, what it dropped, and what it cut out of documents that stay; below "
-           "0 are bytes that it put in, as placeholders.", class_="faint"),
+        el("p", "What came to a step is what went on, what it dropped, and what it cut out of documents that stay; "
+           "below 0 are bytes that it put in, as placeholders.", class_="faint"),
         _wrong(report), table(_HEADS, rows, left=2),
         el("details", el("summary", "by domain"), table(_HEADS, by_domain, left=2)),
     )  # fmt: skip

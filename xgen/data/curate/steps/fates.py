@@ -46,5 +46,6 @@ def fates(context: Context) -> Iterator[Fate]:
         later = {row["number"]: row["reason"] for row in dropped}
         for number, row in enumerate(trace, start=int(begins[int(tagged.name)])):
             found = int(state[number])
-            reason = row["dropped_by"] if found == results.FILTERED else _STATES.get(found, later.get(number, ""))
+            # As the steps work: a record that a filter dropped is counted there, whatever it is a duplicate of.
+            reason = row["dropped_by"] or _STATES.get(found) or later.get(number, "")
             yield Fate(number, row["id"], reason, int(size[number]), int(label[number]))
