@@ -17,6 +17,7 @@ from xgen.cli import (
     data,
     doctor,
     export,
+    exporter,
     fetch,
     fork,
     image,
@@ -41,7 +42,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (submit, plan, status, logs, cancel, resume, fork, checkpoints, export, lengths, fetch, schema, doctor):
+for module in (
+    submit, plan, status, logs, cancel, resume, fork, checkpoints, export, lengths, fetch, schema, doctor, exporter,
+):  # fmt: skip
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 image.app.command(name="build")(image_build.command)
 image.app.command(name="check")(image_check.command)

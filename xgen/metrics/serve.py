@@ -38,6 +38,7 @@ class Serving:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 128  # socketserver keeps 5 waiting, and the next ones wait for a second
     tls: ssl.SSLContext | None = None
 
     def server_bind(self) -> None:

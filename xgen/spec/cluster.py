@@ -46,8 +46,25 @@ class ContainerSetup(Strict):
     devices: list[str] = Field(default_factory=list, description="of the host, e.g. /dev/infiniband")
 
 
+class Tls(Strict):
+    cert: str = Field(description="PEM file of the certificate, with its chain")
+    key: str = Field(description="PEM file of its key")
+
+
+class BasicAuth(Strict):
+    file: str = Field(description="lines name:password; nobody but its owner may read it")
+
+
 class Metrics(Strict):
-    address: str = Field(default="127.0.0.1", description="address that rank 0's exporter binds")
+    """How metrics are served here: by rank 0 of each run on a free port, and by `xgen exporter`."""
+
+    address: str = Field(default="127.0.0.1", description="address that exporters bind")
+    port: int = Field(default=9817, ge=0, le=65535, description="of `xgen exporter`; 0: a free one, which it prints")
+    tls: Tls | None = Field(default=None, description="of `xgen exporter`; default: none")
+    basic_auth: BasicAuth | None = Field(default=None, description="of `xgen exporter`; default: none")
+    slurm_output: Literal["rows", "json"] = Field(
+        default="rows", description="what squeue and sinfo are asked for; json is slower, and needs SLURM 21.08"
+    )
 
 
 class Profile(Strict):

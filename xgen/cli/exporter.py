@@ -1,0 +1,81 @@
+"""`xgen exporter`: a cluster's metrics for Prometheus, until it is stopped."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xgen.cli.common import ClusterOption, usage
+
+if TYPE_CHECKING:
+    from xgen.metrics.exporter import Collector, Exporter
+    from xgen.spec import Profile
+
+
+def command(
+    cluster: ClusterOption = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Ask everything once, print the metrics, and end; 1 when something failed.")
+    ] = False,
+) -> None:
+    """Serve the metrics of a cluster: its SLURM, and where Prometheus finds the runs.
+
+    Asks each source at its own pace, however many Prometheus servers ask here: /metrics, /sd, /-/healthy. Where it
+    listens, TLS and passwords are keys of `metrics` in the cluster profile. docs/monitoring.md names every metric.
+    """
+    import signal
+    import threading
+    from pathlib import Path
+
+    import xgen
+    from xgen.metrics.exporter import App, Exporter, SetupError, Targets, read_users, tls_context
+    from xgen.metrics.serve import Serving
+    from xgen.spec import find_profile, load_profile
+
+    name, file = find_profile(cluster, Path.cwd())
+    profile = load_profile(file)
+    settings = profile.metrics
+    targets = Targets(Path(profile.run_root) / ".discovery")
+    exporter = Exporter([targets, *_collectors(profile)], xgen.__version__)
+    if once:
+        sys.exit(_once(exporter))
+    try:
+        users = read_users(Path(settings.basic_auth.file)) if settings.basic_auth else None
+        tls = tls_context(Path(settings.tls.cert), Path(settings.tls.key)) if settings.tls else None
+    except SetupError as error:
+        usage(str(error))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        serving = Serving(App(exporter, targets, users), settings.address, settings.port, name="web", tls=tls)
+    except OSError as error:
+        place = f"cluster profile: metrics.address {settings.address!r}, metrics.port {settings.port}"
+        usage(f"{place}: {error.strerror}; write an address of this machine, and a port that is free")
+    exporter.start()
+    host = f"[{settings.address}]" if ":" in settings.address else settings.address
+    scheme = "https" if tls else "http"
+    print(f"xgen exporter: {name}: {scheme}://{host}:{serving.port}/metrics", file=sys.stderr, flush=True)
+    stop.wait()
+    serving.close()
+    exporter.close()
+
+
+def _collectors(profile: Profile) -> list[Collector]:
+    from xgen.metrics import slurm
+
+    if profile.scheduler != "slurm":
+        return []
+    return slurm.collectors(list(profile.partitions), as_json=profile.metrics.slurm_output == "json")
+
+
+def _once(exporter: Exporter) -> int:
+    for poller in exporter.pollers.values():
+        poller.poll()
+    sys.stdout.write(exporter.page().decode())
+    for name, poller in exporter.pollers.items():
+        part, seconds = poller.part(), poller.state.duration or 0.0
+        print(f"{name:<12} {part.num_series if part else 'failed':>8} series  {seconds:.2f} s", file=sys.stderr)
+    return 0 if all(poller.healthy() for poller in exporter.pollers.values()) else 1
