@@ -144,8 +144,10 @@ def _context(work: Path, num_documents: int, num_buckets: int) -> Context:
     units = tuple(
         PlannedUnit(number=number, input=0, pieces=(), name=str(number)) for number in range(-(-num_documents // UNIT))
     )
-    facts = {"lists": "", "tokenizer": ""}
-    plan = CuratePlan(version=VERSION, spec="", units=units, inputs=(), num_buckets=num_buckets, models={}, facts=facts)
+    facts = dict.fromkeys(("lists", "tokenizer", "evaluation"), "")
+    plan = CuratePlan(
+        version=VERSION, spec="", units=units, inputs=(), num_buckets=num_buckets, models={}, files={}, facts=facts
+    )
     return Context(job, work, plan)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,12 @@ from tests.conftest import ROOT
 from tests.data.curate.steps.conftest import Curated, run_all, spec_of
 from tests.data.test_encode import with_unlisted_pair
 from xgen.data import StoreError, TokenStore
+from xgen.data.curate.classify.train import Recipe, train
 from xgen.data.curate.steps import select
+from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.folders import DONE_FILE
+from xgen.data.curate.steps.models import opened
+from xgen.data.curate.steps.plan import read_plan
 from xgen.data.curate.steps.run import Shard, Watch, run_step
 from xgen.data.encode import Choice
 from xgen.data.tokenizer import Tokenizer
@@ -71,8 +76,6 @@ def test_five_shards_in_another_order_with_kills_give_the_same_bytes(curated: Cu
         assert sorted(one) == sorted(other)
         assert [name for name, content in one.items() if other[name] != content] == []
     finally:
-        import shutil
-
         shutil.rmtree(curated.out, ignore_errors=True)
         first.rename(curated.out)
 
@@ -232,7 +235,70 @@ def test_a_later_corpus_leaves_out_what_an_earlier_one_has(small: Curate, tmp_pa
     other = Curate.model_validate(
         later.model_dump(mode="json") | {"dedup": {"rows": 4, "earlier": later.dedup.earlier}}
     )
-    run_step(other, "prepare")
-    run_step(other, "tag")
     with pytest.raises(StoreError, match="was made with rows 6, and the spec has 4; write rows: 6"):
-        run_step(other, "match")
+        run_step(other, "prepare")
+    buckets = sorted((Path(first.out) / "index").glob("near-*.bin"))
+    with buckets[0].open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(StoreError, match=r"near-0000\.bin: is not the file that the index was written with"):
+        run_step(later, "prepare")
+
+
+def test_another_index_of_as_many_documents_is_another_recipe(small: Curate, tmp_path: Path) -> None:
+    """Equal counts in index.json do not make an index equal."""
+    recipes = []
+    for name in ("a", "b"):
+        first = small.model_copy(
+            update={
+                "inputs": [one for one in small.inputs if one.domain == name],
+                "out": str(tmp_path / "first"),
+                "mixtures": {"all": small.mixtures["all"].model_copy(update={"tokens": 500})},
+                "dedup": small.dedup.model_copy(update={"index": True}),
+            }
+        )
+        run_all(first)
+        earlier = small.dedup.model_copy(update={"earlier": [f"{first.out}/index"]})
+        later = small.model_copy(update={"dedup": earlier, "work": str(tmp_path / "later")})
+        run_step(later, "prepare")
+        recipes.append(Context(later, Path(later.work_folder), read_plan(later)).recipes)
+    assert recipes[0]["tag"] == recipes[1]["tag"]
+    assert recipes[0]["match"] != recipes[1]["match"]
+
+
+def test_a_file_beside_the_inputs_that_changes_after_the_plan_is_refused_by_name(small: Curate, tmp_path: Path) -> None:
+    words, questions, tokenizer = (tmp_path / name for name in ("words.txt", "questions.jsonl", "tokenizer.json"))
+    shutil.copy(small.tokenizer, tokenizer)
+    words.write_text("casino\n")
+    questions.write_text('{"question": "which of these words was never written down before this very day"}\n')
+    job = Curate.model_validate(
+        small.model_dump(mode="json")
+        | {
+            "tokenizer": str(tokenizer),
+            "filters": [{"url_lists": {"words": [str(words)]}}],
+            "decontaminate": {"sets": [{"name": "asked", "path": str(questions), "keys": ["question"]}]},
+        }
+    )
+    run_step(job, "prepare")
+    for file in (words, questions, tokenizer):
+        before = file.read_text()
+        file.write_text(before)  # at another time
+        assert run_step(job, "tag") == "finished"
+        file.write_text(before + "\n")
+        with pytest.raises(StoreError, match=f"{file.name}: has changed since the plan was made; run it again from"):
+            run_step(job, "tag")
+        file.write_text(before)
+
+
+def test_a_model_that_changes_after_the_plan_is_refused_by_name(small: Curate, tmp_path: Path) -> None:
+    folder = tmp_path / "sorter"
+    seeds = {name: [f"{name} {n} {'word ' * n}" for n in range(200)] for name in ("one", "two")}
+    train(folder, {name: iter(some) for name, some in seeds.items()}, Recipe(kind="domain"))
+    job = Curate.model_validate(small.model_dump(mode="json") | {"domains": {"model": {"path": str(folder)}}})
+    run_step(job, "prepare")
+    opened.cache_clear()  # as in a process of its own
+    assert run_step(job, "tag") == "finished"
+    train(folder, {name: iter(some) for name, some in seeds.items()}, Recipe(kind="domain", seed=5))
+    opened.cache_clear()
+    shutil.rmtree(Path(job.work_folder) / "tag")
+    with pytest.raises(StoreError, match=r"sorter: has changed since the plan was made; run it again from the step"):
+        run_step(job, "tag")

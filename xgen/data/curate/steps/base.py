@@ -71,7 +71,7 @@ class Context:
         cluster = fingerprint("cluster", match)
         lines = fingerprint("lines", cluster, job.dedup.lines)
         select = fingerprint(
-            "select", lines, ensemble, models.get("ensemble"), job.decontaminate, plan.facts.get("evaluation"),
+            "select", lines, ensemble, models.get("ensemble"), job.decontaminate, plan.facts["evaluation"],
             plan.facts["tokenizer"], job.engine, job.seed,
         )  # fmt: skip
         balance = fingerprint("balance", select, job.frequency)

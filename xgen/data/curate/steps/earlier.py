@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xgen.data.curate.match import RECORD_WORDS
 from xgen.data.errors import StoreError
+from xgen.data.meta import FileMeta
 from xgen.spec.curate import Curate, Dedup
 
 INDEX_FILE = "index.json"
@@ -21,7 +22,10 @@ INDEXED = ("near", "exact")  # sections of keys.bin
 
 
 class IndexMeta(BaseModel):
-    """index.json: how the keys were made, and in how many buckets. `ngram`, `bands` and `rows` have to be the same."""
+    """index.json: how the keys were made, and in how many buckets. `ngram`, `bands` and `rows` have to be the same.
+
+    `files` has what the index consists of, so that the hash of index.json stands for all of it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,6 +34,7 @@ class IndexMeta(BaseModel):
     rows: int
     num_documents: int
     num_buckets: int
+    files: dict[str, FileMeta]
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,14 @@ class Earlier:
         """Raises StoreError for a folder that is no index, or one of another geometry."""
         folders = tuple(Path(folder) for folder in job.dedup.earlier)
         return cls(folders, tuple(_meta(folder, job.dedup) for folder in folders))
+
+    def check(self) -> None:
+        """Raises StoreError for a file that is missing, or shorter or longer than it was."""
+        for folder, meta in zip(self.folders, self.metas, strict=True):
+            for name, about in meta.files.items():
+                file = folder / name
+                if not file.is_file() or file.stat().st_size != about.bytes:
+                    raise StoreError(file, "is not the file that the index was written with", "name a whole index")
 
     @property
     def num_documents(self) -> int:

@@ -85,14 +85,15 @@ def finish(context: Context, tick: Callable[[int], None]) -> None:
         report = make_report(context, stores)
         write_json(building / REPORT_FILE, report)
         (building / REPORT_PAGE).write_text(render_report(report), encoding="utf-8")
-        _put_index(context, building / INDEX)
+        known = _put_index(context, building / INDEX)
         others = [building / MIXTURES_FILE, building / REPORT_FILE, building / REPORT_PAGE]
-        others += sorted((building / INDEX).iterdir()) if context.job.dedup.index else []
+        others += [building / INDEX / INDEX_FILE] if known else []
         manifest = Manifest(
             recipe=context.whole,
             xgen=version("xgen"),
             stores={name: meta.fingerprint for name, meta in stores.items()},
-            files={file.relative_to(building).as_posix(): file_meta(file) for file in others},
+            files={file.relative_to(building).as_posix(): file_meta(file) for file in others}
+            | {f"{INDEX}/{name}": about for name, about in known.items()},
         )
         write_json(building / MANIFEST_FILE, manifest)
         clear_others(building, [*manifest.stores, *(name.partition("/")[0] for name in manifest.files), MANIFEST_FILE])
@@ -106,17 +107,18 @@ def finish(context: Context, tick: Callable[[int], None]) -> None:
         clear_leftovers(context.work)
 
 
-def _put_index(context: Context, folder: Path) -> None:
-    """Link the buckets into their place."""
+def _put_index(context: Context, folder: Path) -> dict[str, FileMeta]:
+    """Link the buckets into their place; what they are, by name."""
     shutil.rmtree(folder, ignore_errors=True)
     items = index_items(context)
     if not items:
-        return
+        return {}
     context.need(items, "shuffle")
     folder.mkdir()
     for number, item in enumerate(items):
         for section in INDEXED:
             os.link(index_file(item.folder, section, number), index_file(folder, section, number))
+    files = {file.name: file_meta(file) for file in sorted(folder.iterdir())}
     columns, _ = read_documents(context)
     spec = context.job.dedup
     meta = IndexMeta(
@@ -125,8 +127,10 @@ def _put_index(context: Context, folder: Path) -> None:
         rows=spec.rows,
         num_documents=len(columns["numbers"]),
         num_buckets=len(items),
+        files=files,
     )
     write_json(folder / INDEX_FILE, meta)
+    return files
 
 
 def _clear_other(folder: Path, mark: Path, recipe: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ def _trained(role: str, spec: ClassifierSpec, seed: int, work: Path) -> Path:
     stage: Stage = "ensemble" if role == "ensemble" else "fast"
     units = {label: plan_units(paths).units for label, paths in spec.labels.items()}
     facts = {label: [file_facts(unit) for unit in found] for label, found in units.items()}
-    out = work / "models" / f"{role}-{fingerprint(facts, spec.text_key, seed)}"
+    versions = [version(name) for name in ("xgen", "numpy", "numba")]
+    out = work / "models" / f"{role}-{fingerprint(facts, spec.text_key, seed, versions)}"
     if not out.is_dir():
         seeds = {label: _texts(paths, spec.text_key) for label, paths in spec.labels.items()}
         train(out, seeds, Recipe(kind=kind, stage=stage, seed=seed))
@@ -65,8 +67,12 @@ def _texts(paths: Sequence[str], key: str) -> Iterator[str]:
 
 
 @cache
-def _opened(path: str, first: str | None) -> Classifier:
-    return load_classifier(Path(path), first)
+def opened(model: PlannedModel, first: str | None = None) -> Classifier:
+    """Raises StoreError for a model that is another one now."""
+    found = load_classifier(Path(model.path), first)
+    if found.fingerprint != model.fingerprint:
+        raise StoreError(model.path, "has changed since the plan was made", "run it again from the step prepare")
+    return found
 
 
 class Judge:
@@ -74,7 +80,7 @@ class Judge:
 
     def __init__(self, spec: Quality, model: PlannedModel) -> None:
         """Raises StoreError for a model that does not say what is good."""
-        self._model = _opened(model.path, spec.good)
+        self._model = opened(model, spec.good)
         if self._model.labels[0] != spec.good:
             what = f"has the labels {', '.join(self._model.labels)}, and a quality model begins with {spec.good}"
             raise StoreError(model.path, what, "name a model of xgen data train-classifier --kind quality")
@@ -99,7 +105,7 @@ class Sorter:
     def __init__(self, job: Curate, plan: CuratePlan) -> None:
         self._spec = job.domains
         model = plan.models.get("domain")
-        self._model = _opened(model.path, None) if model else None
+        self._model = opened(model) if model else None
 
     def __call__(self, texts: Texts, domains: Sequence[str], sources: Sequence[str]) -> list[str]:
         """The domain of each document; "" in `domains` asks for one."""

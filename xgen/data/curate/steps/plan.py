@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -51,8 +52,34 @@ class PlannedModel(_Frozen):
     fingerprint: str
 
 
+class PlannedFile(_Frozen):
+    """A file that the steps follow from besides the units: its size and time of change, and its content."""
+
+    bytes: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str) -> Self:
+        """Raises StoreError for one that is not there."""
+        try:
+            stat = Path(path).stat()
+            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        except OSError as error:
+            raise StoreError(path, error.strerror or str(error), "name a file that exists") from None
+        return cls(bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=digest)
+
+    def check(self, path: str) -> None:
+        """Raises StoreError where it has another content; which is looked at where size or time are others."""
+        with suppress(OSError):
+            if (stat := Path(path).stat()).st_size == self.bytes and stat.st_mtime_ns == self.mtime_ns:
+                return
+        if self.of(path).sha256 != self.sha256:
+            raise StoreError(path, "has changed since the plan was made", "run it again from the step prepare")
+
+
 class CuratePlan(_Frozen):
-    """`facts` has a fingerprint of each file, model or folder that a step reads besides the units."""
+    """`files` are those that a step reads besides the units; `facts` fingerprints of them and of other corpora."""
 
     version: int
     spec: str  # fingerprint of what of the spec the steps before the mixtures follow from
@@ -60,7 +87,13 @@ class CuratePlan(_Frozen):
     inputs: tuple[PlannedInput, ...]
     num_buckets: int
     models: dict[str, PlannedModel]  # by role: domain, quality, ensemble
+    files: dict[str, PlannedFile]
     facts: dict[str, str]
+
+    def check(self) -> None:
+        """Raises StoreError for a file that has changed."""
+        for path, file in self.files.items():
+            file.check(path)
 
 
 def make_plan(job: Curate, models: dict[str, PlannedModel]) -> CuratePlan:
@@ -75,12 +108,13 @@ def make_plan(job: Curate, models: dict[str, PlannedModel]) -> CuratePlan:
         for unit in found.units:
             name = unit_name(unit, item)
             units.append(PlannedUnit(number=len(units), input=number, pieces=unit.pieces, name=name))
-    facts = {"tokenizer": sha256([Path(job.tokenizer)])}
-    if job.decontaminate:
-        facts["evaluation"] = sha256(Path(one.path) for one in job.decontaminate.sets)
-    facts["lists"] = sha256(_lists(job))
+    evaluation = [one.path for one in job.decontaminate.sets] if job.decontaminate else []
+    lists = _lists(job)
+    files = {path: PlannedFile.of(path) for path in (job.tokenizer, *evaluation, *lists)}
+    named = {"tokenizer": [job.tokenizer], "evaluation": evaluation, "lists": lists}
+    facts = {name: fingerprint([files[path].sha256 for path in paths]) for name, paths in named.items()}
     for folder in job.dedup.earlier:
-        facts[f"earlier {folder}"] = sha256([Path(folder) / "index.json"])
+        facts[f"earlier {folder}"] = PlannedFile.of(f"{folder}/index.json").sha256
     # A power of two: a corpus that grows a little keeps what was computed of it.
     buckets = min(max(1 << (total // _BUCKET_BYTES).bit_length(), _MIN_BUCKETS), _MAX_BUCKETS)
     return CuratePlan(
@@ -90,6 +124,7 @@ def make_plan(job: Curate, models: dict[str, PlannedModel]) -> CuratePlan:
         inputs=tuple(inputs),
         num_buckets=buckets,
         models=models,
+        files=files,
         facts=facts,
     )
 
@@ -110,19 +145,8 @@ def file_facts(unit: Unit) -> list[tuple[str, int, int]]:
     return [(path, (stat := Path(path).stat()).st_size, stat.st_mtime_ns) for path in paths]
 
 
-def sha256(files: Iterable[Path]) -> str:
-    """Of the content of all. Raises StoreError for one that is not there."""
-    digest = hashlib.sha256()
-    for file in files:
-        try:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-        except OSError as error:
-            raise StoreError(file, error.strerror or str(error), "name a file that exists") from None
-    return digest.hexdigest()[:16]
-
-
 def read_plan(job: Curate) -> CuratePlan:
-    """Raises StoreError where `prepare` has not run, or with another spec."""
+    """Raises StoreError where `prepare` has not run, or with another spec, or where a file has changed since."""
     work = Path(job.work_folder)
     try:
         plan = CuratePlan.model_validate_json((work / PLAN_FILE).read_bytes())
@@ -132,11 +156,12 @@ def read_plan(job: Curate) -> CuratePlan:
         raise StoreError(work / PLAN_FILE, "is of another version", "run the step prepare again") from None
     if plan.version != VERSION or plan.spec != spec_fingerprint(job):
         raise StoreError(work / PLAN_FILE, "is of another spec", "run the step prepare, or name another work folder")
+    plan.check()
     return plan
 
 
-def _lists(job: Curate) -> Sequence[Path]:
+def _lists(job: Curate) -> list[str]:
     lists = [one.url_lists for one in job.filters if one.url_lists]
     files = [(urls.domains, urls.urls, urls.words, urls.soft_words, urls.parts) for urls in lists]
     models = [one.language.model for one in job.filters if one.language and one.language.model]
-    return [Path(name) for some in files for names in some for name in names] + [Path(name) for name in models]
+    return [name for some in files for names in some for name in names] + models

@@ -19,6 +19,7 @@ from xgen.data.curate.match import band_records, by_bucket, exact_records, match
 from xgen.data.curate.minhash import signatures
 from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.chains import Chains
+from xgen.data.curate.steps.earlier import Earlier
 from xgen.data.curate.steps.finish import check_place
 from xgen.data.curate.steps.folders import write_json
 from xgen.data.curate.steps.lines import rule_of
@@ -44,6 +45,7 @@ def prepare(job: Curate, tick: Callable[[int], None]) -> None:
     if job.frequency.table:
         CopyTable.parse(job.frequency.table, "frequency.table")
     Tokenizer.load(Path(job.tokenizer))
+    Earlier.open(job).check()
     Chains(job)
     plan = make_plan(job, prepare_models(job, work))
     check_place(Context(job, work, plan))
@@ -57,6 +59,7 @@ def prepare(job: Curate, tick: Callable[[int], None]) -> None:
         index.save(work / f"{SEARCH_FILE}.tmp")
         (work / f"{SEARCH_FILE}.tmp").rename(work / SEARCH_FILE)
     _compile(job, index)
+    plan.check()
     tick(0)
     write_json(work / PLAN_FILE, plan)
 

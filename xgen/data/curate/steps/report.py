@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
-from xgen.data.curate.classify.model import Model, load_classifier
+from xgen.data.curate.classify.model import Model
 from xgen.data.curate.report_model import Classifier, Input, Quarantined, Report, sum_of
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.balance import read_documents
 from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.ledger import NUM_SAMPLES, Facts, merge
-from xgen.data.curate.steps.models import roles
+from xgen.data.curate.steps.models import opened, roles
 from xgen.data.curate.steps.report_corpus import domains, mixture
 from xgen.data.curate.steps.report_found import duplicates, leaks, shared_lines
 from xgen.data.curate.steps.report_funnel import facts_of, funnel, unit_facts
@@ -86,7 +85,7 @@ def _repeated_ids(context: Context, numbers: Sequence[int]) -> tuple[str, ...]:
 def _classifiers(context: Context) -> tuple[Classifier, ...]:
     rows = []
     for role in roles(context.job):
-        model = load_classifier(Path(context.plan.models[role].path))
+        model = opened(context.plan.models[role])
         figures = model.meta.figures if isinstance(model, Model) else None
         rows.append(
             Classifier(
