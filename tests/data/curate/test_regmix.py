@@ -56,6 +56,13 @@ def test_proxies_cover_the_simplex_from_one_domain_alone_to_the_corpus() -> None
     assert (proxy_weights(TOKENS, 512, min_weight=0.002, seed=1) != weights).any()
 
 
+def test_more_proxies_begin_with_those_of_fewer() -> None:
+    caps = {"web": 0.4, "code": 0.5}
+    many = proxy_weights(TOKENS, 1100, caps)
+    assert (proxy_weights(TOKENS, 16, caps) == many[:16]).all()
+    assert len({tuple(row.round(6)) for row in many}) == 1100
+
+
 @given(caps=st.lists(st.floats(0.21, 1), min_size=5, max_size=5))
 def test_caps_hold_for_proxies(caps: list[float]) -> None:
     weights = proxy_weights(TOKENS, 32, dict(zip(TOKENS, caps, strict=True)))
@@ -67,6 +74,9 @@ def test_caps_hold_for_proxies(caps: list[float]) -> None:
 def test_losses_of_mixtures_that_were_not_tried_are_predicted(regression: Regression) -> None:
     assert [score.model for score in regression.scores] == ["kernel", "linear"]
     kernel, linear = regression.scores
+    weights, losses = measured(96)
+    residuals = ((losses - regression.held_out) ** 2).sum() / ((losses - losses.mean()) ** 2).sum()
+    assert 1 - residuals == pytest.approx(kernel.r2)
     assert kernel.r2 > 0.97
     assert kernel.rank > 0.97
     assert linear.rank < kernel.rank

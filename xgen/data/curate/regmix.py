@@ -33,6 +33,7 @@ _STRENGTHS = (0.1, 5.0)  # of the Dirichlet distribution, RegMix's: from nearly 
 _NEAR = (10.0, 1000.0)  # around the best mixtures
 _TEMPERATURE = 2.0  # RegMix's: the prior is flattened, or rare domains are never seen
 _ROUNDS = 20  # of drawing, before caps are said to be too narrow
+_BATCH = 512  # drawn at a time, however few are wanted: more of them later begin with the same
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Regression:
     domains: tuple[str, ...]
     predict: Callable[[_Array], _Array]  # [mixtures] from [mixtures, domains]
     scores: tuple[Score, ...]  # of all models that were tried; the one that predicts first
+    held_out: _Array  # [runs]: what it predicts of each, fitted without it
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def proxy_weights(
     min_weight: float = 2e-4,
     seed: int = 0,
 ) -> _Array:
-    """Weights of [num_proxies, domains of `tokens`]; each row sums to 1, and none is the same.
+    """Weights of [num_proxies, domains of `tokens`]; each row sums to 1, and none is the same. The first of more are
+    these.
 
     A weight below `min_weight` is 0: the proxy would see too little of the domain to tell. `max_weights` are of the
     run that is planned (its epochs times a domain's tokens over its budget). Raises StoreError where they leave no
@@ -80,8 +83,8 @@ def proxy_weights(
     flat = prior ** (1 / _TEMPERATURE)
     rng = np.random.default_rng(seed)
     kept = np.empty((0, len(prior)))
-    for _ in range(_ROUNDS):
-        kept = np.concatenate([kept, _draw(flat / flat.sum(), _STRENGTHS, num_proxies, most, min_weight, rng)])
+    for _ in range(_ROUNDS * -(-num_proxies // _BATCH)):
+        kept = np.concatenate([kept, _draw(flat / flat.sum(), _STRENGTHS, _BATCH, most, min_weight, rng)])
         # Low strengths give one domain alone, again and again.
         _, first = np.unique(kept.round(6), axis=0, return_index=True)
         kept = kept[np.sort(first)]
@@ -101,7 +104,7 @@ def fit(domains: Sequence[str], weights: _Array, losses: _Array, num_folds: int 
     if len(losses) < 2 * num_folds:
         raise StoreError("regmix", f"{len(losses)} proxies are too few", f"train {2 * num_folds} at least")
     folds = np.random.default_rng(seed).permutation(len(losses)) % num_folds
-    scores = []
+    found: list[tuple[Score, _Array]] = []
     for model, fit_model in _MODELS.items():
         predicted = np.empty(len(losses))
         for fold in range(num_folds):
@@ -109,9 +112,10 @@ def fit(domains: Sequence[str], weights: _Array, losses: _Array, num_folds: int 
             predicted[held] = fit_model(weights[~held], losses[~held])(weights[held])
         total = float(((losses - losses.mean()) ** 2).sum())
         r2 = 1 - float(((losses - predicted) ** 2).sum()) / total if total else 0.0
-        scores.append(Score(model, r2, _rank_correlation(predicted, losses)))
-    scores.sort(key=lambda score: -score.r2)
-    return Regression(tuple(domains), _MODELS[scores[0].model](weights, losses), tuple(scores))
+        found.append((Score(model, r2, _rank_correlation(predicted, losses)), predicted))
+    found.sort(key=lambda one: -one[0].r2)
+    scores = tuple(score for score, _ in found)
+    return Regression(tuple(domains), _MODELS[scores[0].model](weights, losses), scores, found[0][1])
 
 
 def propose(
