@@ -72,7 +72,10 @@ def test_dry_run_says_what_would_be_read_and_writes_nothing(folder: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--input", "/nosuch", "--domain", "web"], "/nosuch: does not exist; name a file, a folder, or hf:NAME\n"),
+        (
+            ["--input", "/nosuch", "--domain", "web"],
+            "/nosuch: does not exist; name a file, a folder, a URL, or hf:NAME\n",
+        ),
         (["--input", "README.md", "--domain", "web"], "README.md: is of no known kind; it takes .jsonl"),
         (["--input", "/tmp"], "no domain given; write --domain NAME, or --domain-key KEY"),
         (["--input", "/tmp", "--domain", "w", "--engine", "fast"], "--engine 'fast' is not known; write auto or tikt"),
@@ -92,7 +95,7 @@ def test_info_shows_domains_lengths_and_what_was_left_out(folder: Path) -> None:
     assert "fingerprint" in shown and "quarantined 1 records" in shown and "source s2 (unknown)" in shown
     facts = json.loads(xgen("info", folder / "store", "--json").stdout)
     assert [d["name"] for d in facts["domains"]] == ["a", "b"] and facts["parts"] == 2
-    assert facts["quarantine"] == {"body": 1} and facts["document_tokens"]["median"] > 10
+    assert facts["quarantine"] == {"has 'body' that is not text": 1} and facts["document_tokens"]["median"] > 10
     assert facts["fingerprint"] in shown
 
 

@@ -55,7 +55,7 @@ def test_a_step_alone_needs_those_before_it(spec: Path) -> None:
     ("arguments", "said"),
     [
         (("--only", "shufle"), "--only shufle is no step of this job; write one of prepare, tag, match"),
-        (("--set", "inputs.0.path=gone.jsonl"), "gone.jsonl: does not exist; name a file, a folder, or hf:NAME"),
+        (("--set", "inputs.0.path=gone.jsonl"), "gone.jsonl: does not exist; name a file, a folder, a URL, or hf:NAME"),
         (("--set", "mixtures.all.tokens=0"), "mixtures.all.tokens"),
     ],
 )

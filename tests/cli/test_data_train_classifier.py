@@ -39,7 +39,7 @@ def test_it_says_how_good_the_model_is_and_what_was_not_read(folder: Path) -> No
     assert lines[4].startswith(f"  on 60 held-out documents: accuracy {found['accuracy']:.3f}, log loss ")
     assert found["auc"] > 0.9  # of 300 documents a label
     assert out.count("of good stays") == 3
-    assert "not read: 3  body" in out
+    assert "not read: 3  has 'body' that is not text" in out
     assert "not read: 3  is no JSON" in out
 
 
@@ -63,7 +63,7 @@ def test_json_holds_the_figures_and_the_same_seeds_give_the_same_bytes(folder: P
         (("--stage", "slow"), "bad", "--stage 'slow' is not known; write fast or ensemble"),
         ((), "evil", "labels: good, evil: a quality model has good and bad; name these"),
         (("--label", "x"), "bad", "--label 'x' names no label and path; write --label NAME=PATH"),
-        (("--label", "bad=/none"), "bad", "/none: does not exist; name a file, a folder, or hf:NAME"),
+        (("--label", "bad=/none"), "bad", "/none: does not exist; name a file, a folder, a URL, or hf:NAME"),
         (("--kind", "domain", "--sample", "x"), "bad", "--sample gives quality bands, and a domain model has none"),
     ],
 )

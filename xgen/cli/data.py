@@ -91,6 +91,7 @@ def build(
 
     from xgen.data.errors import InterruptedBuildError, StoreError
     from xgen.data.ingest import Recipe, build_store
+    from xgen.data.places import absolute, stem
     from xgen.data.progress import show_progress
     from xgen.data.readers import Defaults, Keys
     from xgen.data.units import plan_units
@@ -104,8 +105,8 @@ def build(
     if not domain and not domain_key:
         usage("no domain given; write --domain NAME, or --domain-key KEY if the records say it")
     recipe = Recipe(
-        inputs=tuple(name if name.startswith("hf:") else str(Path(name).absolute()) for name in inputs),
-        defaults=Defaults(domain or "unknown", source or _stem(inputs[0]), licence),
+        inputs=tuple(map(absolute, inputs)),
+        defaults=Defaults(domain or "unknown", source or stem(inputs[0]), licence),
         keys=Keys(text_key, domain_key, source_key, licence_key),
         tokenizer=tokenizer and tokenizer.absolute(),
         vocab_size=vocab_size,
@@ -202,12 +203,6 @@ def _open(path: Path) -> TokenStore:
         return TokenStore.open(path)
     except StoreError as error:
         usage(str(error))
-
-
-def _stem(name: str) -> str:
-    """What a collection is called whose name nobody gave: shard.jsonl.zst gives shard, hf:org/web:train gives web."""
-    path = name.removeprefix("hf:").partition(":")[0] if name.startswith("hf:") else str(Path(name).absolute())
-    return Path(path).name.partition(".")[0] or "input"
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from xgen.data.errors import StoreError
-
-_READ_BYTES = 1 << 20
-_MAX_WINDOW = 1 << 31  # bytes: of zstd --long=31, as archives of the web have it
+from xgen.data.inflate import BrokenFrameError, Frames
 
 
 class DamagedError(StoreError):
@@ -58,25 +55,17 @@ def read_documents(path: Path) -> Iterator[Document]:
             raise StoreError(f"{path}: line {number}", what, "mend or remove this line") from None
 
 
-def lines_of(path: Path, longest: int = 0) -> Iterator[tuple[int, bytes]]:
+def lines_of(path: Path | str, longest: int = 0) -> Iterator[tuple[int, bytes]]:
     """Numbered lines of a text file, compressed as its name says (.zst, .gz), of any length; of one of more than
     `longest` bytes (unless 0) only the first `longest` + 1, so that memory is bounded.
 
     Raises DamagedError with the last whole line for a compressed file that is truncated or damaged, and StoreError for
     one that is not there.
     """
-    import zlib
-
-    import zstandard
-
-    if path.suffix == ".zst":
-        blocks = _blocks(path, zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj)
-    else:
-        blocks = _blocks(path, lambda: zlib.decompressobj(31)) if path.suffix == ".gz" else _plain_blocks(path)
     number, begun, size = 0, list[bytes](), 0
     most = longest + 1 if longest else None
     try:
-        for block in blocks:
+        for block in Frames(path).blocks():
             first, *rest = block.split(b"\n")
             if most is None or size < most:
                 begun.append(first)
@@ -88,33 +77,9 @@ def lines_of(path: Path, longest: int = 0) -> Iterator[tuple[int, bytes]]:
                 number += 1
                 yield number, line[:most]
             begun, size = [last], len(last)
-    except (zstandard.ZstdError, zlib.error, EOFError) as error:
+    except BrokenFrameError as error:
         raise DamagedError(path, f"is damaged: after line {number}: {error}", "fetch or write the file again") from None
     except FileNotFoundError as error:
         raise StoreError(path, error.strerror or str(error), "name a file that exists") from None
     if rest_of := b"".join(begun)[:most]:
         yield number + 1, rest_of
-
-
-def _plain_blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            yield block
-
-
-def _blocks(path: Path, compressed: Callable[[], Any]) -> Iterator[bytes]:
-    """Decompressed blocks of all frames; `compressed` makes the decompressor of a frame.
-
-    Raises what that raises, and EOFError for a file that ends in a frame: `stream_reader` of zstandard takes the end of
-    a truncated file for its end, and gzip gives nothing of a block that it cannot fill.
-    """
-    with path.open("rb") as file:
-        frame, inside = compressed(), False
-        while data := file.read(_READ_BYTES):
-            while data:
-                yield frame.decompress(data)
-                inside, data = not frame.eof, frame.unused_data
-                if frame.eof:
-                    frame = compressed()
-        if inside:
-            raise EOFError("the file ends inside a frame")

@@ -17,15 +17,16 @@ from xgen.data.assemble import assemble, is_whole
 from xgen.data.encode import Choice, Engine, choose_engine
 from xgen.data.errors import InterruptedBuildError, StoreError
 from xgen.data.interrupted import clear_finished, store_folder, take_over, unit_folder
+from xgen.data.places import HUB, File, look
 from xgen.data.progress import Progress, silent
 from xgen.data.readers import Defaults, Keys, Record, read_unit
 from xgen.data.staging import exclusive, sync_tree
 from xgen.data.store import TOKENIZER_FILE, TokenStore
 from xgen.data.tokenizer import Tokenizer
-from xgen.data.units import HUB, Plan, Unit, plan_units
+from xgen.data.units import Plan, Unit, plan_units
 from xgen.data.workers import Job, encode_units
 
-VERSION = 2  # raised when the same input gives another store
+VERSION = 3  # raised when the same input gives another store
 TRAIN_BYTES = 64 << 20  # of text that a tokenizer is trained on
 
 
@@ -48,7 +49,7 @@ class Recipe:
         """
         if self.tokenizer and not self.tokenizer.is_file():
             raise StoreError(self.tokenizer, "does not exist", "name a tokenizer.json")
-        files = [_file_facts(path) for path in [*plan.files, *self._hub_files()]]
+        files = [*plan.files, *self._hub_files()]
         everything = {
             "inputs": self.inputs,
             "files": files,
@@ -58,7 +59,7 @@ class Recipe:
             "tokenizer": hashlib.sha256(self.tokenizer.read_bytes()).hexdigest() if self.tokenizer else self.vocab_size,
             "on-bad-record": self.on_bad_record,
             "engine": self.engine,
-            "versions": [VERSION, version("xgen"), version("tokenizers"), version("tiktoken")],
+            "versions": [VERSION, *map(version, ("xgen", "tokenizers", "tiktoken")), plan.extractor],
         }
         return {key: _hash(value) for key, value in everything.items()}
 
@@ -69,16 +70,15 @@ class Recipe:
 
     def unit_names(self, plan: Plan) -> list[str]:
         """A name for what each unit reads."""
-        hub = [_file_facts(path) for path in self._hub_files()]
-        files = [[_file_facts(p.path) for p in unit.pieces if p.kind != "hub"] or hub for unit in plan.units]
-        return [_hash(facts) for facts in zip(plan.units, files, strict=True)]
+        hub = list(self._hub_files())
+        return [_hash([unit, plan.files_of(unit) or hub]) for unit in plan.units]
 
-    def _hub_files(self) -> Iterator[str]:
+    def _hub_files(self) -> Iterator[File]:
         """Files of the folders that `datasets` reads: a data set of the hub is known by its name alone."""
         for name in self.inputs:
             folder = Path(name.removeprefix(HUB).partition(":")[0])
             if name.startswith(HUB) and folder.is_dir():
-                yield from (str(path) for path in sorted(folder.rglob("*")) if path.is_file())
+                yield from (look(str(path)) for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,6 @@ def build_store(
         _put_in_place(final, out)
         shutil.rmtree(building)
     return Built(TokenStore.open(out), len(missing), len(folders) - len(missing), choice, plan.ignored)
-
-
-def _file_facts(path: str) -> tuple[str, int, int]:
-    stat = Path(path).stat()
-    return path, stat.st_size, stat.st_mtime_ns
 
 
 def _hash(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Records from what people have: jsonl (zstd, gzip, plain), parquet, arrow, `datasets`.
+"""Records from what people have: jsonl (zstd, gzip, plain), parquet, arrow, WARC, HTML, `datasets`.
 
 Nothing is skipped silently: what cannot be read comes as `Bad`, with its place and the reason. A disk or a network that
 fails is no such thing: its error is raised, for the next try may succeed.
@@ -7,13 +7,16 @@ fails is no such thing: its error is raised, for the next try may succeed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from xgen.data.documents import DamagedError, lines_of
 from xgen.data.errors import StoreError
+from xgen.data.inflate import BrokenFrameError, Frames
+from xgen.data.pages import MAX_PAGE, UnusableError, text_of
+from xgen.data.places import arrow_input, is_remote
 from xgen.data.units import Piece, Unit, open_stream
+from xgen.data.warc import read_warc
 
 if TYPE_CHECKING:
     import pyarrow
@@ -31,6 +34,11 @@ class Keys:
     licence: str | None = None
     id: str | None = None
     url: str | None = None
+
+    @property
+    def of_pages(self) -> Keys:
+        """What WARC and HTML give has these names."""
+        return replace(self, text="text", id="id", url="url")
 
     @property
     def named(self) -> list[str]:
@@ -90,9 +98,10 @@ def read_unit(unit: Unit, keys: Keys, defaults: Defaults, max_bytes: int = 0) ->
     """
     for piece in unit.pieces:
         empty = True
-        for line, row in _rows(piece, keys.named, max_bytes):
+        own = keys.of_pages if piece.kind in ("warc", "html") else keys
+        for line, row in _rows(piece, own.named, max_bytes):
             empty = False
-            record = row if isinstance(row, Bad) else _record(piece.path, line, row, keys, defaults)
+            record = row if isinstance(row, Bad) else _record(piece.path, line, row, own, defaults)
             if isinstance(record, Record) and 0 < max_bytes < record.num_bytes:
                 record = Bad(piece.path, line, _too_long(max_bytes))
             yield record
@@ -120,6 +129,8 @@ def _record(file: str, line: int, row: Any, keys: Keys, defaults: Defaults) -> R
         if not isinstance(value, str) or (key != keys.text and not value):
             return Bad(file, line, f"has {key!r} that is not text: {value!r:.60}")
         fields.append(value)
+        if key == keys.text and (not value or value.isspace()):
+            return Bad(file, line, "has no text")
     text, domain, source, licence = fields
     name = row.get(keys.id) if keys.id else ""
     if not isinstance(name, str | int) or (keys.id and name == ""):
@@ -139,7 +150,12 @@ def _too_long(max_bytes: int) -> str:
 
 def _rows(piece: Piece, wanted: Sequence[str], max_bytes: int) -> Iterator[_Row]:
     if piece.kind == "lines":
-        yield from _json_rows(Path(piece.path), max_bytes)
+        yield from _json_rows(piece.path, max_bytes)
+    elif piece.kind == "warc":
+        for number, found in read_warc(piece.path):
+            yield number, Bad(piece.path, number, found) if isinstance(found, str) else found
+    elif piece.kind == "html":
+        yield 0, _page(piece.path)
     elif piece.kind == "hub":
         yield from _hub_rows(piece)
     else:
@@ -153,7 +169,7 @@ def _rows(piece: Piece, wanted: Sequence[str], max_bytes: int) -> Iterator[_Row]
             yield 0, Bad(piece.path, 0, f"is damaged: {' '.join(str(error).split())[:200]}")
 
 
-def _json_rows(path: Path, max_bytes: int) -> Iterator[_Row]:
+def _json_rows(path: str, max_bytes: int) -> Iterator[_Row]:
     from pydantic_core import from_json
 
     # A text in JSON may take six bytes for one.
@@ -163,21 +179,36 @@ def _json_rows(path: Path, max_bytes: int) -> Iterator[_Row]:
             if not line or line.isspace():
                 continue
             if 0 < longest < len(line):
-                yield number, Bad(str(path), number, _too_long(max_bytes))
+                yield number, Bad(path, number, _too_long(max_bytes))
                 continue
             try:
                 # Not the json module: this is a third faster, and refuses half of a surrogate pair.
                 yield number, from_json(line)
             except ValueError as error:
-                yield number, Bad(str(path), number, f"is no JSON: {error}")
+                yield number, Bad(path, number, f"is no JSON: {error}")
     except DamagedError as error:
-        yield 0, Bad(str(path), 0, error.what)
+        yield 0, Bad(path, 0, error.what)
+
+
+def _page(path: str) -> dict[str, str] | Bad:
+    """An HTML file, whose id is its path."""
+    page = bytearray()
+    try:
+        for block in Frames(path).blocks():
+            page += block
+            if len(page) > MAX_PAGE:
+                break
+        return {"id": path, "url": path if is_remote(path) else "", "text": text_of(bytes(page))}
+    except BrokenFrameError as error:
+        return Bad(path, 0, f"is damaged: {error}")
+    except UnusableError as error:
+        return Bad(path, 0, str(error))
 
 
 def _parquet_rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
     from pyarrow import parquet
 
-    with parquet.ParquetFile(piece.path) as file:
+    with arrow_input(piece.path) as source, parquet.ParquetFile(source) as file:
         last = piece.last or file.metadata.num_row_groups
         row = sum(file.metadata.row_group(number).num_rows for number in range(piece.first))
         columns = _columns(piece, file.schema_arrow.names, wanted)
@@ -195,7 +226,7 @@ def _arrow_rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
     import pyarrow
 
     row = 0
-    with pyarrow.memory_map(piece.path) as file, pyarrow.ipc.open_stream(file) as batches:
+    with arrow_input(piece.path, mapped=True) as file, pyarrow.ipc.open_stream(file) as batches:
         columns = _columns(piece, batches.schema.names, wanted)
         if isinstance(columns, Bad):
             yield 0, columns

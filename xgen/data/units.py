@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from xgen.data.errors import StoreError
+from xgen.data.places import HUB, File, arrow_input, find, is_remote, look, open_input
 
-Kind = Literal["lines", "parquet", "arrow", "hub"]
-LINES = (".jsonl", ".jsonl.zst", ".jsonl.gz", ".json.zst", ".json.gz", ".ndjson")
-HUB = "hf:"
-_TAKEN = f"it takes {', '.join(LINES)}, .parquet, .arrow"
+Kind = Literal["lines", "parquet", "arrow", "warc", "html", "hub"]
+_SUFFIXES: dict[Kind, tuple[str, ...]] = {
+    "lines": (".jsonl", ".jsonl.zst", ".jsonl.gz", ".json.zst", ".json.gz", ".ndjson"),
+    "parquet": (".parquet",),
+    "arrow": (".arrow",),
+    "warc": (".warc", ".warc.gz", ".warc.zst", ".warc.wet.gz"),
+    "html": (".html", ".html.gz", ".html.zst", ".htm"),
+}
+_TAKEN = f"it takes {', '.join(suffix for some in _SUFFIXES.values() for suffix in some)}"
 # Bytes of files: smaller ones share a unit, of a size that gives a few thousand units at most (each is a part or more),
 # and many enough for all workers where there is little.
 _MIN_UNIT, _MAX_UNIT, _MANY_UNITS = 4 << 20, 1 << 30, 4096
@@ -37,6 +45,11 @@ class Unit:
 
     pieces: tuple[Piece, ...]
 
+    @property
+    def paths(self) -> list[str]:
+        """Of its files, each once; `datasets` knows its own."""
+        return list(dict.fromkeys(piece.path for piece in self.pieces if piece.kind != "hub"))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -44,39 +57,47 @@ class Plan:
 
     units: tuple[Unit, ...]
     ignored: dict[str, int]
+    files: tuple[File, ...]  # that are read, in order
+    hub_bytes: int  # of data sets that `datasets` reads, as far as it knows
 
     @property
-    def files(self) -> list[str]:
-        """The files that are read, in order."""
-        return list(dict.fromkeys(p.path for unit in self.units for p in unit.pieces if p.kind != "hub"))
+    def num_bytes(self) -> int:
+        return self.hub_bytes + sum(file.size for file in self.files)
+
+    @property
+    def extractor(self) -> str:
+        """The version of what finds the text of pages, where there are some."""
+        pages = any(piece.kind in ("warc", "html") for unit in self.units for piece in unit.pieces)
+        return version("resiliparse") if pages else ""
+
+    @cached_property
+    def _by_path(self) -> dict[str, File]:
+        return {file.path: file for file in self.files}
+
+    def files_of(self, unit: Unit) -> list[File]:
+        """The files that a unit reads, as they were found."""
+        return [self._by_path[path] for path in unit.paths]
 
 
 def plan_units(inputs: Sequence[str]) -> Plan:
-    """Plan the reading of `inputs`: files, folders, `hf:NAME[:SPLIT]`.
+    """Plan the reading of `inputs`: files, folders, URLs of either, `hf:NAME[:SPLIT]`.
 
     Raises StoreError for what is not there, holds nothing to read, or is of no known kind.
     """
-    found: list[str | list[Path]] = []
     ignored: Counter[str] = Counter()
+    found = {name: _files(name, ignored) for name in dict.fromkeys(inputs) if not name.startswith(HUB)}
+    files = {file.path: file for some in found.values() for file in some}
+    unit_bytes = min(max(sum(file.size for file in files.values()) // _MANY_UNITS, _MIN_UNIT), _MAX_UNIT)
+    units: list[Unit] = []
+    hub_bytes = 0
     for name in inputs:
         if name.startswith(HUB):
-            found.append(name)
-            continue
-        path = Path(name)
-        if not path.exists():
-            raise StoreError(path, "does not exist", "name a file, a folder, or hf:NAME")
-        if path.is_file() and _kind(path) is None:
-            raise StoreError(path, "is of no known kind", _TAKEN)
-        files = [path] if path.is_file() else _files_in(path, ignored)
-        if not files:
-            raise StoreError(path, "holds nothing to read", _TAKEN)
-        found.append(files)
-    total = sum(file.stat().st_size for item in found if not isinstance(item, str) for file in item)
-    unit_bytes = min(max(total // _MANY_UNITS, _MIN_UNIT), _MAX_UNIT)
-    units: list[Unit] = []
-    for item in found:
-        units += _hub_units(item) if isinstance(item, str) else _group(item, unit_bytes)
-    return Plan(tuple(units), dict(ignored))
+            stream, size = _from_hub(name)
+            units += (Unit((Piece("hub", name, number, number + 1),)) for number in range(stream.num_shards))
+            hub_bytes += size
+        else:
+            units += _group(found[name], unit_bytes)
+    return Plan(tuple(units), dict(ignored), tuple(files.values()), hub_bytes)
 
 
 def open_stream(name: str) -> Any:
@@ -84,32 +105,61 @@ def open_stream(name: str) -> Any:
 
     Raises StoreError.
     """
+    return _from_hub(name)[0]
+
+
+def _from_hub(name: str) -> tuple[Any, int]:
+    """A stream, and how many bytes its files have, as far as that is known."""
     try:
         import datasets
     except ImportError:
         raise StoreError(name, "needs the package datasets", "pip install 'xgen[train]'") from None
     where, _, split = name.removeprefix(HUB).partition(":")
+    split = split or "train"
     try:
-        return datasets.load_dataset(where, split=split or "train", streaming=True)
+        builder = datasets.load_dataset_builder(where)
+        stream = builder.as_streaming_dataset(split=split)
+        files = (builder.config.data_files or {}).get(split, ())
+        size = sum(look(str(file)).size for file in files) or builder.info.download_size or 0
+    except StoreError:
+        raise
     except Exception as error:  # noqa: BLE001 - datasets raises what its readers raise
         fix = "check name and split; without network, xgen fetch it where there is one and name the folder"
         raise StoreError(name, f"cannot be read: {' '.join(str(error).split())[:200]}", fix) from None
+    return stream, size
 
 
-def _files_in(folder: Path, ignored: Counter[str]) -> list[Path]:
-    """The files of a folder that can be read, sorted; hidden ones are nobody's data."""
-    if (splits := folder / "dataset_dict.json").is_file():
-        names = json.loads(splits.read_bytes())["splits"]
-        what = f"holds the splits {', '.join(names)}, which would be mixed"
-        raise StoreError(folder, what, f"name one, e.g. {folder / names[0]}")
-    found = []
-    for path in sorted(_walk(folder, (folder.resolve(),))):
-        kind = _kind(path)
-        if kind is None or (kind == "arrow" and not _belongs(path)):
+def _files(name: str, ignored: Counter[str]) -> list[File]:
+    """A file, or the files under a folder that can be read, sorted; hidden ones are nobody's data."""
+    name = name.removeprefix("file://")
+    found = find(name) if is_remote(name) else _local(Path(name))
+    if [file.path for file in found] == [name] and _kind(name) is None:
+        raise StoreError(name, "is of no known kind", _TAKEN)
+    names = {file.path for file in found}
+    if (splits := f"{name.rstrip('/')}/dataset_dict.json") in names:
+        with open_input(splits) as data:
+            first, *_ = known = json.load(data)["splits"]
+        what = f"holds the splits {', '.join(known)}, which would be mixed"
+        raise StoreError(name, what, f"name one, e.g. {name.rstrip('/')}/{first}")
+    files = []
+    for file in found:
+        path = PurePosixPath(file.path)
+        if is_remote(name) and any(part.startswith(".") for part in file.path.removeprefix(name).split("/")):
+            continue
+        if (kind := _kind(file.path)) is None or (kind == "arrow" and not _belongs(file.path, names)):
             ignored[path.suffix or path.name] += 1
         else:
-            found.append(path)
-    return found
+            files.append(file)
+    if not files:
+        raise StoreError(name, "holds nothing to read", _TAKEN)
+    return files
+
+
+def _local(path: Path) -> list[File]:
+    if not path.exists():
+        raise StoreError(path, "does not exist", "name a file, a folder, a URL, or hf:NAME")
+    paths = [path] if path.is_file() else sorted(_walk(path, (path.resolve(),)))
+    return [look(str(one)) for one in paths]
 
 
 def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
@@ -127,58 +177,53 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
             raise StoreError(path, f"is a link to {path.readlink()}, which does not exist", "mend or remove the link")
 
 
-def _belongs(arrow: Path) -> bool:
+def _belongs(arrow: str, names: Set[str]) -> bool:
     """False for what `datasets` has cached beside a saved data set, whose state.json lists its files."""
-    state = arrow.with_name("state.json")
-    if not state.is_file():
+    folder, _, name = arrow.rpartition("/")
+    if (state := f"{folder}/state.json") not in names:
         return True
-    return arrow.name in {file["filename"] for file in json.loads(state.read_bytes()).get("_data_files", ())}
+    with open_input(state) as data:
+        return name in {file["filename"] for file in json.load(data).get("_data_files", ())}
 
 
-def _kind(path: Path) -> Kind | None:
-    if path.name.endswith(LINES):
-        return "lines"
-    return {".parquet": "parquet", ".arrow": "arrow"}.get(path.suffix)  # type: ignore[return-value]
+def _kind(path: str) -> Kind | None:
+    return next((kind for kind, suffixes in _SUFFIXES.items() if path.endswith(suffixes)), None)
 
 
-def _group(files: Sequence[Path], unit_bytes: int) -> Iterator[Unit]:
+def _group(files: Sequence[File], unit_bytes: int) -> Iterator[Unit]:
     waiting: list[Piece] = []
     size = 0
     for file in files:
-        kind, length = _kind(file), file.stat().st_size
+        kind = _kind(file.path)
         assert kind is not None
-        if length < unit_bytes:
-            waiting.append(Piece(kind, str(file)))
-            size += length
-        if waiting and (size >= unit_bytes or length >= unit_bytes):
+        if file.size < unit_bytes:
+            waiting.append(Piece(kind, file.path))
+            size += file.size
+        if waiting and (size >= unit_bytes or file.size >= unit_bytes):
             yield Unit(tuple(waiting))
             waiting, size = [], 0
-        if length >= unit_bytes:
-            pieces = _ranges(file) if kind == "parquet" else [Piece(kind, str(file))]
+        if file.size >= unit_bytes:
+            pieces = _ranges(file.path) if kind == "parquet" else [Piece(kind, file.path)]
             yield from (Unit((piece,)) for piece in pieces)
     if waiting:
         yield Unit(tuple(waiting))
 
 
-def _ranges(file: Path) -> list[Piece]:
+def _ranges(path: str) -> list[Piece]:
     """Runs of row groups of a large parquet file."""
     import pyarrow
     from pyarrow import parquet
 
     try:
-        meta = parquet.ParquetFile(file).metadata
+        with arrow_input(path) as file:
+            meta = parquet.ParquetFile(file).metadata
     except (OSError, pyarrow.ArrowInvalid):
-        return [Piece("parquet", str(file))]  # whoever reads it says what is wrong with it
+        return [Piece("parquet", path)]  # whoever reads it says what is wrong with it
     pieces: list[Piece] = []
     first = size = 0
     for number in range(meta.num_row_groups):
         size += meta.row_group(number).total_byte_size
         if size >= _RANGE_BYTES or number + 1 == meta.num_row_groups:
-            pieces.append(Piece("parquet", str(file), first, number + 1))
+            pieces.append(Piece("parquet", path, first, number + 1))
             first, size = number + 1, 0
-    return pieces or [Piece("parquet", str(file))]
-
-
-def _hub_units(name: str) -> list[Unit]:
-    shards = open_stream(name).num_shards
-    return [Unit((Piece("hub", name, number, number + 1),)) for number in range(shards)]
+    return pieces or [Piece("parquet", path)]

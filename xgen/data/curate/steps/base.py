@@ -20,7 +20,7 @@ from xgen.data.errors import StoreError
 from xgen.spec.curate import Curate
 
 _PACKAGES = (
-    "xgen", "numpy", "numba", "pyarrow", "tokenizers", "tiktoken", "py3langid", "xxhash", "zstandard",
+    "xgen", "numpy", "numba", "pyarrow", "tokenizers", "tiktoken", "py3langid", "xxhash", "zstandard", "resiliparse",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from xgen.data.curate.classify.model import (
 from xgen.data.curate.classify.train import Recipe, Stage, train
 from xgen.data.curate.filters.take import take_texts
 from xgen.data.curate.steps.folders import fingerprint
-from xgen.data.curate.steps.plan import CuratePlan, PlannedModel, file_facts
+from xgen.data.curate.steps.plan import CuratePlan, PlannedModel
 from xgen.data.curate.texts import Texts
 from xgen.data.errors import StoreError
 from xgen.data.readers import Bad, Defaults, Keys, read_unit
@@ -49,8 +50,8 @@ def prepare_models(job: Curate, work: Path) -> dict[str, PlannedModel]:
 def _trained(role: str, spec: ClassifierSpec, seed: int, work: Path) -> Path:
     kind: ModelKind = "domain" if role == "domain" else "quality"
     stage: Stage = "ensemble" if role == "ensemble" else "fast"
-    units = {label: plan_units(paths).units for label, paths in spec.labels.items()}
-    facts = {label: [file_facts(unit) for unit in found] for label, found in units.items()}
+    files = {label: plan_units(paths).files for label, paths in spec.labels.items()}
+    facts = {label: [asdict(file) for file in found] for label, found in files.items()}
     versions = [version(name) for name in ("xgen", "numpy", "numba")]
     out = work / "models" / f"{role}-{fingerprint(facts, spec.text_key, seed, versions)}"
     if not out.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xgen.data.curate.steps.folders import fingerprint
 from xgen.data.errors import StoreError
+from xgen.data.places import File
 from xgen.data.units import Piece, Unit, plan_units
 from xgen.spec.curate import Curate, Input
 
 PLAN_FILE = "plan.json"
-VERSION = 2  # raised when the same input gives another result
+VERSION = 3  # raised when the same input gives another result
 # Bytes of input files for a bucket of keys: keys take about as much as the compressed text.
 _PLANNED = {
     "inputs", "max_document", "domains", "filters", "pii", "quality", "ensemble", "dedup", "decontaminate", "tokenizer",
@@ -104,9 +106,9 @@ def make_plan(job: Curate, models: dict[str, PlannedModel]) -> CuratePlan:
     for number, item in enumerate(job.inputs):
         found = plan_units([item.path])
         inputs.append(PlannedInput(files=len(found.files), ignored=found.ignored))
-        total += sum(Path(file).stat().st_size for file in found.files)
+        total += found.num_bytes
         for unit in found.units:
-            name = unit_name(unit, item)
+            name = unit_name(unit, item, found.files_of(unit))
             units.append(PlannedUnit(number=len(units), input=number, pieces=unit.pieces, name=name))
     evaluation = [one.path for one in job.decontaminate.sets] if job.decontaminate else []
     lists = _lists(job)
@@ -134,15 +136,9 @@ def spec_fingerprint(job: Curate) -> str:
     return fingerprint(job.model_dump(mode="json", include=_PLANNED))
 
 
-def unit_name(unit: Unit, spec: Input) -> str:
-    """What the documents of a unit follow from."""
-    return fingerprint([asdict(piece) for piece in unit.pieces], file_facts(unit), spec)
-
-
-def file_facts(unit: Unit) -> list[tuple[str, int, int]]:
-    """Path, size and time of change of the files of a unit; data sets of the hub are known by their names."""
-    paths = dict.fromkeys(piece.path for piece in unit.pieces if piece.kind != "hub")
-    return [(path, (stat := Path(path).stat()).st_size, stat.st_mtime_ns) for path in paths]
+def unit_name(unit: Unit, spec: Input, files: Sequence[File]) -> str:
+    """What the documents of a unit follow from; data sets of the hub are known by their names."""
+    return fingerprint([asdict(piece) for piece in unit.pieces], [asdict(file) for file in files], spec)
 
 
 def read_plan(job: Curate) -> CuratePlan:

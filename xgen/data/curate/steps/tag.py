@@ -27,8 +27,8 @@ from xgen.data.curate.steps.models import Judge, Sorter
 from xgen.data.curate.steps.plan import PlannedUnit, unit_name
 from xgen.data.curate.texts import Texts
 from xgen.data.errors import StoreError
+from xgen.data.places import look, stem
 from xgen.data.readers import Bad, Defaults, Keys, Record, read_unit
-from xgen.data.units import HUB
 from xgen.spec.curate import Curate, Input
 
 DOCS_FILE, DROPPED_FILE, TRACE_FILE = "docs.arrow", "dropped.arrow", "trace.arrow"
@@ -122,7 +122,8 @@ class Tag:
                 columns = dict(zip(self._trace.names, (*named, *filtered.measures.values()), strict=True))
                 trace.write_batch(pyarrow.record_batch(columns, schema=self._trace))
                 tick(texts.num_bytes)
-        if unit.name != unit_name(unit.unit, self._context.job.inputs[unit.input]):
+        files = [look(path) for path in unit.unit.paths]
+        if unit.name != unit_name(unit.unit, self._context.job.inputs[unit.input], files):
             raise StoreError(unit.pieces[0].path, "changed while it was read", "run it again from the step prepare")
         np.save(folder / KEPT_FILE, np.concatenate(kept))
         self._write_keys(folder, sections)
@@ -130,7 +131,7 @@ class Tag:
 
     def _records(self, unit: PlannedUnit, ledger: Ledger) -> Iterator[Record]:
         spec = self._context.job.inputs[unit.input]
-        defaults = Defaults(spec.domain or "", spec.source or _stem(spec.path), spec.licence)
+        defaults = Defaults(spec.domain or "", spec.source or stem(spec.path), spec.licence)
         for record in read_unit(unit.unit, keys_of(spec), defaults, self._context.job.max_document):
             if isinstance(record, Bad):
                 ledger.bad(record)
@@ -215,12 +216,6 @@ def keys_of(spec: Input) -> Keys:
     domain = None if spec.domain else keys.domain
     source = None if spec.source else keys.source
     return Keys(keys.text, domain, source, keys.licence, keys.id, keys.url)
-
-
-def _stem(path: str) -> str:
-    """What a collection is called whose name nobody gave."""
-    name = path.removeprefix(HUB).partition(":")[0] if path.startswith(HUB) else path
-    return Path(name).name.partition(".")[0] or "input"
 
 
 def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
