@@ -106,8 +106,8 @@ def peer_python(name: str, packages: Sequence[str], cost: str, shared: bool = Fa
     `cost` says what making it takes.
     """
     folder = ROOT / ".cache/bench" / name
-    python = folder / "bin/python"
-    if (folder / "ready").exists():
+    python, ready = folder / "bin/python", folder / "ready"
+    if ready.exists() and ready.read_text().split() == list(packages):
         return python
     print(f"making the peers' environment, once: {cost}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
@@ -117,5 +117,5 @@ def peer_python(name: str, packages: Sequence[str], cost: str, shared: bool = Fa
         (site / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
     install = [str(python), "-m", "pip", "install", "--quiet", *packages]
     subprocess.run(install, check=True, timeout=1800, stdout=subprocess.DEVNULL)
-    (folder / "ready").touch()
+    ready.write_text("\n".join(packages))
     return python

@@ -4,7 +4,8 @@ Speed: the same 3 MB of real text (documentation, modules, plays, descriptions, 
 CPU time of one thread; rounds in turn. The chain is FineWeb's: Gopher repetition, Gopher quality, C4 with any ending of
 a line, FineWeb. Agreement: the same documents, and as many that are broken on purpose, decided by both; each filter
 alone, and words one by one. Languages: sentences that nobody trained on, of the 60 languages of which spaCy has
-examples and the model a label. datatrove and spaCy are those of the environment of benchmarks.dedup.
+examples and the model a label. End to end: benchmarks/whole_curation.py. The peers and spaCy are those of the
+environment of benchmarks.dedup.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import whole_curation
 from benchmarks.common import ROOT, Figure, Result
 from benchmarks.dedup import curation_peers
 from benchmarks.mangled import mangle
@@ -42,7 +44,7 @@ from xgen.data.curate.filters.trace import Batch, Filter
 from xgen.data.curate.texts import Texts
 from xgen.data.sources import tiny_sources
 
-NUM_BYTES = 3_000_000
+NUM_BYTES, WHOLE_BYTES = 3_000_000, 10_000_000
 MAX_CHARS = 6_000  # of a document: longer ones are cut
 FILTERS: dict[str, Filter] = {
     "gopher_repetition": GopherRepetitionFilter(),
@@ -52,7 +54,7 @@ FILTERS: dict[str, Filter] = {
     "fineweb": FineWebFilter(),
 }
 CHAIN = open_filters(FINEWEB)
-GOAL_MB, GOAL_TIMES = 6.0, 20
+GOAL_MB, GOAL_TIMES, GOAL_WHOLE_TIMES = 6.0, 20, 10
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,18 @@ def main() -> None:
                 rates[name].append(num_bytes / (time.process_time() - began) / 1e6)
             for name, seconds in ask_datatrove(python, "time", texts, Path(folder)).items():
                 others[f"{name}, datatrove"].append(num_bytes / seconds / 1e6)
+        whole = whole_curation.measure(python, real_texts(WHOLE_BYTES), options.rounds, Path(folder))
+        rates["end to end"] = whole.pop("end to end")
+        others |= whole
         texts += mangle(texts, random.Random(1))
         kept = int(run(CHAIN, Batch(Texts.of(texts))).kept.sum())
         equal = agreement(texts, ask_datatrove(python, "decide", texts, Path(folder)))
     figures = {name: Figure.of(values, "MB/s") for name, values in rates.items()}
     peers = {name: Figure.of(values, "MB/s") for name, values in others.items()}
-    goals = {"chain": max(GOAL_MB, GOAL_TIMES * peers["chain, datatrove"].median)}
+    goals = {
+        "chain": max(GOAL_MB, GOAL_TIMES * peers["chain, datatrove"].median),
+        "end to end": GOAL_WHOLE_TIMES * peers["end to end, datatrove"].median,
+    }
     CurationResult("curation", figures, peers, goals, len(texts), kept, equal, tell_languages(python)).print(
         options.json
     )
@@ -172,14 +180,14 @@ def ask_datatrove(python: Path, what: str, texts: list[str], folder: Path) -> An
     return json.loads(answer.read_text())
 
 
-def real_texts() -> list[str]:
+def real_texts(num_bytes: int = NUM_BYTES) -> list[str]:
     """Documents of every kind in turn: those of the tiny corpus, and descriptions and licences of packages."""
     kinds = [_source(number) for number in range(len(tiny_sources()))] + [_descriptions(), _licences()]
     texts: list[str] = []
     size = 0
     for row in range(max(map(len, kinds))):
         for kind in kinds:
-            if row < len(kind) and size < NUM_BYTES:
+            if row < len(kind) and size < num_bytes:
                 texts.append(kind[row])
                 size += len(kind[row].encode())
     return texts
