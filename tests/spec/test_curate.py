@@ -122,7 +122,7 @@ def test_a_rule_may_stand_for_all_of_the_frequency(tmp_path: Path, said: Any, ru
         ({"filters": [{"c4": {"min_sentences": -1}}]}, "filters[0].c4.min_sentences: -1 is out of range"),
         (
             {"mixtures": {"broad": {"tokens": "2T", "balance": {"weights": {"web": 1}, "temperature": 2}}}},
-            "mixtures.broad.balance: write one of weights and temperature",
+            "mixtures.broad.balance: write one of weights, regmix and temperature",
         ),
     ],
 )

@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from xgen.runs import RunDir
-    from xgen.spec import LoadedJob, Profile, Work
+    from xgen.spec import LoadedJob, Profile, Regmix, Work
 
 EXIT_USAGE = 2
 EXIT_SCHEDULER = 3
@@ -92,8 +92,10 @@ def check_mixture(job: Work) -> list[dict[str, Any]]:
     """Each part of the mixture of each stage of a training: its share and tokens, and the epochs of it that are seen
     until the stage's end. Raises SpecError where the stores cannot give it: a part that is not there, or would be seen
     too often."""
-    from xgen.spec import Pretrain, Problem, SpecError
+    from xgen.spec import Pretrain, Problem, Regmix, SpecError
 
+    if isinstance(job, Regmix):
+        return _check_proxies(job)
     if not isinstance(job, Pretrain) or job.data.packing == "none":
         return []
     from xgen.data import StoreError, check_vocabulary, mixtures_for, read_meta
@@ -111,6 +113,24 @@ def check_mixture(job: Work) -> list[dict[str, Any]]:
             facts = {"share": quota / tokens, "tokens": quota, "epochs": epochs, "has": part.num_tokens}
             rows.append({"stage": stage.name, "name": part.name, **facts})
     return rows
+
+
+def _check_proxies(job: Regmix) -> list[dict[str, Any]]:
+    """Each domain that proxies are drawn of: its least and greatest share of a proxy, and its share of the corpus."""
+    from xgen.data import StoreError
+    from xgen.data.curate.proxies import proxies_of
+    from xgen.spec import Problem, SpecError
+
+    try:
+        proxies = proxies_of(job)
+    except StoreError as error:
+        raise SpecError(Problem("", "proxies", str(error))) from None
+    whole = sum(proxies.corpus.values())
+    return [
+        {"stage": "proxies", "name": name, "share": tokens / whole, "has": tokens, "drawn": [min(drawn), max(drawn)]}
+        for name, tokens in proxies.corpus.items()
+        for drawn in [[proxy.weights[name] for proxy in proxies.all]]
+    ]
 
 
 def run_root(cluster: str | None) -> Path:

@@ -60,7 +60,8 @@ def command(
     for one, (_, resources) in zip(numbers, loaded.job.jobs, strict=True):
         _show(one, resources, profile, [part for part in mixture if part["stage"] == one.stage])
     if len(numbers) > 1:
-        hours, tokens = sum(one.gpu_hours for one in numbers), sum(one.tokens for one in numbers)
+        hours = sum(one.gpu_hours * one.num_runs for one in numbers)
+        tokens = sum(one.tokens * one.num_runs for one in numbers)
         print(f"  all: {tokens:,} tokens, {hours:,.3g} GPU-hours")
     for note in notes:
         print(f"  warning     {note}")
@@ -78,12 +79,14 @@ def _facts(numbers: Plan, profile: Profile) -> dict[str, Any]:
 
 
 def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[dict[str, Any]]) -> None:
-    from xgen.plan import STOP_MARGIN
+    from xgen.plan import STOP_MARGIN, cost
     from xgen.spec.units import format_bytes, format_duration
 
     head = f"{numbers.stage}: " if numbers.stage else ""
     print(f"  {head}{resources.nodes} nodes x {resources.tasks_per_node} tasks")
     if numbers.num_steps:
+        if numbers.num_runs > 1:
+            print(f"  proxies     {cost(numbers)}; each:")
         print(f"  parameters  {numbers.num_parameters:,}")
         print(f"  steps       {numbers.num_steps:,} of {numbers.tokens // numbers.num_steps:,} tokens")
         print(f"  tokens      {numbers.tokens:,}")
@@ -119,6 +122,11 @@ def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[d
             f"{STOP_MARGIN:.0f} s), gets {numbers.stop_budget:.0f} s"
         )
     for part in mixture:
+        if "drawn" in part:
+            low, high = part["drawn"]
+            said = f"{part['share']:>6.1%} of the corpus, {low:.1%} to {high:.1%} of a proxy"
+            print(f"  data        {part['name']:<16} {said}")
+            continue
         print(
             f"  data        {part['name']:<16} {part['share']:>6.1%} {part['tokens']:>16,} tokens, "
             f"{part['epochs']:.2f} epochs of {part['has']:,}"

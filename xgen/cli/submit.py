@@ -23,6 +23,7 @@ from xgen.cli.shards import describe_array
 if TYPE_CHECKING:
     from xgen.cluster.snapshot import Code
     from xgen.cluster.submit import Prepared
+    from xgen.spec import Profile, Work
     from xgen.spec.image import Reference
 
 
@@ -62,6 +63,8 @@ def command(
     prepared = prepare(loaded, name, profile, run_id, pin=_pin_or_warn if dry_run else None)
     if dry_run:
         print(prepared.preview, end="")
+        for line in _costs(loaded.job, profile):
+            print(f"cost: {line}", file=sys.stderr)
         return
     estimate = check_with_scheduler(prepared)
     job_ids, code = submit(prepared)
@@ -84,7 +87,7 @@ def command(
             }
         )
         return
-    _report(prepared, code, job_ids, estimate)
+    _report(prepared, code, job_ids, estimate, _costs(loaded.job, profile))
     for note in notes:
         print(f"  warning   {note}", file=sys.stderr)
 
@@ -100,7 +103,7 @@ def _pin_or_warn(reference: Reference) -> str:
         return ""
 
 
-def _report(prepared: Prepared, code: Code, job_ids: list[str], estimate: str) -> None:
+def _report(prepared: Prepared, code: Code, job_ids: list[str], estimate: str, costs: list[str]) -> None:
     starts = (
         f", could start at {estimate.split(' start at ')[1].split(' ', maxsplit=1)[0]}"
         if " start at " in estimate
@@ -118,8 +121,17 @@ def _report(prepared: Prepared, code: Code, job_ids: list[str], estimate: str) -
             job_id = job_ids[min(stage, len(job_ids) - 1)]  # the local executor has one for all
             after = starts if stage == 0 else f", after {jobs[stage - 1][0]}"
             print(f"  {name:<{width}} job {job_id}  {_size(prepared, stage)}{after}")
+    for line in costs:
+        print(f"  cost      {line}")
     shard = " --shard 0" if prepared.job.array_of(0) and len(jobs) == 1 else ""
     print(f"watch it:   xgen status {prepared.run.name}      xgen logs -f {prepared.run.name}{shard}")
+
+
+def _costs(job: Work, profile: Profile) -> list[str]:
+    """Of work that is many trainings."""
+    from xgen.plan import cost, plans
+
+    return [cost(one) for one in plans(job, profile) if one.num_runs > 1]
 
 
 def _size(prepared: Prepared, stage: int) -> str:

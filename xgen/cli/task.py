@@ -36,7 +36,7 @@ from xgen.runs import (
     TaskContext,
     write_atomic,
 )
-from xgen.spec import Command, Curate, Export, Job, Pretrain, SpecError, load_resolved
+from xgen.spec import Command, Curate, Export, Job, Pretrain, Regmix, SpecError, load_resolved
 from xgen.spec.units import format_bytes
 
 
@@ -100,6 +100,8 @@ def _work(context: TaskContext) -> RankOutcome:
                 return _export(context, job)
             case Curate():
                 return _curate(context, job)
+            case Regmix():
+                return _regmix(context, job)
             case Command():
                 return _command(context, job)
     except (Refused, SpecError) as error:
@@ -196,6 +198,22 @@ def _curate(context: TaskContext, job: Curate) -> RankOutcome:
         raise Refused(str(error)) from None
     reason = f"after {context.stop.signal}" if status == "stopped" else ""
     return RankOutcome(status=status, reason=reason, step=done, time=time.time())
+
+
+def _regmix(context: TaskContext, job: Regmix) -> RankOutcome:
+    from xgen.data.errors import StoreError
+
+    try:
+        if job.array_of(context.stage):
+            from xgen.train.proxies import run_proxies
+
+            return run_proxies(context, job, durable=lambda steps: _mark_durable(context.run, steps))
+        from xgen.data.curate.regmix_report import write_fit
+
+        write_fit(job)
+    except StoreError as error:
+        raise Refused(str(error)) from None
+    return RankOutcome(status="finished", time=time.time())
 
 
 def _mark_durable(run: RunDir, step: int) -> None:

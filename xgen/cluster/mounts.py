@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xgen.runs import RunDir
-from xgen.spec import Curate, Export, Job, Mount, Pretrain, Profile, load_resolved
+from xgen.spec import Curate, Export, Job, Mount, Pretrain, Profile, Regmix, load_resolved
 
 
 def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
@@ -21,6 +21,8 @@ def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
         needed += _stores(job)
     if isinstance(job, Curate):
         needed += _curated(job)
+    if isinstance(job, Regmix):
+        needed += [*_stores(job.proxy), Mount(source=str(Path(job.out).parent))]
     if isinstance(job, Export):
         needed += _exported(job, RunDir(run.path.parent / job.run))  # an absolute path stays what it is
     by_target = {m.place: m for m in (*needed, *profile.container.mounts, *job.container.mounts)}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xgen.plan.failures import GPU_MTTF, Saving, best_saving
 from xgen.plan.memory import Memory, memory
-from xgen.spec import Partition, Pretrain, Profile, Resources, Work
+from xgen.spec import Partition, Pretrain, Profile, Regmix, Resources, Work
+from xgen.spec.units import format_duration
 
 STOP_MARGIN = 5.0  # seconds for the agreement of the ranks, the barrier, the outcomes and the host's events
 SAVE_OVERHEAD = 1.0  # seconds for opening, syncing and renaming: ours
@@ -42,11 +43,18 @@ class Plan:
     lost_seconds: float  # what a kill without warning costs on average: half an interval, and a save
     memory: Memory | None = None  # of one GPU
     saving: Saving | None = None  # the best checkpoint interval
+    num_runs: int = 1  # trainings of these numbers, each: the proxies of a regmix
+    runs_at_once: int = 1
 
     @property
     def tokens_per_second(self) -> float:
         """Of all ranks while they train."""
         return self.tokens / self.train_seconds if self.train_seconds else 0.0
+
+    @property
+    def all_seconds(self) -> float:
+        """Of all runs, when those that may go at once do."""
+        return self.train_seconds * math.ceil(self.num_runs / self.runs_at_once)
 
 
 def plans(job: Work, profile: Profile, mttf: float | None = None) -> list[Plan]:
@@ -63,6 +71,10 @@ def plan(job: Work, profile: Profile, stage: int = 0, mttf: float | None = None)
     name, resources = job.jobs[stage]
     ranks = resources.world_size
     budget = stop_budget(job, partition(resources, profile))
+    if isinstance(job, Regmix) and (array := job.array_of(stage)):
+        at_once = min(array.shards, array.at_once or array.shards)
+        one = plan(job.proxy, profile, mttf=mttf)
+        return replace(one, stage=name, num_runs=job.num_proxies, runs_at_once=at_once)
     if not isinstance(job, Pretrain):
         return Plan(name, ranks, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, budget, 0.0)
     model, place = job.model, job.places[stage]
@@ -100,6 +112,16 @@ def plan(job: Work, profile: Profile, stage: int = 0, mttf: float | None = None)
         lost_seconds=min(interval / 2 + lag, step_seconds * num_steps),
         memory=memory(model, place),
         saving=saving,
+    )
+
+
+def cost(numbers: Plan) -> str:
+    """Of several trainings together: `512 x 1,000,341,504 tokens: 5.12e+11 tokens, …`."""
+    runs, tokens = numbers.num_runs, numbers.tokens
+    hours, at_once = numbers.gpu_hours * runs, min(runs, numbers.runs_at_once)
+    return (
+        f"{runs} x {tokens:,} = {runs * tokens:,} tokens, {numbers.flops * runs:.3g} FLOP, {hours:,.3g} GPU-hours, "
+        f"{format_duration(numbers.all_seconds)} with {at_once} at once"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from xgen.plan.layout import check_layout
 from xgen.plan.lever import lever
 from xgen.plan.memory import RESERVE, memory
 from xgen.plan.numbers import SAVE_OVERHEAD, STOP_MARGIN, partition, plan
-from xgen.spec import Curate, Export, LoadedJob, Partition, Place, Pretrain, Problem, Profile, Resources, Stage
+from xgen.spec import Curate, Export, LoadedJob, Partition, Place, Pretrain, Problem, Profile, Regmix, Resources, Stage
 from xgen.spec.base import nearest
 from xgen.spec.units import format_bytes, format_duration
 
@@ -31,6 +32,9 @@ def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True, first: in
             problems += _check_stops(loaded, profile, first)
         if stores:
             problems += missing_stores(loaded)
+    if isinstance(loaded.job, Regmix):
+        problems += _check_regmix(loaded, loaded.job, profile, stores=stores)
+        problems += [] if problems else _check_stops(loaded, profile, first)
     if isinstance(loaded.job, Curate) and stores:
         problems += _check_curate(loaded, loaded.job)
     if isinstance(loaded.job, Export) and stores:
@@ -50,6 +54,8 @@ def warnings(loaded: LoadedJob, profile: Profile, first: int = 0) -> list[str]:
     if isinstance(loaded.job, Pretrain):
         notes += [note for place in loaded.job.places[first:] for note in _whole_steps(place.stage)]
         notes += [note for before, after in pairwise(loaded.job.places[first:]) for note in _border(before, after)]
+    if isinstance(loaded.job, Regmix):
+        notes += _whole_steps(loaded.job.proxy.stages[0])
     return list(dict.fromkeys(notes))
 
 
@@ -72,6 +78,8 @@ def _border(before: Place, after: Place) -> Iterator[str]:
 
 def missing_stores(loaded: LoadedJob) -> list[Problem]:
     """Token stores of the spec that are not there."""
+    if isinstance(loaded.job, Regmix):
+        return [_of_proxy(problem) for problem in missing_stores(_proxy(loaded, loaded.job))]
     if not isinstance(loaded.job, Pretrain):
         return []
     data, validation = loaded.job.data, loaded.job.validation
@@ -103,6 +111,26 @@ def _check_curate(loaded: LoadedJob, job: Curate) -> Iterator[Problem]:
     for key, folder in (("out", job.out), ("work", job.work_folder)):
         if not Path(folder).parent.is_dir():
             yield loaded.problem(key, f"{Path(folder).parent} is not there; make it first")
+
+
+def _check_regmix(loaded: LoadedJob, job: Regmix, profile: Profile, *, stores: bool) -> Iterator[Problem]:
+    proxy, (place,) = _proxy(loaded, job), job.proxy.places
+    yield from map(_of_proxy, _check_stage(proxy, job.proxy, place, profile))
+    yield from map(_of_proxy, _check_rate(proxy, place))
+    if stores:
+        yield from missing_stores(loaded)
+        if not Path(job.out).parent.is_dir():
+            yield loaded.problem("out", f"{Path(job.out).parent} is not there; make it first")
+
+
+def _proxy(loaded: LoadedJob, job: Regmix) -> LoadedJob:
+    """As if it were a spec of its own."""
+    origins = {key[1:]: file for key, file in loaded.origins.items() if key[0] == "proxy"}
+    return replace(loaded, job=job.proxy, origins=origins)
+
+
+def _of_proxy(problem: Problem) -> Problem:
+    return replace(problem, key=f"proxy.{problem.key}")
 
 
 def _check_resources(loaded: LoadedJob, profile: Profile, first: int) -> list[Problem]:

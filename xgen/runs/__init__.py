@@ -13,7 +13,7 @@ from xgen.runs.outcome import (
 )
 from xgen.runs.rundir import RUN_NAME, RunDir, list_runs, new_run_id, write_atomic
 from xgen.runs.stop import STOP_SIGNALS, StopFlag
-from xgen.runs.task import Refused, TaskContext
+from xgen.runs.task import Diverged, Refused, TaskContext
 
 __all__ = [
     "EXIT_FAILED",
@@ -27,6 +27,7 @@ __all__ = [
     "STOP_SIGNALS",
     "Attempt",
     "AttemptOutcome",
+    "Diverged",
     "Event",
     "EventListener",
     "EventName",

@@ -13,6 +13,10 @@ class Refused(Exception):  # noqa: N818 - a decision, not an accident
     """The work cannot be done however often it is tried: the run ends with exit code 78."""
 
 
+class Diverged(Refused):
+    """The training has come to nothing by its own doing: of this very spec there is no better."""
+
+
 @dataclass(frozen=True)
 class TaskContext:
     """One rank of one attempt, at one stage of the work. `events` is there on rank 0 only.

@@ -20,6 +20,7 @@ from xgen.spec.pretrain import (
     Validation,
     WandB,
 )
+from xgen.spec.regmix import Regmix
 from xgen.spec.stage import LearningRate, Parallelism, Place, RopeScaling, Stage
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Pretrain",
     "Problem",
     "Profile",
+    "Regmix",
     "Resources",
     "RopeScaling",
     "RuntimeName",

@@ -12,8 +12,8 @@ from xgen.spec.layers import Key, show_key
 
 # Where and how it is computed, and not what: a resume may change these.
 _RESUMABLE = re.compile(
-    r"(resources|checkpoint|restart|container|env)(\.|\[|$)|lead$|data\.(workers|prefetch)$|array\.at_once$"
-    r"|stages\[\d+\]\.((parallelism|resources)(\.|$)|(micro_batch|activation_checkpointing|compile)$)"
+    r"(proxy\.)?((resources|checkpoint|restart|container|env)(\.|\[|$)|lead$|data\.(workers|prefetch)$|array\.at_once$"
+    r"|stages\[\d+\]\.((parallelism|resources)(\.|$)|(micro_batch|activation_checkpointing|compile)$))"
 )
 _TOPOLOGY = re.compile(r"(stages\[\d+\]\.)?resources\.(nodes|gpus_per_node)$|stages\[\d+\]\.parallelism\.")
 _DATA_ORDER = re.compile(r"(seed|stages\[\d+\]\.(seq_len|mixture))$|data\.")

@@ -159,18 +159,20 @@ class Frequency(Strict):
 
 
 class Balance(Strict):
-    """The share of each domain: `weights`, or tokens to the power 1/`temperature`; without either all alike (UniMax).
+    """The share of each domain: `weights`, those that a `regmix` job found, or tokens to the power 1/`temperature`;
+    without any all alike (UniMax).
 
     What `max_epochs` takes from a domain goes to the others.
     """
 
     weights: dict[str, Weight] = Field(default_factory=dict, description="{DOMAIN: WEIGHT}, relative to each other")
+    regmix: str | None = Field(default=None, description="a weights.yaml, in the place of `weights`")
     temperature: Number | None = Field(default=None, ge=1, description="1: in proportion; more: rare ones are raised")
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
-        if self.weights and self.temperature is not None:
-            raise ValueError("write one of weights and temperature")
+        if bool(self.weights) + (self.regmix is not None) + (self.temperature is not None) > 1:
+            raise ValueError("write one of weights, regmix and temperature")
         return self
 
 
@@ -247,17 +249,13 @@ class Curate(Job):
 
     @model_validator(mode="after")
     def _domains_are_known(self) -> Self:
-        known = {item.domain for item in self.inputs} | set(self.domains.rules.values()) | {self.domains.other}
-        model = self.domains.model
-        if any(item.keys.domain for item in self.inputs) or (model and not model.labels):
-            return self
-        names = {str(name) for name in known - {None}} | set(model.labels if model else ())
+        names = self.domain_names
         said = [(f"filters[{i}].domains", name) for i, one in enumerate(self.filters) for name in one.domains or ()]
         for key, mixture in self.mixtures.items():
             said += [(f"mixtures.{key}.balance.weights", name) for name in mixture.balance.weights]
             said += [(f"mixtures.{key}.max_epochs_of", name) for name in mixture.max_epochs_of]
         for key, name in said:
-            if name not in names:
+            if names and name not in names:
                 raise ValueError(f"{key}: {name!r} is no domain of the inputs; {nearest(name, names)}")
         return self
 
@@ -267,6 +265,15 @@ class Curate(Job):
         if banded and not (self.quality or self.ensemble):
             raise ValueError(f"mixtures.{banded}.min_band: no document has a band without `quality`; name a model")
         return self
+
+    @property
+    def domain_names(self) -> frozenset[str]:
+        """All that a record can be of; empty where only the records or a model say it."""
+        known = {item.domain for item in self.inputs} | set(self.domains.rules.values()) | {self.domains.other}
+        model = self.domains.model
+        if any(item.keys.domain for item in self.inputs) or (model and not model.labels):
+            return frozenset()
+        return frozenset({str(name) for name in known - {None}} | set(model.labels if model else ()))
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -301,6 +308,9 @@ class Curate(Job):
             for label, some in (model.labels if model else {}).items():
                 paths |= {f"{key}.labels.{label}[{i}]": path for i, path in enumerate(some)}
         paths |= {f"dedup.earlier[{i}]": path for i, path in enumerate(self.dedup.earlier)}
+        for name, mixture in self.mixtures.items():
+            if mixture.balance.regmix is not None:
+                paths[f"mixtures.{name}.balance.regmix"] = mixture.balance.regmix
         for i, one in enumerate(self.decontaminate.sets if self.decontaminate else ()):
             paths[f"decontaminate.sets[{i}].path"] = one.path
         for i, filters in enumerate(self.filters):

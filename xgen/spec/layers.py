@@ -53,18 +53,33 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def read_layers(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[Key, str]]:
     """The merged content of a file and of what it extends, and the file that set each key."""
-    raw = _read_yaml(path)
+    return _read_mapping(_read_yaml(path), path, seen)
+
+
+def _read_mapping(
+    raw: dict[str, Any], path: Path, seen: tuple[Path, ...], at: str = ""
+) -> tuple[dict[str, Any], dict[Key, str]]:
     base_name = raw.pop("extends", None)
     merged: dict[str, Any] = {}
     origins: dict[Key, str] = {}
     if base_name is not None:
         base = path.parent / str(base_name)
         if base.resolve() in (*seen, path.resolve()):
-            raise SpecError(Problem(str(path), "extends", f"{base_name} extends this file again; remove one of them"))
+            raise SpecError(
+                Problem(str(path), f"{at}extends", f"{base_name} extends this file again; remove one of them")
+            )
         if not base.is_file():
-            raise SpecError(Problem(str(path), "extends", f"{base_name} is no file beside {path.name}"))
+            raise SpecError(Problem(str(path), f"{at}extends", f"{base_name} is no file beside {path.name}"))
         merged, origins = read_layers(base, (*seen, path.resolve()))
-    _merge(merged, raw, str(path), origins, ())
+    # A spec within the spec (`proxy` of a regmix) may extend another.
+    inner = {
+        key: _read_mapping(one, path, seen, f"{key}.")
+        for key, one in raw.items()
+        if isinstance(one, dict) and "extends" in one
+    }
+    _merge(merged, raw | {key: mapping for key, (mapping, _) in inner.items()}, str(path), origins, ())
+    for key, (_, places) in inner.items():
+        origins |= {(key, *place): file for place, file in places.items()}
     return merged, origins
 
 

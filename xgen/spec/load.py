@@ -22,7 +22,7 @@ from xgen.spec.layers import Key, apply_override, origin_of, parse_key, read_lay
 
 _PATH_KEYS = {
     "store", "mounts", "mounts.source", "run_root", "image_dir", "python", "file", "out", "tokenizer", "path", "work",
-    "earlier",
+    "earlier", "regmix",
 }  # fmt: skip
 _PATHS_BELOW = {"stores": "store", "labels": "path", "url_lists": "path"}  # all that stands below is one
 _NAME_OR_PATH = {"image", "run", "model"}
@@ -132,6 +132,8 @@ def _leave_out_none(value: object, dumped: Any) -> None:
     if isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
             own = getattr(value, name)
+            if name not in dumped:  # a part that is another's
+                continue
             if own is None and field.get_default(call_default_factory=True, validated_data={}) is None:
                 del dumped[name]
             else:

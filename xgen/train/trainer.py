@@ -18,7 +18,7 @@ from torchtitan.trainer import Trainer
 from xgen.data import MODULUS
 from xgen.data.samples import IGNORE
 from xgen.model import share_rope_tables
-from xgen.runs import EventName, Refused, TaskContext
+from xgen.runs import Diverged, EventName, TaskContext
 from xgen.spec import Pretrain
 from xgen.train import startup
 from xgen.train.agreement import Agreement
@@ -236,11 +236,11 @@ class PretrainTrainer(Trainer):
         return summed
 
     def _act_on(self, verdict: Verdict) -> None:
-        """Record a verdict. Raises Refused, on all ranks, when the training is not to go on."""
+        """Record a verdict. Raises Diverged, on all ranks, when the training is not to go on."""
         print(f"step {self.step}: {verdict.reason}: {verdict.action}", file=sys.stderr, flush=True)
         self.tell("guard", step=self.step, action=verdict.action, reason=verdict.reason)
         if verdict.action == "stop":
-            raise Refused(
+            raise Diverged(
                 f"step {self.step}: {verdict.reason}; look at the data (xgen data audit), then write xgen resume "
                 "with another guard (--set guard.spike=skip), or xgen fork with a lower learning rate"
             )

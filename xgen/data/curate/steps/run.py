@@ -19,6 +19,7 @@ from xgen.data.curate.steps.prepare import prepare
 from xgen.data.curate.steps.select import Select
 from xgen.data.curate.steps.shuffle import Shuffle, is_there
 from xgen.data.curate.steps.tag import Tag
+from xgen.data.curate.weights import with_weights
 from xgen.spec.curate import Curate
 
 Status = Literal["finished", "stopped"]
@@ -64,7 +65,7 @@ def run_step(job: Curate, step: str, shard: Shard = Shard(), watch: Watch = Watc
             raise _StoppedError
 
     try:
-        _run(job, step, shard, watch.items, tick)
+        _run(with_weights(job), step, shard, watch.items, tick)
     except _StoppedError:
         return "stopped"
     return "finished"

@@ -1,0 +1,174 @@
+"""From the results of proxies to weights.yaml, and from there into a training and a curation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.train.test_proxies import JOB, load
+from xgen.data import StoreError, mixtures_for, read_meta
+from xgen.data.curate.proxies import ProxyResult, in_parts, proxies_of
+from xgen.data.curate.regmix_model import RegmixReport
+from xgen.data.curate.regmix_report import write_fit
+from xgen.data.curate.steps.folders import write_json
+from xgen.data.curate.weights import read_weights, with_weights, write_weights
+from xgen.spec import Curate, Pretrain, Regmix, load_job
+
+CURATE: dict[str, Any] = {
+    "kind": "curate", "name": "web", "out": "out", "tokenizer": "tokenizer.json", "resources": {"time": "1h"},
+    "inputs": [{"path": "raw/web", "domain": "web"}, {"path": "raw/code", "domain": "code"}],
+    "mixtures": {"broad": {"tokens": "2T", "balance": {"regmix": "weights.yaml"}}, "plain": {"tokens": "1T"}},
+}  # fmt: skip
+
+
+def train(job: Regmix, diverged: tuple[int, ...] = (), left: tuple[int, ...] = ()) -> None:
+    """Results of a law: code wants its own text, and some literature."""
+    for proxy in proxies_of(job).all:
+        code, literature = proxy.weights["code"], proxy.weights["literature"]
+        loss = 5 - 0.3 * (code + 0.2) ** 0.5 - 0.2 * literature**0.5
+        found = ProxyResult(
+            weights=proxy.weights,
+            losses={} if proxy.number in diverged else {"code": loss, "literature": 6 - literature, "reference": 5.0},
+            diverged="step 4: loss nan" if proxy.number in diverged else "",
+        )
+        if proxy.number not in left:
+            proxy.folder.mkdir(parents=True, exist_ok=True)
+            write_json(proxy.result_file, found)
+
+
+def report(job: Regmix) -> RegmixReport:
+    return RegmixReport.model_validate_json((Path(job.out) / "regmix.json").read_bytes())
+
+
+def test_the_weights_keep_their_bounds_and_a_pretrain_spec_extends_them(tmp_path: Path) -> None:
+    keys = {"num_proxies": 40, "target": {"code": 2}, "tokens": "2M", "max_epochs": 1, "max_epochs_of": {"code": 2}}
+    job = load(tmp_path, **keys)
+    train(job, diverged=(3, 17))
+    write_fit(job)
+    found = report(job)
+    code, literature, reference = found.domains
+    assert code.most == pytest.approx(2 * 635335 / 2e6, abs=1e-6) and literature.most == pytest.approx(0.37819)
+    assert code.weight <= code.most + 1e-6 and literature.weight == pytest.approx(literature.most, abs=0.02)
+    assert reference.weight < 0.1
+    assert found.loss < found.corpus_loss and found.scores[0].rank > 0.9
+    assert (len(found.proxies), found.target) == (38, {"code": 1.0})
+    assert found.diverged == {3: "step 4: loss nan", 17: "step 4: loss nan"}
+    text = (tmp_path / "out/weights.yaml").read_text()
+    assert "# mix: 38 proxies, target code 1.\n" in text
+    assert "# Left out, for they diverged: 3, 17.\n" in text
+    weights = read_weights(tmp_path / "out/weights.yaml")
+    assert sum(weights.values()) == pytest.approx(1, abs=1e-12)
+    spec = {"extends": "out/weights.yaml", "kind": "pretrain", "name": "big", "resources": {"time": "1h"}}
+    spec |= {"model": "tiny", "data": {"store": "store"}, "stages": JOB["proxy"]["stages"]}
+    (tmp_path / "big.yaml").write_text(yaml.safe_dump(spec))
+    big = load_job(tmp_path / "big.yaml").job
+    assert isinstance(big, Pretrain)
+    assert {name: share.weight for name, share in big.shares(big.stages[0]).items()} == weights
+    page = (tmp_path / "out/regmix.html").read_text()
+    assert page.count("<circle") == 38 and "step 4: loss nan" in page
+
+
+def test_what_the_fit_lacks_is_named_with_what_to_write(tmp_path: Path) -> None:
+    job = load(tmp_path)
+    train(job, left=(4, 7))
+    with pytest.raises(StoreError, match="2 of 10 proxies have no result, the first is 4; run the step proxies first"):
+        write_fit(job)
+    train(job, diverged=(4,))
+    said = r"9 of 10 proxies are left, and the fit takes 10; diverged: 4 \(step 4: loss nan\); write a lower "
+    with pytest.raises(StoreError, match=said + r"proxy\.stages\[0\]\.lr\.peak, or num_proxies: 22"):
+        write_fit(job)
+    assert not (tmp_path / "out/weights.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"target": {"coda": 1}}, "target: 'coda' is no domain of the store; write code"),
+        ({"corpus": {"code": "1B"}}, "corpus: says no tokens of 'literature', which the proxies have; write lit"),
+        ({"corpus": {"cod": "1B"}}, "corpus: 'cod' is no domain of the store; write code"),
+        (
+            {"tokens": "1B", "max_epochs_of": {"cod": 1}},
+            "max_epochs_of: 'cod' is no domain of the store; write code",
+        ),
+        ({"tokens": "1B"}, "all domains together may have 0.00821 of the budget; raise max_epochs"),
+        (
+            {"proxy": JOB["proxy"] | {"data": JOB["proxy"]["data"] | {"max_epochs": 1e-4}}},
+            "proxy.data.max_epochs: all domains together may have 0.132 of a proxy's 1,536 tokens; write a larger one",
+        ),
+    ],
+)  # fmt: skip
+def test_proxies_that_cannot_be_are_refused(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(StoreError) as error:
+        proxies_of(load(tmp_path, **keys))
+    assert said in str(error.value)
+
+
+def test_a_proxy_is_known_by_what_it_follows_from(tmp_path: Path) -> None:
+    def folders(**keys: Any) -> list[str]:
+        return [proxy.folder.name for proxy in proxies_of(load(tmp_path, **keys)).all]
+
+    base = folders()
+    assert folders(num_proxies=12)[:10] == base
+    assert folders(target={"reference": 1}, array={"shards": 3}, resources={"time": "9h"}) == base
+    assert folders(proxy=JOB["proxy"] | {"checkpoint": {"every": 50}}) == base
+    assert not set(folders(proxy=JOB["proxy"] | {"seed": 5})) & set(base)
+    assert folders(seed=1) != base
+    assert folders(corpus={"code": "1B", "literature": "1B", "reference": "1B"}) != base
+
+
+def test_the_caps_of_the_proxies_hold_to_the_token(tmp_path: Path) -> None:
+    data = JOB["proxy"]["data"] | {"max_epochs": 0.0012}
+    job = load(tmp_path, num_proxies=200, proxy=JOB["proxy"] | {"data": data})
+    metas = {"main": read_meta(Path(data["store"]))}
+    for proxy in proxies_of(job).all:
+        mixtures_for(proxy.job, metas)  # which raises for what is seen too often
+
+
+def curation(folder: Path, **keys: Any) -> Curate:
+    (folder / "spec.yaml").write_text(yaml.safe_dump(CURATE | keys))
+    job = load_job(folder / "spec.yaml").job
+    assert isinstance(job, Curate)
+    return job
+
+
+def test_a_mixture_with_the_file_is_that_with_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "weights.yaml").write_text(write_weights({"web": 0.75, "code": 0.25, "books": 0.0}, "found"))
+    job = curation(tmp_path)
+    by_hand = curation(tmp_path, mixtures=CURATE["mixtures"] | {
+        "broad": {"tokens": "2T", "balance": {"weights": {"web": 0.75, "code": 0.25}}}
+    })  # fmt: skip
+    assert with_weights(job) == by_hand == with_weights(by_hand)
+    assert job.reads["mixtures.broad.balance.regmix"] == str(tmp_path / "weights.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file or directory; name the weights.yaml that a regmix job has written"),
+        ("data: {mixtures: {broad: {web: 1}}}", "has no data.mixtures.regmix of weights by domain; name the weights"),
+        ("{", "has no data.mixtures.regmix of weights by domain"),
+        ("data: {mixtures: {regmix: {web: -1}}}", "web: -1.0 is no weight; write 0 or more"),
+        ("data: {mixtures: {regmix: {wbe: 1}}}", "'wbe', of mixtures.broad, is no domain of the inputs; write web"),
+    ],
+)
+def test_a_file_that_is_no_such_is_named_with_what_to_write(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "weights.yaml").write_text(text)
+    with pytest.raises(StoreError) as error:
+        with_weights(curation(tmp_path))
+    assert str(error.value).startswith(f"{tmp_path}/weights.yaml: ")
+    assert said in str(error.value)
+
+
+def test_millionths_sum_to_one_and_nothing_stays_nothing() -> None:
+    rows = np.random.default_rng(0).dirichlet(np.full(7, 0.2), 500)
+    rows[rows < 1e-3] = 0
+    rows /= rows.sum(axis=1, keepdims=True)
+    found = in_parts(rows)
+    assert (np.rint(found * 1e6).sum(axis=1) == 1_000_000).all()
+    assert (found[rows == 0] == 0).all()
+    assert np.abs(found - rows).max() < 1e-6
