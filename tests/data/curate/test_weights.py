@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from xgen.data.curate.proxies import ProxyResult, in_parts, proxies_of
 from xgen.data.curate.regmix_model import RegmixReport
 from xgen.data.curate.regmix_report import write_fit
 from xgen.data.curate.steps.folders import write_json
+from xgen.data.curate.steps.run import run_step
 from xgen.data.curate.weights import read_weights, with_weights, write_weights
+from xgen.data.tokenizer import Tokenizer
 from xgen.spec import Curate, Pretrain, Regmix, load_job
 
 CURATE: dict[str, Any] = {
@@ -172,3 +175,30 @@ def test_millionths_sum_to_one_and_nothing_stays_nothing() -> None:
     assert (np.rint(found * 1e6).sum(axis=1) == 1_000_000).all()
     assert (found[rows == 0] == 0).all()
     assert np.abs(found - rows).max() < 1e-6
+
+
+def test_a_curation_takes_the_file_and_what_it_says_belongs_to_its_recipe(tmp_path: Path) -> None:
+    Tokenizer.train(["some text of few words"], 257).save(tmp_path / "tokenizer.json")
+    for name in ("web", "code"):
+        pages = [{"text": f"{name} {n}: " + " ".join(f"{name}{n * 7 + k}" for k in range(40))} for n in range(20)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, pages)) + "\n")
+    inputs = [{"path": f"{name}.jsonl", "domain": name} for name in ("web", "code")]
+
+    def curate(out: str, balance: dict[str, Any]) -> dict[str, int]:
+        mixtures = {"broad": {"tokens": 4000, "balance": balance}}
+        job = curation(tmp_path, inputs=inputs, out=out, mixtures=mixtures)
+        for step in job.steps:
+            assert run_step(job, step) == "finished"
+        return {domain.name: domain.num_tokens for domain in read_meta(Path(job.out) / "broad").domains}
+
+    file = tmp_path / "weights.yaml"
+    file.write_text(write_weights({"code": 0.8, "web": 0.2}, "found"))
+    assert curate("found", {"regmix": "weights.yaml"}) == {"code": 3200, "web": 800}
+    assert curate("by-hand", {"weights": {"code": 0.8, "web": 0.2}}) == {"code": 3200, "web": 800}
+    stores = [read_meta(tmp_path / out / "broad").fingerprint for out in ("found", "by-hand")]
+    assert stores[0] == stores[1]
+    file.write_text(write_weights({"code": 0.8, "web": 0.2}, "the same, said otherwise"))
+    curate("found", {"regmix": "weights.yaml"})
+    file.write_text(write_weights({"code": 0.7, "web": 0.3}, "found later"))
+    with pytest.raises(StoreError, match="found: holds the corpus of another spec"):
+        curate("found", {"regmix": "weights.yaml"})
