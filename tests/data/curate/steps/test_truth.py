@@ -16,6 +16,7 @@ from xgen.data.curate.report_model import Count, sum_of
 from xgen.data.curate.steps.results import TABLE_FILE, TOKENS_FILE
 from xgen.data.curate.steps.run import run_step
 from xgen.data.curate.texts import Texts
+from xgen.data.curate.tiny.check import check
 from xgen.data.curate.tiny.corpus import Truth, read_truth
 from xgen.data.curate.words import hash_words
 from xgen.data.errors import StoreError
@@ -69,6 +70,16 @@ def test_near_copies_are_found(curated: Curated) -> None:
     assert len(rows) > 20
     both = [row for row in rows if not (curated.fates[row.id].reason or curated.fates[row.of].reason)]
     assert both == []
+
+
+def test_all_that_was_planted_is_accounted_for(curated: Curated) -> None:
+    rows = {row.what: row for row in check(curated.raw, curated.job)}
+    complete = [row for what, row in rows.items() if "copies" in what or "leaks" in what]
+    assert all(row.right == row.documents for row in complete)
+    assert sum(row.documents for row in complete) > 100
+    spam, real = rows["spam: gone"], list(rows.values())[-1]
+    assert 0 < spam.right < spam.documents  # without a model
+    assert 0 < real.right < real.documents
 
 
 def test_no_document_with_an_evaluation_item_is_in_a_store(curated: Curated) -> None:
