@@ -61,6 +61,14 @@ def test_a_run_that_cannot_be_read_is_one_line_and_takes_nothing_from_the_others
     assert said[1].stdout == "secret-abc234  unreadable (Permission denied)\n"
 
 
+def test_work_without_steps_has_none_to_show(project: Project, run: RunDir) -> None:
+    EventWriter(run, "host", 1, "7").write("exited")
+    lines = project.xgen("status", NAME, "--cluster", "local").stdout.splitlines()
+    assert lines[1] == "  job 7, attempt 1"
+    assert "work " in lines[-1]
+    assert "effective" not in lines[-1]
+
+
 def test_a_missing_secret_leaves_the_run_cancelled(project: Project, run: RunDir) -> None:
     run.spec_file.write_text(HELLO + "secrets: {HF_TOKEN: {env: NO_SUCH_VARIABLE}}\n")
     run.cancelled_file.touch()

@@ -109,14 +109,27 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
         return
     if origin:
         print(f"  {describe_origin(origin)}")
-    print(f"  step {status.step}, saved {status.durable_step}, job {status.job_id}, attempt {status.attempt}")
+    steps = f"step {status.step}, saved {status.durable_step}, " if (trains := _trains(run, ledger)) else ""
+    print(f"  {steps}job {status.job_id}, attempt {status.attempt}")
     for one in worth_saying(shards):
         for line in shards_lines(run, one):
             print(f"  {line}")
     for line in timeline(events):
         print(f"  {line}")
-    for line in where_time_went(ledger, now):
+    for line in where_time_went(ledger, now, trains):
         print(f"  {line}")
+
+
+def _trains(run: RunDir, ledger: Ledger) -> bool:
+    """Whether the work has steps: of a command or a curation there is only queue and work to tell."""
+    from xgen.spec import Pretrain, SpecError, load_resolved
+
+    if ledger.highest_step:
+        return True
+    try:
+        return isinstance(load_resolved(run.spec_file), Pretrain)
+    except (OSError, SpecError):
+        return True
 
 
 def timeline(events: list[Event]) -> list[str]:
@@ -141,11 +154,13 @@ def timeline(events: list[Event]) -> list[str]:
     return lines
 
 
-def where_time_went(ledger: Ledger, now: float) -> list[str]:
-    """Seconds and share of each phase that was, and the effective training time ratio."""
-    totals = ledger.totals(now)
+def where_time_went(ledger: Ledger, now: float, trains: bool = True) -> list[str]:
+    """Seconds and share of each phase that was, and of a training the effective training time ratio."""
+    totals: dict[str, float] = {phase: seconds for phase, seconds in ledger.totals(now).items() if seconds > 0}
     wall = sum(totals.values())
     if wall <= 0:
         return []
-    shares = [f"{phase} {seconds:.1f} s ({seconds / wall:.0%})" for phase, seconds in totals.items() if seconds > 0]
-    return [", ".join(shares), f"effective training time ratio {ledger.ettr(now):.1%} of {wall:.1f} s"]
+    if not trains and "start" in totals:  # which lasts until a first step
+        totals["work"] = totals.pop("start")
+    shares = ", ".join(f"{phase} {seconds:.1f} s ({seconds / wall:.0%})" for phase, seconds in totals.items())
+    return [shares] if not trains else [shares, f"effective training time ratio {ledger.ettr(now):.1%} of {wall:.1f} s"]
