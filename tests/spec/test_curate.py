@@ -39,16 +39,22 @@ def mistake(folder: Path, **keys: Any) -> str:
 def test_paths_are_absolute_and_names_stay(tmp_path: Path) -> None:
     job = load(
         tmp_path,
-        inputs=[*BASE["inputs"], {"path": "/raw/books", "domain": "books", "source": "gutenberg"}],
-        quality={"labels": {"good": ["seeds/good"], "bad": ["seeds/bad"]}},
+        inputs=[
+            *BASE["inputs"],
+            {"path": "/raw/books", "domain": "books", "source": "gutenberg"},
+            {"path": "s3://bucket/crawl", "domain": "web"},
+            {"path": "file:///raw/more", "domain": "web"},
+        ],
+        quality={"labels": {"good": ["seeds/good", "s3://bucket/good"], "bad": ["seeds/bad"]}},
         filters=[{"url_lists": {"domains": ["lists/adult.txt"]}, "language": {"model": "models/lid.176.bin"}}],
         dedup={"earlier": ["corpora/old/index"]},
     )
-    assert [one.path for one in job.inputs] == [f"{tmp_path}/raw/web", "hf:org/code:train", "/raw/books"]
+    paths = [f"{tmp_path}/raw/web", "hf:org/code:train", "/raw/books", "s3://bucket/crawl", "/raw/more"]
+    assert [one.path for one in job.inputs] == paths
     assert job.inputs[2].source == "gutenberg"
     assert job.quality is not None and job.quality.labels["bad"] == [f"{tmp_path}/seeds/bad"]
     assert set(job.reads.values()) == {
-        f"{tmp_path}/raw/web", "/raw/books", f"{tmp_path}/tokenizer.json", f"{tmp_path}/seeds/good",
+        f"{tmp_path}/raw/web", "/raw/books", "/raw/more", f"{tmp_path}/tokenizer.json", f"{tmp_path}/seeds/good",
         f"{tmp_path}/seeds/bad", f"{tmp_path}/lists/adult.txt", f"{tmp_path}/models/lid.176.bin",
         f"{tmp_path}/corpora/old/index",
     }  # fmt: skip

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from urllib.parse import urlsplit
 
 from xgen.data.errors import InterruptedBuildError, StoreError
 from xgen.data.fetch import redact
@@ -132,7 +133,7 @@ class _Remote(io.RawIOBase):
             self._file.close()
         super().close()
 
-    def _broken(self, place: int, error: Exception | str) -> InterruptedBuildError:
+    def _broken(self, place: int, error: object) -> InterruptedBuildError:
         what = f"broke off at byte {place:,} of {self._size:,}: {_said(error)}"
         return InterruptedBuildError(self._url, what, _AGAIN)
 
@@ -141,14 +142,17 @@ def _system(url: str) -> tuple[Any, str]:
     """Raises StoreError for a file system that is not known or not installed, and for a URL with secrets in it."""
     import fsspec
 
-    if redact(url) != url:
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.query:
         fix = "let the settings of the file system hold them (docs/data.md), or xgen fetch it first"
         raise StoreError(redact(url), "has credentials or a query in it, which would be written down", fix)
     try:
         system, inner = fsspec.core.url_to_fs(url)
     except ImportError as error:
         s3 = url.startswith(("s3://", "s3a://"))
-        what, fix = ("needs the package s3fs", "pip install 'xgen[s3]'") if s3 else (_said(error), "install it")
+        what, fix = (
+            ("needs the package s3fs", "pip install 'xgen[s3]'") if s3 else (_said(error), "install what it names")
+        )
         raise StoreError(url, what, fix) from None
     except ValueError as error:
         raise StoreError(url, _said(error), "write a path, or a URL that fsspec knows, as s3://BUCKET/FOLDER") from None
@@ -159,7 +163,11 @@ def _system(url: str) -> tuple[Any, str]:
 def _reaching(url: str) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        # fsspec says so of HTTP servers, too, that it cannot reach.
+        cause = error.__cause__
+        if type(cause).__module__.startswith("aiohttp") and getattr(cause, "status", 0) not in (404, 410):
+            raise InterruptedBuildError(url, f"cannot be reached: {_said(cause)}", _AGAIN) from None
         raise StoreError(url, "does not exist", "name a file, or a folder that holds some") from None
     except PermissionError as error:
         fix = "check who may read it, and the credentials in the file system's settings"
@@ -177,5 +185,5 @@ def _file(url: str, info: dict[str, Any]) -> File:
     return File(url, info["size"], mark.strip('"'))
 
 
-def _said(error: Exception | str) -> str:
+def _said(error: object) -> str:
     return redact(error) or type(error).__name__

@@ -29,7 +29,7 @@ class Keys(Strict):
 
 
 class Input(Strict):
-    path: str = Field(description="a file, a folder, or hf:NAME[:SPLIT], as `xgen data build --input` takes them")
+    path: str = Field(description="file, folder, URL or hf:NAME[:SPLIT], as `xgen data build --input` takes them")
     domain: str | None = Field(default=None, description="of all records; default: their key, else `domains`")
     source: str | None = Field(default=None, description="name of the collection; default: the file's or folder's")
     licence: str = "unknown"
@@ -295,8 +295,8 @@ class Curate(Job):
 
     @property
     def reads(self) -> dict[str, str]:
-        """All files and folders that the job reads, by key of the spec; data sets of the hub are none."""
-        paths = {f"inputs[{i}].path": one.path for i, one in enumerate(self.inputs) if not one.path.startswith("hf:")}
+        """All files and folders that the job reads, by key of the spec; data sets of the hub and URLs are none."""
+        paths = {f"inputs[{i}].path": one.path for i, one in enumerate(self.inputs)}
         paths["tokenizer"] = self.tokenizer
         for key, model in (
             ("domains.model", self.domains.model),
@@ -319,7 +319,7 @@ class Curate(Job):
                 paths |= {f"filters[{i}].url_lists.{name}[{j}]": path for j, path in enumerate(some)}
             if filters.language and filters.language.model:
                 paths[f"filters[{i}].language.model"] = filters.language.model
-        return paths
+        return {key: path for key, path in paths.items() if not path.startswith("hf:") and "://" not in path}
 
 
 SINGLE_STEPS = ("prepare", "cluster", "balance", "assemble")

@@ -168,7 +168,9 @@ def _with_absolute_paths(value: Any, root: Path, key: str = "") -> Any:
     if not isinstance(value, str):
         return value
     named = key in _NAME_OR_PATH and ("/" not in value or is_registry_reference(value))
-    named |= key == "path" and value.startswith("hf:")
+    if key == "path":
+        value = value.removeprefix("file://")
+        named |= value.startswith("hf:") or "://" in value
     if key in _PATH_KEYS | _NAME_OR_PATH and not named:
         # Joined, not resolved: .venv/bin/python is a link that must stay the name of the environment.
         head, colon, tail = value.partition(":") if key.startswith("mounts") else (value, "", "")
