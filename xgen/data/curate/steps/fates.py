@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow
 
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context
+from xgen.data.curate.steps.tables import batches_of
 from xgen.data.curate.steps.tag import DROPPED_FILE, TRACE_FILE
 
-_STATES = {
+STATES = {
     results.NEAR: "near.duplicate",
     results.EXACT: "exact.duplicate",
     results.SAME_ID: "ids.there_before",
@@ -33,19 +33,18 @@ class Fate:
 
 def fates(context: Context) -> Iterator[Fate]:
     """In the order of their numbers."""
-    begins = context.begins
     folder = context.work / "cluster"
     state, size, label = (
         np.load(folder / name, mmap_mode="r") for name in (results.STATE_FILE, results.SIZE_FILE, results.LABEL_FILE)
     )
+    number = 0
     for tagged, selected in zip(context.units_of("tag"), context.units_of("select"), strict=True):
-        with pyarrow.memory_map(str(tagged.folder / TRACE_FILE)) as file:
-            trace = pyarrow.ipc.open_file(file).read_all().select(["id", "dropped_by"]).to_pylist()
-        with pyarrow.memory_map(str(selected.folder / DROPPED_FILE)) as file:
-            dropped = pyarrow.ipc.open_file(file).read_all().select(["number", "reason"]).to_pylist()
-        later = {row["number"]: row["reason"] for row in dropped}
-        for number, row in enumerate(trace, start=int(begins[int(tagged.name)])):
-            found = int(state[number])
-            # As the steps work: a record that a filter dropped is counted there, whatever it is a duplicate of.
-            reason = row["dropped_by"] or _STATES.get(found) or later.get(number, "")
-            yield Fate(number, row["id"], reason, int(size[number]), int(label[number]))
+        later: dict[int, str] = {}
+        for batch in batches_of(selected.folder / DROPPED_FILE, ("number", "reason")):
+            later |= zip(batch.column("number").to_pylist(), batch.column("reason").to_pylist(), strict=True)
+        for batch in batches_of(tagged.folder / TRACE_FILE, ("id", "dropped_by")):
+            for row in batch.to_pylist():
+                # As the steps work: a record that a filter dropped is counted there, whatever it is a duplicate of.
+                reason = row["dropped_by"] or STATES.get(int(state[number])) or later.get(number, "")
+                yield Fate(number, row["id"], reason, int(size[number]), int(label[number]))
+                number += 1

@@ -15,7 +15,7 @@ from xgen.data.readers import Bad
 FACTS_FILE = "facts.json"
 NUM_SAMPLES = 5  # of each reason
 EXCERPT = 400  # bytes
-_Rule = tuple[str, str, float | None]  # step, reason and threshold: domains may have thresholds of their own
+_Rule = tuple[str, float | None]  # reason and threshold: domains may have thresholds of their own
 
 
 class _Frozen(BaseModel):
@@ -67,8 +67,8 @@ class Ledger:
         """Bytes that a step took out of documents that it kept."""
         self._cut[step][domain] += num_bytes
 
-    def drop(self, step: str, reason: str, num_bytes: int, sample: Sample, bound: float | None = None) -> None:
-        key = (step, reason, bound)
+    def drop(self, reason: str, num_bytes: int, sample: Sample, bound: float | None = None) -> None:
+        key = (reason, bound)
         sums = self._drops[key][sample.domain]
         sums[0] += 1
         sums[1] += num_bytes
@@ -98,9 +98,10 @@ class Ledger:
     def _dropped(self) -> dict[str, tuple[Drop, ...]]:
         drops: dict[str, list[Drop]] = defaultdict(list)
         for key in sorted(self._drops, key=str):
-            step, reason, bound = key
+            reason, bound = key
             samples = tuple(lowest(self._samples[key]))
-            drops[step].append(Drop(name=reason, bound=bound, by_domain=_counts(self._drops[key]), samples=samples))
+            dropped = _counts(self._drops[key])
+            drops[step_of(reason)].append(Drop(name=reason, bound=bound, by_domain=dropped, samples=samples))
         return {step: tuple(found) for step, found in drops.items()}
 
 
@@ -135,6 +136,11 @@ def merge(parts: Iterable[Facts]) -> Facts:
         lines=lines,
         quarantined=bad,
     )
+
+
+def step_of(reason: str) -> str:
+    """gopher_quality.min_words is of gopher_quality."""
+    return reason.partition(".")[0]
 
 
 def rank(sample: Sample) -> int:

@@ -25,7 +25,7 @@ from xgen.data.curate.steps.folders import write_json
 from xgen.data.curate.steps.lines import rule_of
 from xgen.data.curate.steps.models import Judge, Sorter, prepare_models
 from xgen.data.curate.steps.plan import PLAN_FILE, make_plan
-from xgen.data.curate.steps.results import MANIFEST_FILE, SEARCH_FILE
+from xgen.data.curate.steps.results import MANIFEST_FILE, SEARCH_FILE, SPEC_FILE
 from xgen.data.curate.steps.tag import geometry_of
 from xgen.data.curate.texts import Texts
 from xgen.data.errors import StoreError
@@ -61,6 +61,7 @@ def prepare(job: Curate, tick: Callable[[int], None]) -> None:
     _compile(job, index)
     plan.check()
     tick(0)
+    write_json(work / SPEC_FILE, job)
     write_json(work / PLAN_FILE, plan)
 
 

@@ -1,5 +1,6 @@
 """Names of files that one step writes and another reads."""
 
+SPEC_FILE = "spec.json"  # in the work folder
 MANIFEST_FILE = "manifest.json"
 MIXTURES_FILE = "mixtures.yaml"
 SEARCH_FILE = "evaluation.npz"

@@ -23,7 +23,8 @@ from xgen.data.curate.report_model import Sample
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.chosen import Batch, beginning, keep, sample_of
-from xgen.data.curate.steps.ledger import Ledger, cut
+from xgen.data.curate.steps.fates import STATES
+from xgen.data.curate.steps.ledger import Ledger, cut, step_of
 from xgen.data.curate.steps.lines import chosen_batches, common_lines, most_common, rule_of
 from xgen.data.curate.steps.models import Judge
 from xgen.data.curate.steps.selected import Rows
@@ -31,13 +32,6 @@ from xgen.data.curate.steps.tag import DOCS_FILE
 from xgen.data.curate.texts import Texts
 from xgen.data.encode import Encoder, choose_engine
 from xgen.data.tokenizer import Tokenizer
-
-_STATES = {
-    results.NEAR: ("near", "near.duplicate"),
-    results.EXACT: ("exact", "exact.duplicate"),
-    results.SAME_ID: ("ids", "ids.there_before"),
-    results.EARLIER: ("earlier", "earlier.duplicate"),
-}
 
 
 class Select:
@@ -99,7 +93,7 @@ class Select:
                 for at, what in enumerate(found.tolist()):
                     steps = order if what == results.CHOSEN else order[: order.index(what)]
                     for one in steps:
-                        ledger.keep(_STATES[one][0], domains[at], sizes[at])
+                        ledger.keep(step_of(STATES[one]), domains[at], sizes[at])
                     if what == results.CHOSEN:
                         continue
                     row = int(rows[at])
@@ -111,7 +105,7 @@ class Select:
                         text=cut(beginning(texts, at)),
                         other=int(self._label[begin + row]) if what in (results.NEAR, results.EXACT) else None,
                     )
-                    ledger.drop(*_STATES[what], sizes[at], sample)
+                    ledger.drop(STATES[what], sizes[at], sample)
 
     def _without_lines(self, batch: Batch, ledger: Ledger, rows: Rows) -> Batch:
         spec = self._lines

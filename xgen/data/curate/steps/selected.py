@@ -62,7 +62,7 @@ class Rows:
     dropped: list[dict[str, object]] = field(default_factory=list)
 
     def drop(self, ledger: Ledger, reason: str, num_bytes: int, sample: Sample, bound: float | None = None) -> None:
-        ledger.drop(reason.partition(".")[0], reason, num_bytes, sample, bound)
+        ledger.drop(reason, num_bytes, sample, bound)
         about = sample.model_dump(include={"domain", "source", "value", "other"})
         self.dropped.append(
             about

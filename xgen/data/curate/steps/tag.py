@@ -178,19 +178,18 @@ class Tag:
         place = np.cumsum(filtered.kept) - 1  # in the texts that the filters kept
         columns: dict[str, list[object]] = {name: [] for name in DROPPED.names}
         for at in lost.tolist():
-            step, reason = filtered.step[at], filtered.reason[at]
+            reason = filtered.reason[at]
             value, bound = float(filtered.value[at]), float(filtered.bound[at])
             if filtered.kept[at]:
                 assert self._judge is not None
-                step, reason = "quality", _QUALITY
-                value, bound = float(scores[place[at]]), self._judge.least
+                reason, value, bound = _QUALITY, float(scores[place[at]]), self._judge.least
             excerpt = cut(texts.data[texts.offsets[at] : texts.offsets[at] + 500].tobytes().decode(errors="ignore"))
             record = batch[at]
             row = (int(rows[at]), domains[at], record.source, reason, value, bound, int(sizes[at]), excerpt)
             for name, cell in zip(DROPPED.names, row, strict=True):
                 columns[name].append(cell)
             sample = Sample(document=int(rows[at]), domain=domains[at], source=record.source, value=value, text=excerpt)
-            ledger.drop(step, reason, int(sizes[at]), sample, bound)
+            ledger.drop(reason, int(sizes[at]), sample, bound)
         if len(lost):
             out.write_batch(pyarrow.record_batch(columns, schema=DROPPED))
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow
 from numpy.typing import NDArray
 
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.earlier import Earlier
 from xgen.data.curate.steps.ledger import cut
+from xgen.data.curate.steps.tables import rows_of
 from xgen.data.curate.steps.tag import DOCS_FILE, DROPPED_FILE, TRACE_FILE
 
 
@@ -28,16 +27,16 @@ def excerpts(context: Context, numbers: Iterable[int]) -> dict[int, str]:
     found: dict[int, str] = {}
     for unit, begin, rows in _by_unit(context, numbers):
         for file, column in ((DOCS_FILE, "text"), (DROPPED_FILE, "excerpt")):
-            for row, (text,) in _rows(context.folder("tag", unit) / file, rows, (column,)):
-                found[begin + row] = cut(text[:500])
+            for one in rows_of(context.folder("tag", unit) / file, "row", rows, (column,)):
+                found[begin + one["row"]] = cut(one[column][:500])
     return found
 
 
 def origins(context: Context, numbers: Iterable[int]) -> dict[int, Origin]:
     found: dict[int, Origin] = {}
     for unit, begin, rows in _by_unit(context, numbers):
-        for row, (name, file, line) in _rows(context.folder("tag", unit) / TRACE_FILE, rows, ("id", "file", "line")):
-            found[begin + row] = Origin(name, f"{file}: line {line}")
+        for one in rows_of(context.folder("tag", unit) / TRACE_FILE, "row", rows, ("id", "file", "line")):
+            found[begin + one["row"]] = Origin(one["id"], f"{one['file']}: line {one['line']}")
     return found
 
 
@@ -61,16 +60,3 @@ def _by_unit(context: Context, numbers: Iterable[int]) -> Iterator[tuple[int, in
     units = np.searchsorted(begins, wanted, side="right") - 1
     for unit in np.unique(units).tolist():
         yield unit, int(begins[unit]), wanted[units == unit] - begins[unit]
-
-
-def _rows(file: Path, rows: NDArray[np.int64], columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Some columns of those of the rows that a table has."""
-    with pyarrow.memory_map(str(file)) as mapped:
-        names = pyarrow.ipc.open_file(mapped).schema.names
-        fields = [names.index(name) for name in ("row", *columns)]
-        table = pyarrow.ipc.open_file(mapped, options=pyarrow.ipc.IpcReadOptions(included_fields=fields))
-        for place in range(table.num_record_batches):
-            batch = table.get_batch(place)
-            numbers = batch.column("row").to_numpy()
-            for at in np.flatnonzero(np.isin(numbers, rows)).tolist():
-                yield int(numbers[at]), tuple(str(batch.column(name)[at].as_py()) for name in columns)
