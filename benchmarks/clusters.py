@@ -30,6 +30,7 @@ from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.cluster import Cluster
 from xgen.data.curate.steps.folders import published
+from xgen.data.curate.steps.ledger import Ledger
 from xgen.data.curate.steps.plan import VERSION, CuratePlan, PlannedUnit
 from xgen.data.curate.steps.tag import KEPT_FILE
 from xgen.spec.curate import Curate
@@ -86,6 +87,7 @@ def _measure(num_documents: int) -> dict[str, float]:
                 signed = _signatures(origin[documents], documents)
                 with published(unit.folder, unit.recipe) as folder:
                     np.save(folder / KEPT_FILE, np.ones(len(documents), dtype=np.bool_))
+                    Ledger().write(folder)
                 with records_took:
                     records, offsets = by_bucket(band_records(signed, documents, GEOMETRY), num_buckets)
                     for bucket, output in enumerate(outputs):

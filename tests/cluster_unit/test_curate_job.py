@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -54,24 +55,27 @@ def task_of(shard: RunDir) -> int | None:
 
 
 def test_a_shard_that_is_killed_runs_again_alone_and_the_budget_is_met(bench: Bench, run: RunDir) -> None:
-    work = bench.path / "out.work" / "tag"
+    work = bench.path / "out.work"
     killed: list[int] = []
+
+    def unit(number: int) -> Path:
+        return work / "tag" / json.loads((work / "plan.json").read_text())["units"][number]["name"]
 
     def kill() -> bool:
         """Shard 1 does units 1 and 3: the first is done, the second is not."""
-        if (work / "000001").exists() and (pid := task_of(run.shard("tag", 1))):
+        if (work / "plan.json").exists() and unit(1).exists() and (pid := task_of(run.shard("tag", 1))):
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
         return bool(killed)
 
     wait_until(kill, lambda: tell(run), 120)
-    assert not (work / "000003").exists()
-    first = (work / "000001" / "done.json").stat().st_mtime_ns
+    assert not unit(3).exists()
+    first = (unit(1) / "done.json").stat().st_mtime_ns
     wait_until(lambda: events(run, "finished") or events(run, "failed"), lambda: tell(run), 240)
     assert exit_code(run) == 0, tell(run)
     assert len(events(run.shard("tag", 1), "started")) == 2
     assert len(events(run.shard("tag", 0), "started")) == 1
-    assert (work / "000001" / "done.json").stat().st_mtime_ns == first
+    assert (unit(1) / "done.json").stat().st_mtime_ns == first
     assert [e.stage for e in events(run, "stage_finished")] == [
         "prepare", "tag", "match", "cluster", "select", "balance", "shuffle",
     ]  # fmt: skip

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _BATCH_ROWS = 256
+_MAX_NAME = 200  # characters of a domain, source or licence: they are held for every document
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def _record(file: str, line: int, row: Any, keys: Keys, defaults: Defaults) -> R
             return Bad(file, line, f"has no {key!r}; its keys are {known}")
         if not isinstance(value, str) or (key != keys.text and not value):
             return Bad(file, line, f"has {key!r} that is not text: {value!r:.60}")
+        if key != keys.text and len(value) > _MAX_NAME:
+            return Bad(file, line, f"has {key!r} of more than {_MAX_NAME} characters: {value!r:.60}")
         fields.append(value)
         if key == keys.text and (not value or value.isspace()):
             return Bad(file, line, "has no text")

@@ -238,6 +238,14 @@ class Curate(Job):
             raise ValueError(f"{bad!r} is no name of a folder; write letters, digits, '_', '.' and '-', and not index")
         return value
 
+    @field_validator("inputs")
+    @classmethod
+    def _inputs_differ(cls, value: list[Input]) -> list[Input]:
+        for number, item in enumerate(value):
+            if (first := value.index(item)) < number:
+                raise ValueError(f"[{number}] is [{first}] again: write it once; copies are made by `frequency`")
+        return value
+
     @model_validator(mode="after")
     def _one_task_a_shard(self) -> Self:
         for name, resources in (("resources", self.resources), ("single", self.single)):

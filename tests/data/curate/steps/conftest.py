@@ -12,6 +12,7 @@ from xgen.data import TokenStore
 from xgen.data.curate.report_model import Report, read_report
 from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.fates import Fate, fates
+from xgen.data.curate.steps.folders import DONE_FILE
 from xgen.data.curate.steps.plan import read_plan
 from xgen.data.curate.steps.run import run_step
 from xgen.data.curate.tiny.corpus import write_corpus
@@ -62,6 +63,15 @@ def spec_of(raw: Path, tokenizer: Path, out: Path, **keys: Any) -> Curate:
     return Curate.model_validate(base | keys)
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def marks(folder: Path) -> dict[str, int]:
+    """When each result was written."""
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob(DONE_FILE)}
+
+
 def run_all(job: Curate) -> None:
     for step in job.steps:
         assert run_step(job, step) == "finished"
@@ -103,3 +113,18 @@ def curated(raw: Path, store: TokenStore, tmp_path_factory: pytest.TempPathFacto
     for fate in fates(Context(job, work, read_plan(job))):
         found.setdefault(fate.id, fate)
     return Curated(raw, job, read_report(Path(job.out)), found)
+
+
+@pytest.fixture
+def small(store: TokenStore, tmp_path: Path) -> Curate:
+    """Three inputs of some lines each."""
+    inputs = []
+    for name in ("a", "b", "c"):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(f'{{"text": "{name} {n} {"word " * (20 + n)}"}}\n' for n in range(30)))
+        inputs.append({"path": str(file), "domain": name})
+    mixtures = {"all": {"tokens": 2_000}}
+    return spec_of(
+        tmp_path, store.path / "tokenizer.json", tmp_path / "out", inputs=inputs, filters=[], domains={},
+        decontaminate=None, dedup={}, mixtures=mixtures,
+    )  # fmt: skip

@@ -10,18 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.data.curate.steps.conftest import Curated, run_all, spec_of
+from tests.data.curate.steps.conftest import Curated, files, marks, run_all
 from tests.data.test_encode import with_unlisted_pair
 from xgen.data import StoreError, TokenStore
-from xgen.data.curate.classify.train import Recipe, train
-from xgen.data.curate.steps import select
-from xgen.data.curate.steps.base import Context
-from xgen.data.curate.steps.folders import DONE_FILE
-from xgen.data.curate.steps.models import opened
-from xgen.data.curate.steps.plan import read_plan
+from xgen.data.curate.steps import keys, select, tag
 from xgen.data.curate.steps.run import Shard, Watch, run_step
 from xgen.data.encode import Choice
 from xgen.data.tokenizer import Tokenizer
@@ -39,15 +35,6 @@ def die(num_bytes):
         os.kill(os.getpid(), signal.SIGKILL)
 run_step(job, sys.argv[2], Shard(int(sys.argv[3]), 5), Watch(tick=die))
 """
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def marks(folder: Path) -> dict[str, int]:
-    """When each result was written."""
-    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob(DONE_FILE)}
 
 
 def kill_shard(job: Curate, step: str, shard: int, tmp_path: Path) -> None:
@@ -86,21 +73,6 @@ def test_a_second_run_does_nothing(curated: Curated) -> None:
     assert (marks(Path(curated.job.work_folder)), files(curated.out)) == before
 
 
-@pytest.fixture
-def small(store: TokenStore, tmp_path: Path) -> Curate:
-    """Three inputs of some lines each."""
-    inputs = []
-    for name in ("a", "b", "c"):
-        file = tmp_path / f"{name}.jsonl"
-        file.write_text("".join(f'{{"text": "{name} {n} {"word " * (20 + n)}"}}\n' for n in range(30)))
-        inputs.append({"path": str(file), "domain": name})
-    mixtures = {"all": {"tokens": 2_000}}
-    return spec_of(
-        tmp_path, store.path / "tokenizer.json", tmp_path / "out", inputs=inputs, filters=[], domains={},
-        decontaminate=None, dedup={}, mixtures=mixtures,
-    )  # fmt: skip
-
-
 def test_another_mixture_costs_its_own_plan_and_store_only(small: Curate) -> None:
     run_all(small)
     work = Path(small.work_folder)
@@ -115,17 +87,6 @@ def test_another_mixture_costs_its_own_plan_and_store_only(small: Curate) -> Non
     assert "balance/all/done.json" not in again
     assert TokenStore.open(Path(small.out) / "more").meta.num_tokens == 1_000
     assert TokenStore.open(Path(small.out) / "all").meta.num_tokens == 2_000
-
-
-def test_a_file_that_changes_costs_the_units_that_read_it(small: Curate, tmp_path: Path) -> None:
-    run_all(small)
-    before = marks(Path(small.work_folder))
-    with (tmp_path / "b.jsonl").open("a") as file:
-        file.write('{"text": "one more line of text"}\n')
-    run_all(small)
-    after = marks(Path(small.work_folder))
-    again = sorted(name for name, time in after.items() if before.get(name) != time and name.startswith("tag/"))
-    assert again == ["tag/000001/done.json"]
 
 
 def test_a_stop_is_heard_between_two_results(small: Curate) -> None:
@@ -160,12 +121,46 @@ def test_a_step_whose_input_is_missing_names_the_step_to_run(small: Curate) -> N
         run_step(small, "match")
 
 
-def test_a_file_that_changes_after_the_plan_is_refused(small: Curate, tmp_path: Path) -> None:
-    run_step(small, "prepare")
-    with (tmp_path / "a.jsonl").open("a") as file:
-        file.write('{"text": "one more line of text"}\n')
-    with pytest.raises(StoreError, match=r"a\.jsonl: changed while it was read; run it again from the step prepare"):
-        run_step(small, "tag")
+def test_keys_in_many_runs_give_the_same_edges(small: Curate, tmp_path: Path) -> None:
+    found = []
+    for run_bytes, batch in ((1 << 20, 4096), (1, 7)):
+        job = small.model_copy(update={"work": str(tmp_path / f"work-{run_bytes}")})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(keys, "_RUN_BYTES", run_bytes)
+            patch.setattr(tag, "_BATCH_DOCUMENTS", batch)
+            for step in ("prepare", "tag", "match", "cluster"):
+                run_step(job, step)
+        work = Path(job.work_folder)
+        [index, *_] = work.glob("tag/*/keys.npy")
+        assert len(np.load(index)) == (1 if batch == 4096 else 6)  # 5 batches, and what is left: nothing
+        found.append(files(work / "match") | files(work / "cluster"))
+    assert found[0] == found[1]
+
+
+def test_a_record_with_too_long_a_name_is_quarantined_and_too_many_domains_are_refused(
+    small: Curate, tmp_path: Path
+) -> None:
+    rows = [{"text": f"text number {n}", "kind": f"kind {n}"} for n in range(9)]
+    file = tmp_path / "kinds.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"text": "a", "kind": "k" * 2_000_000}]))
+    told = small.model_dump(mode="json") | {"inputs": [{"path": str(file), "keys": {"domain": "kind"}}]}
+    job = Curate.model_validate(told)
+    run_step(job, "prepare")
+    run_step(job, "tag")
+    [facts] = Path(job.work_folder).glob("tag/*/facts.json")
+    [(number, places)] = json.loads(facts.read_text())["quarantined"].values()
+    assert number == 1
+    assert places[0].startswith(f"{file}: line 10: has 'kind' of more than 200 characters: 'kkk")
+    run_step(job, "match")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tag, "MAX_NAMES", 8)
+        with pytest.raises(
+            StoreError, match=r"domains: there are more than 8; name kinds of text, .* inputs\[\]\.domain"
+        ):
+            run_step(job, "cluster")
+        shutil.rmtree(Path(job.work_folder) / "tag")
+        with pytest.raises(StoreError, match="domains: there are more than 8"):
+            run_step(job, "tag")
 
 
 def test_what_is_no_curated_corpus_is_not_replaced(small: Curate) -> None:
@@ -209,96 +204,3 @@ def test_where_the_engines_differ_the_key_that_helps_is_named(small: Curate, tmp
             run_step(job, "select")
     slow = job.model_copy(update={"engine": "tokenizers"})
     run_all(slow)
-
-
-def test_a_later_corpus_leaves_out_what_an_earlier_one_has(small: Curate, tmp_path: Path) -> None:
-    first = Curate.model_validate(small.model_dump(mode="json") | {"dedup": {"index": True}})
-    run_all(first)
-    fresh = tmp_path / "fresh.jsonl"
-    old = (tmp_path / "b.jsonl").read_text()
-    fresh.write_text(old + '{"text": "nothing like this was ever written down before, not once in all the years"}\n')
-    later = Curate.model_validate(
-        small.model_dump(mode="json")
-        | {
-            "out": str(tmp_path / "later"),
-            "inputs": [{"path": str(fresh), "domain": "b", "keys": {}}],
-            "dedup": {"earlier": [f"{first.out}/index"]},
-            "mixtures": {"all": {"tokens": "1k"}},
-        }
-    )
-    run_all(later)
-    from xgen.data.curate.report_model import read_report
-
-    report = read_report(tmp_path / "later")
-    assert {step.name: step.kept.documents for step in report.steps}["near"] == 1
-    assert report.dedup.earlier == 30
-    other = Curate.model_validate(
-        later.model_dump(mode="json") | {"dedup": {"rows": 4, "earlier": later.dedup.earlier}}
-    )
-    with pytest.raises(StoreError, match="was made with rows 6, and the spec has 4; write rows: 6"):
-        run_step(other, "prepare")
-    buckets = sorted((Path(first.out) / "index").glob("near-*.bin"))
-    with buckets[0].open("ab") as file:
-        file.write(b"more")
-    with pytest.raises(StoreError, match=r"near-0000\.bin: is not the file that the index was written with"):
-        run_step(later, "prepare")
-
-
-def test_another_index_of_as_many_documents_is_another_recipe(small: Curate, tmp_path: Path) -> None:
-    """Equal counts in index.json do not make an index equal."""
-    recipes = []
-    for name in ("a", "b"):
-        first = small.model_copy(
-            update={
-                "inputs": [one for one in small.inputs if one.domain == name],
-                "out": str(tmp_path / "first"),
-                "mixtures": {"all": small.mixtures["all"].model_copy(update={"tokens": 500})},
-                "dedup": small.dedup.model_copy(update={"index": True}),
-            }
-        )
-        run_all(first)
-        earlier = small.dedup.model_copy(update={"earlier": [f"{first.out}/index"]})
-        later = small.model_copy(update={"dedup": earlier, "work": str(tmp_path / "later")})
-        run_step(later, "prepare")
-        recipes.append(Context(later, Path(later.work_folder), read_plan(later)).recipes)
-    assert recipes[0]["tag"] == recipes[1]["tag"]
-    assert recipes[0]["match"] != recipes[1]["match"]
-
-
-def test_a_file_beside_the_inputs_that_changes_after_the_plan_is_refused_by_name(small: Curate, tmp_path: Path) -> None:
-    words, questions, tokenizer = (tmp_path / name for name in ("words.txt", "questions.jsonl", "tokenizer.json"))
-    shutil.copy(small.tokenizer, tokenizer)
-    words.write_text("casino\n")
-    questions.write_text('{"question": "which of these words was never written down before this very day"}\n')
-    job = Curate.model_validate(
-        small.model_dump(mode="json")
-        | {
-            "tokenizer": str(tokenizer),
-            "filters": [{"url_lists": {"words": [str(words)]}}],
-            "decontaminate": {"sets": [{"name": "asked", "path": str(questions), "keys": ["question"]}]},
-        }
-    )
-    run_step(job, "prepare")
-    for file in (words, questions, tokenizer):
-        before = file.read_text()
-        file.write_text(before)  # at another time
-        assert run_step(job, "tag") == "finished"
-        file.write_text(before + "\n")
-        with pytest.raises(StoreError, match=f"{file.name}: has changed since the plan was made; run it again from"):
-            run_step(job, "tag")
-        file.write_text(before)
-
-
-def test_a_model_that_changes_after_the_plan_is_refused_by_name(small: Curate, tmp_path: Path) -> None:
-    folder = tmp_path / "sorter"
-    seeds = {name: [f"{name} {n} {'word ' * n}" for n in range(200)] for name in ("one", "two")}
-    train(folder, {name: iter(some) for name, some in seeds.items()}, Recipe(kind="domain"))
-    job = Curate.model_validate(small.model_dump(mode="json") | {"domains": {"model": {"path": str(folder)}}})
-    run_step(job, "prepare")
-    opened.cache_clear()  # as in a process of its own
-    assert run_step(job, "tag") == "finished"
-    train(folder, {name: iter(some) for name, some in seeds.items()}, Recipe(kind="domain", seed=5))
-    opened.cache_clear()
-    shutil.rmtree(Path(job.work_folder) / "tag")
-    with pytest.raises(StoreError, match=r"sorter: has changed since the plan was made; run it again from the step"):
-        run_step(job, "tag")

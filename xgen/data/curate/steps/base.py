@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import unicodedata
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xgen.data.curate.steps.folders import fingerprint, is_done
+from xgen.data.curate.steps.folders import fingerprint, is_done, published
 from xgen.data.curate.steps.plan import VERSION, CuratePlan, PlannedUnit
 from xgen.data.errors import StoreError
 from xgen.spec.curate import Curate
@@ -22,6 +23,7 @@ from xgen.spec.curate import Curate
 _PACKAGES = (
     "xgen", "numpy", "numba", "pyarrow", "tokenizers", "tiktoken", "py3langid", "xxhash", "zstandard", "resiliparse",
 )  # fmt: skip
+BEGINS = "begins"  # a folder of the work
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,12 @@ class Context:
         ]
 
     def folder(self, step: str, number: int) -> Path:
-        return self.work / step / f"{number:06}"
+        """Of a unit, by what it reads: an input more or less moves no result of the others."""
+        return self.work / step / self.plan.units[number].name
+
+    def input_name(self, number: int) -> str:
+        """By what an input is told from the others, wherever it stands among them."""
+        return fingerprint(self.job.inputs[number])
 
     def single(self, step: str) -> Item:
         """The only item of a step."""
@@ -116,8 +123,17 @@ class Context:
 
     @cached_property
     def begins(self) -> NDArray[np.int64]:
-        """[units + 1]: the number of the first document of each unit, among all that were read."""
+        """[units + 1]: the number of the first document of each unit, among all that were read. Whoever asks first
+        looks at all units, the others read what it found."""
+        folder, recipe = self.work / BEGINS, fingerprint(self.recipes["tag"], [unit.name for unit in self.plan.units])
+        with suppress(FileNotFoundError):
+            if is_done(folder, recipe):
+                found: NDArray[np.int64] = np.load(folder / "begins.npy")
+                return found
         tagged = self.units_of("tag")
         self.need(tagged, "tag")
         counts = [len(np.load(item.folder / "kept.npy", mmap_mode="r")) for item in tagged]
-        return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        begins = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        with published(folder, recipe) as own:
+            np.save(own / "begins.npy", begins)
+        return begins

@@ -15,7 +15,8 @@ from xgen.data.curate.rehydrate import Removals
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.earlier import Earlier
-from xgen.data.curate.steps.tag import KEPT_FILE
+from xgen.data.curate.steps.ledger import FACTS_FILE, Facts
+from xgen.data.curate.steps.tag import KEPT_FILE, check_domains
 
 _AT_ONCE = 1 << 20  # documents
 
@@ -40,9 +41,12 @@ class Cluster:
         self._context.need(self._matched, "match")
         count = int(self._context.begins[-1])
         clusters = Clusters(self._num_earlier, count, self._listed(results.EDGES_FILE, tick))
+        domains: set[str] = set()
         for begin, one in zip(self._context.begins.tolist(), self._context.units_of("tag"), strict=False):
             kept = np.load(one.folder / KEPT_FILE)
             clusters.marks[begin : begin + len(kept)] = kept * np.uint8(KEPT)
+            domains |= Facts.model_validate_json((one.folder / FACTS_FILE).read_bytes()).kept.get("read", {}).keys()
+            check_domains(domains)
             tick(0)
         for file, mark in ((results.IDS_FILE, SAME_ID), (results.EXACT_FILE, EXACT)):
             for listed in self._listed(file, tick):

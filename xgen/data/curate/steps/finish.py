@@ -105,6 +105,9 @@ def finish(context: Context, tick: Callable[[int], None]) -> None:
             shutil.rmtree(replaced)
         building.rename(out)
         clear_leftovers(context.work)
+        for step in ("tag", "lines", "select"):
+            if (context.work / step).is_dir():  # of units that are read no more
+                clear_others(context.work / step, (unit.name for unit in context.plan.units))
 
 
 def _put_index(context: Context, folder: Path) -> dict[str, FileMeta]:

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xgen.data.curate.cluster import reduce_edges
-from xgen.data.curate.match import RECORD_WORDS, match
+from xgen.data.curate.match import match
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.earlier import Earlier
+from xgen.data.curate.steps.keys import read_keys
 from xgen.data.curate.steps.results import EDGES_FILE, EXACT_FILE, FIRST_FILE, IDS_FILE, UNPLACED_FILE
-from xgen.data.curate.steps.tag import INDEX_FILE, KEYS_FILE, SECTIONS, geometry_of
-
-_RECORD_BYTES = 8 * RECORD_WORDS
+from xgen.data.curate.steps.tag import geometry_of
 
 
 class Match:
@@ -55,15 +54,8 @@ class Match:
 def bucket_records(
     context: Context, begins: NDArray[np.int64], bucket: int, section: str
 ) -> Iterator[NDArray[np.uint64]]:
-    """Records of each unit in a bucket; `begins` is what is added to the numbers of its documents."""
-    number = SECTIONS.index(section)
+    """Records of all units in a bucket; `begins` is what is added to the numbers of its documents."""
     for unit in context.plan.units:
-        folder = context.folder("tag", unit.number)
-        index = np.load(folder / INDEX_FILE, mmap_mode="r")
-        first, last = int(index[number, bucket]), int(index[number, bucket + 1])
-        with (folder / KEYS_FILE).open("rb") as file:
-            file.seek(first * _RECORD_BYTES)
-            records = np.fromfile(file, dtype="<u8", count=(last - first) * RECORD_WORDS)
-        records = records.astype(np.uint64, copy=False).reshape(-1, RECORD_WORDS)
-        records[:, 1] += np.uint64(begins[unit.number])
-        yield records
+        for records in read_keys(context.folder("tag", unit.number), section, bucket):
+            records[:, 1] += np.uint64(begins[unit.number])
+            yield records

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from xgen.data.curate.steps.balance import BalanceStep
-from xgen.data.curate.steps.base import Context, Item, Step
+from xgen.data.curate.steps.base import BEGINS, Context, Item, Step
 from xgen.data.curate.steps.cluster import Cluster
 from xgen.data.curate.steps.finish import finish, read_manifest
 from xgen.data.curate.steps.folders import is_done, published, remove
@@ -89,6 +89,8 @@ def _run(job: Curate, step: str, shard: Shard, items: Callable[[int, int], None]
         if _is_good(context, step, item):
             continue
         tick(0)
+        if step == "tag":
+            remove(work / BEGINS)  # it says that all units are there
         with published(item.folder, item.recipe) as folder:
             worker.write(item, folder, tick)
     items(len(mine), len(mine))

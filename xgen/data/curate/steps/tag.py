@@ -3,13 +3,13 @@
 docs.arrow has the documents kept, as the filters left them; dropped.arrow the others, with the rule, what it measured,
 the bytes that came to it and an excerpt; trace.arrow has of every document where it was read, its id, what every filter
 measured of it and the rule that dropped it, and in its schema the rules with their thresholds, by domain; kept.npy
-whether it was kept. keys.bin has the records that duplicates are found by, of all documents: a text that a filter drops
-counts in the frequency of those that are like it.
+whether it was kept. keys.bin (`KeysWriter`) has the records of all documents: a text that a filter drops counts in the
+frequency of those that are like it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,12 @@ import pyarrow
 from numpy.typing import NDArray
 
 from xgen.data.curate.exact import exact_hash
-from xgen.data.curate.match import RECORD_WORDS, band_records, by_bucket, exact_records
+from xgen.data.curate.match import band_records, exact_records
 from xgen.data.curate.minhash import Geometry, signatures
 from xgen.data.curate.report_model import Sample
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.chains import Chains, Filtered
+from xgen.data.curate.steps.keys import KeysWriter
 from xgen.data.curate.steps.ledger import Ledger, cut
 from xgen.data.curate.steps.models import Judge, Sorter
 from xgen.data.curate.steps.plan import PlannedUnit, unit_name
@@ -29,12 +30,12 @@ from xgen.data.curate.texts import Texts
 from xgen.data.errors import StoreError
 from xgen.data.places import look, stem
 from xgen.data.readers import Bad, Defaults, Keys, Record, read_unit
+from xgen.data.writer import MAX_NAMES
 from xgen.spec.curate import Curate, Input
 
 DOCS_FILE, DROPPED_FILE, TRACE_FILE = "docs.arrow", "dropped.arrow", "trace.arrow"
 RULES = "rules"  # of trace.arrow's schema: ChainRules
-KEPT_FILE, KEYS_FILE, INDEX_FILE = "kept.npy", "keys.bin", "keys.npy"
-SECTIONS = ("near", "exact", "ids")  # of keys.bin, and rows of keys.npy [sections, buckets + 1]: where buckets begin
+KEPT_FILE = "kept.npy"
 ZSTD = pyarrow.ipc.IpcWriteOptions(compression="zstd")
 _QUALITY = "quality.min_probability"
 _BATCH_BYTES, _BATCH_DOCUMENTS = 8 << 20, 4096
@@ -92,9 +93,8 @@ class Tag:
         unit = self._context.unit(item)
         ledger = Ledger()
         kept: list[NDArray[np.bool_]] = [np.zeros(0, dtype=np.bool_)]
-        sections: dict[str, list[NDArray[np.uint64]]] = {
-            name: [np.zeros((0, RECORD_WORDS), dtype=np.uint64)] for name in SECTIONS
-        }
+        keys, identity = KeysWriter(folder, self._context.plan.num_buckets), self._context.input_name(unit.input)
+        known: set[str] = set()
         first = 0
         with (
             pyarrow.ipc.new_file(folder / DOCS_FILE, DOCS, options=ZSTD) as docs,
@@ -105,9 +105,10 @@ class Tag:
                 texts = Texts.of([record.text for record in batch])
                 rows = np.arange(first, first + len(batch), dtype=np.uint64)
                 first += len(batch)
-                for name, records in self._keys(texts, rows, batch, unit.input).items():
-                    sections[name].append(records)
+                keys.add(self._keys(texts, rows, batch, identity))
                 domains = self._sorter(texts, [record.domain for record in batch], [r.source for r in batch])
+                known.update(domains)
+                check_domains(known)
                 filtered = self._chains(texts, domains, [record.url for record in batch])
                 good, scores = self._judged(filtered, domains)
                 kept.append(good)
@@ -126,7 +127,7 @@ class Tag:
         if unit.name != unit_name(unit.unit, self._context.job.inputs[unit.input], files):
             raise StoreError(unit.pieces[0].path, "changed while it was read", "run it again from the step prepare")
         np.save(folder / KEPT_FILE, np.concatenate(kept))
-        self._write_keys(folder, sections)
+        keys.close()
         ledger.write(folder)
 
     def _records(self, unit: PlannedUnit, ledger: Ledger) -> Iterator[Record]:
@@ -139,7 +140,7 @@ class Tag:
                 yield record
 
     def _keys(
-        self, texts: Texts, rows: NDArray[np.uint64], batch: Sequence[Record], number: int
+        self, texts: Texts, rows: NDArray[np.uint64], batch: Sequence[Record], identity: str
     ) -> dict[str, NDArray[np.uint64]]:
         found = {
             "near": band_records(signatures(texts, self._geometry), rows, self._geometry),
@@ -147,7 +148,7 @@ class Tag:
         }
         if any(record.id for record in batch):
             # The words of an id would be the same in another order of signs: its bytes are hashed as a word.
-            names = Texts.of([f"{number} {record.id}".encode().hex() for record in batch])
+            names = Texts.of([f"{identity} {record.id}".encode().hex() for record in batch])
             found["ids"] = exact_records(exact_hash(names), rows)
         return found
 
@@ -193,16 +194,12 @@ class Tag:
         if len(lost):
             out.write_batch(pyarrow.record_batch(columns, schema=DROPPED))
 
-    def _write_keys(self, folder: Path, sections: dict[str, list[NDArray[np.uint64]]]) -> None:
-        index = np.zeros((len(SECTIONS), self._context.plan.num_buckets + 1), dtype=np.int64)
-        begin = 0
-        with (folder / KEYS_FILE).open("wb") as file:
-            for number, name in enumerate(SECTIONS):
-                records, offsets = by_bucket(np.concatenate(sections.pop(name)), self._context.plan.num_buckets)
-                records.astype("<u8", copy=False).tofile(file)
-                index[number] = begin + offsets
-                begin += len(records)
-        np.save(folder / INDEX_FILE, index)
+
+def check_domains(names: Collection[str]) -> None:
+    """Raises StoreError for more than are numbered."""
+    if len(names) > MAX_NAMES:
+        fix = "name kinds of text, not single documents: inputs[].domain or inputs[].keys.domain"
+        raise StoreError("domains", f"there are more than {MAX_NAMES:,}", fix)
 
 
 def geometry_of(job: Curate) -> Geometry:
@@ -222,7 +219,7 @@ def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
     size = 0
     for record in records:
         batch.append(record)
-        size += record.num_bytes
+        size += record.num_bytes + len(record.id) + len(record.url)
         if size >= _BATCH_BYTES or len(batch) == _BATCH_DOCUMENTS:
             yield batch
             batch, size = [], 0
