@@ -1,9 +1,12 @@
 """Draw every panel of a dashboard against a live Prometheus into one PNG.
 
     python monitoring/draw.py --prometheus http://127.0.0.1:19090 --run tiny-k3f9ab --out run.png
+    python monitoring/draw.py --prometheus http://127.0.0.1:19090 --dashboard monitoring/dashboards/fleet.json \\
+        --variable user=ann --out fleet.png
 
 Exit code 1 names the panels that failed or had no data; the picture is written all the same. Grafana is not needed:
-this proves the queries and shows the layout, colours and units of the same JSON that Grafana loads.
+this proves the queries and shows the layout, colours and units of the same JSON that Grafana loads. Where a panel says
+"none…" without data, and where a column does, emptiness is an answer.
 """
 
 from __future__ import annotations
@@ -20,22 +23,24 @@ mpl.use("Agg")
 
 from matplotlib.figure import Figure
 from picture import theme
+from picture.canvas import Box, Canvas, no_data, time_form
 from picture.dashboard import Dashboard, Panel, load
-from picture.paint import PAINTERS, Box, Canvas, no_data, time_form
+from picture.paint import PAINTERS
 from picture.prometheus import Prometheus, QueryError, Series, Window
+from picture.table import columns_without_data
 
 _DASHBOARD = Path(__file__).parent / "dashboards" / "run.json"
 _WIDTH, _ROW, _HEADER, _GAP = 1600, 33, 58, 8  # pixels
-_MAY_BE_EMPTY = ("Stage", "Validation loss")  # panels of what a spec need not ask for
 _DPI = 100
 
 
 def main() -> int:
     arguments = _arguments()
-    window = Window(arguments.run, arguments.start, arguments.end)
     try:
+        dashboard = load(arguments.dashboard)
+        window = Window(_variables(dashboard, arguments), arguments.start, arguments.end)
         prometheus = Prometheus(arguments.prometheus, window)
-        figure, faults = draw(load(arguments.dashboard), prometheus, window)
+        figure, faults = draw(dashboard, prometheus, window)
     except QueryError as error:
         print(f"draw: {error}", file=sys.stderr)
         return 1
@@ -66,7 +71,8 @@ def draw(dashboard: Dashboard, prometheus: Prometheus, window: Window) -> tuple[
         if fault:
             faults.append(f"panel {panel.title!r}: {fault}")
         if any(data):
-            PAINTERS[panel.type](canvas, panel, box, [target for target in data if target])
+            tables = any(target.format == "table" for target in panel.targets)
+            PAINTERS[panel.type](canvas, panel, box, data if tables else [target for target in data if target])
         else:
             no_data(canvas, panel, box, panel.field_config.defaults.no_value)
     return figure, faults
@@ -80,15 +86,19 @@ def _data(prometheus: Prometheus, panel: Panel) -> tuple[list[list[Series]], str
         data = prometheus.panel(panel)
     except QueryError as error:
         return [], str(error)
-    empty = [t.legend_format for t, series in zip(panel.targets, data, strict=True) if not series]
-    fault = empty and panel.title not in _MAY_BE_EMPTY
-    return data, f"no data for {', '.join(empty)}" if fault else ""
+    if panel.type == "table":
+        empty = columns_without_data(panel, data) if any(data) else ["any row"]
+    else:
+        empty = [t.legend_format or t.ref_id for t, series in zip(panel.targets, data, strict=True) if not series]
+    answer = panel.field_config.defaults.no_value.startswith("none") and not any(data)
+    return data, f"no data for {', '.join(empty)}" if empty and not answer else ""
 
 
 def _header(canvas: Canvas, dashboard: Dashboard, height: int) -> None:
     middle = height - _HEADER / 2 - 2
     title = canvas.text(16, middle, dashboard.title, size=17, weight="bold", va="center", color="#ffffff")
-    canvas.text(title + 14, middle, canvas.window.run, size=17, va="center", color=theme.color("blue"))
+    chosen = "  ".join(value for value in canvas.window.variables.values() if value != ".*")
+    canvas.text(title + 14, middle, chosen, size=17, va="center", color=theme.color("blue"))
     first, last = (datetime.fromtimestamp(t, UTC) for t in (canvas.window.start, canvas.window.end))
     same_day = first.date() == last.date()
     span = f"{first:%d %b %Y  %H:%M:%S}  to  {last:{'%H:%M:%S' if same_day else '%d %b  %H:%M:%S'}} UTC"
@@ -103,10 +113,26 @@ def _box(panel: Panel, height: int) -> Box:
     return Box(x + _GAP / 2, top - grid.h * _ROW + _GAP / 2, grid.w * column - _GAP, grid.h * _ROW - _GAP)
 
 
+def _variables(dashboard: Dashboard, arguments: argparse.Namespace) -> dict[str, str]:
+    """A value for each variable: what is asked for, else all. Raises QueryError where that cannot be."""
+    asked = dict(text.split("=", 1) for text in arguments.variable)
+    if arguments.run:
+        asked["run"] = arguments.run
+    known = {variable.name: variable for variable in dashboard.templating.variables if variable.type == "query"}
+    if unknown := asked.keys() - known.keys():
+        raise QueryError(f"{dashboard.title} has no variable {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+    if open_ones := [name for name in known if name not in asked and not known[name].include_all]:
+        raise QueryError(f"{dashboard.title} shows no run of its own; write --variable {open_ones[0]}=NAME")
+    return {name: asked.get(name, ".*") for name in known}
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--prometheus", required=True, help="URL, e.g. http://127.0.0.1:19090")
-    parser.add_argument("--run", required=True, help="name of the run, e.g. tiny-k3f9ab")
+    parser.add_argument("--run", help="name of the run, e.g. tiny-k3f9ab; the same as --variable run=NAME")
+    parser.add_argument(
+        "--variable", action="append", default=[], metavar="NAME=VALUE", help="several values: VALUE|VALUE; repeatable"
+    )
     parser.add_argument("--start", type=float, help="seconds since the epoch; default: an hour before the end")
     parser.add_argument("--end", type=float, help="seconds since the epoch; default: now")
     parser.add_argument("--out", type=Path, required=True, help="the PNG")
@@ -116,6 +142,8 @@ def _arguments() -> argparse.Namespace:
     arguments.start = arguments.end - 3600 if arguments.start is None else arguments.start
     if arguments.start >= arguments.end:
         parser.error("--start must be before --end")
+    if bad := [text for text in arguments.variable if "=" not in text]:
+        parser.error(f"--variable {bad[0]}: write NAME=VALUE")
     return arguments
 
 

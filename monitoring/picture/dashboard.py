@@ -26,6 +26,7 @@ class Target(_Part):
     expr: str
     legend_format: str = ""
     instant: bool = False
+    format: str = ""
     ref_id: str
 
 
@@ -47,6 +48,10 @@ class Stacking(_Part):
     mode: str = "none"
 
 
+class Style(_Part):
+    mode: str = "off"
+
+
 class Custom(_Part):
     fill_opacity: float = 0
     line_width: float = 1
@@ -54,6 +59,10 @@ class Custom(_Part):
     span_nulls: bool = False
     axis_soft_min: float | None = None
     stacking: Stacking = Stacking()
+    thresholds_style: Style = Style()
+    axis_label: str = ""
+    width: float | None = None
+    cell_options: dict[str, str] = Field(default_factory=dict)
 
 
 class Mapping(_Part):
@@ -64,13 +73,28 @@ class Mapping(_Part):
 class Defaults(_Part):
     unit: str
     no_value: str = ""
+    display_name: str = ""
     decimals: int | None = None
     min: float | None = None
     max: float | None = None
     color: Color
     thresholds: Thresholds
     mappings: list[Mapping] = Field(default_factory=list)
+    links: list[dict[str, Any]] = Field(default_factory=list)
     custom: Custom = Custom()
+
+    def threshold_color(self, value: float) -> str:
+        reached = [s.color for s in self.thresholds.steps if s.value is None or value >= s.value]
+        return reached[-1]
+
+    def mapped(self, value: float | str) -> tuple[str, str] | None:
+        """Text and colour that a value mapping gives to this value."""
+        for mapping in self.mappings:
+            key = value if isinstance(value, str) else f"{value:g}"
+            found = mapping.options.get(key) if mapping.type == "value" else None
+            if found:
+                return str(found["text"]), str(found["color"])
+        return None
 
 
 class Property(_Part):
@@ -98,8 +122,20 @@ class Legend(_Part):
     show_legend: bool = False
 
 
+class Sort(_Part):
+    display_name: str
+    desc: bool = False
+
+
+class Transformation(_Part):
+    id: str
+    options: dict[str, Any]
+
+
 class Options(_Part):
     legend: Legend = Legend()
+    sort_by: list[Sort] = Field(default_factory=list)
+    stacking: str = "none"
     color_mode: str = "value"
     text_mode: str = "value"
 
@@ -112,6 +148,19 @@ class Panel(_Part):
     field_config: FieldConfig
     options: Options
     targets: list[Target]
+    interval: str = ""
+    max_data_points: int | None = None
+    transformations: list[Transformation] = Field(default_factory=list)
+
+    def field(self, name: str) -> Defaults:
+        """The configuration of the field of this name: the defaults, and what is overridden for it."""
+        found = self.field_config.defaults.model_dump(by_alias=True)
+        for override in self.field_config.overrides:
+            if override.matcher.id == "byName" and override.matcher.options == name:
+                for item in override.properties:
+                    *path, key = item.id.split(".")
+                    (found[path[0]] if path else found)[key] = item.value
+        return Defaults.model_validate(found)
 
     def overridden(self, series: str, key: str) -> Any:
         """The value of an override `byName` for this series, None when there is none."""
@@ -120,18 +169,6 @@ class Panel(_Part):
                 for item in override.properties:
                     if item.id == key:
                         return item.value
-        return None
-
-    def threshold_color(self, value: float) -> str:
-        reached = [s.color for s in self.field_config.defaults.thresholds.steps if s.value is None or value >= s.value]
-        return reached[-1]
-
-    def mapped(self, value: float) -> str | None:
-        """The text that a value mapping gives to this value."""
-        for mapping in self.field_config.defaults.mappings:
-            found = mapping.options.get(f"{value:g}") if mapping.type == "value" else None
-            if found:
-                return str(found["text"])
         return None
 
 
@@ -148,10 +185,21 @@ class Annotations(_Part):
     queries: list[Annotation] = Field(alias="list")
 
 
+class Variable(_Part):
+    name: str
+    type: str
+    include_all: bool = False
+
+
+class Templating(_Part):
+    variables: list[Variable] = Field(default_factory=list, alias="list")
+
+
 class Dashboard(_Part):
     title: str
     panels: list[Panel]
     annotations: Annotations
+    templating: Templating
 
 
 def load(file: Path) -> Dashboard:

@@ -8,7 +8,8 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -29,6 +30,8 @@ class Series:
     name: str  # the legend's text
     times: list[float]  # seconds since the epoch
     values: list[float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    step: float = 0  # seconds between two samples
 
     @property
     def finite(self) -> list[float]:
@@ -52,9 +55,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Window:
-    """What is drawn: a run, from when until when (seconds since the epoch)."""
+    """What is drawn: values of the variables, from when until when (seconds since the epoch)."""
 
-    run: str
+    variables: Mapping[str, str]
     start: float
     end: float
 
@@ -67,15 +70,17 @@ class Prometheus:
         scrape = self._scrape_interval()
         # As Grafana: a step is never finer than a scrape, and a rate always sees four of them.
         self.step = max(scrape, math.ceil((window.end - window.start) / _POINTS))
-        self._rate_interval = max(self.step + scrape, 4 * scrape)
+        self._scrape = scrape
 
     def panel(self, panel: Panel) -> list[list[Series]]:
         """For each target its series, empty when it has no finite value."""
-        return [self._target(target) for target in panel.targets]
+        length = self._window.end - self._window.start
+        step = max(self.step, _seconds(panel.interval), math.ceil(length / (panel.max_data_points or _POINTS)))
+        return [self._target(target, step) for target in panel.targets]
 
     def marks(self, annotation: Annotation, row: int) -> list[Mark]:
         """As Grafana: the value is the time, in milliseconds; or a mark where the value comes above 0."""
-        series = self._query(annotation.expr, instant=False, legend=annotation.title_format)
+        series = self._query(annotation.expr, self.step, instant=False, legend=annotation.title_format)
         if annotation.use_value_for_time:
             found = {(value / 1000, item.name) for item in series for value in item.values}
         else:
@@ -83,30 +88,30 @@ class Prometheus:
         within = sorted(mark for mark in found if self._window.start <= mark[0] <= self._window.end)
         return [Mark(time, text, annotation.icon_color, row) for time, text in within]
 
-    def _target(self, target: Target) -> list[Series]:
-        series = self._query(target.expr, instant=target.instant, legend=target.legend_format)
+    def _target(self, target: Target, step: float) -> list[Series]:
+        series = self._query(target.expr, step, instant=target.instant, legend=target.legend_format)
         return [item for item in series if item.finite]
 
-    def _query(self, expr: str, *, instant: bool, legend: str) -> list[Series]:
-        query = self._fill_in(expr)
+    def _query(self, expr: str, step: float, *, instant: bool, legend: str) -> list[Series]:
+        query = self._fill_in(expr, step)
         if instant:
             result = self._get("query", query=query, time=self._window.end)["result"]
         else:
-            start = math.floor(self._window.start / self.step) * self.step
-            result = self._get("query_range", query=query, start=start, end=self._window.end, step=self.step)["result"]
+            start = math.floor(self._window.start / step) * step
+            result = self._get("query_range", query=query, start=start, end=self._window.end, step=step)["result"]
         found = []
         for item in result:
             samples = [item["value"]] if instant else item["values"]
-            found.append(
-                Series(_legend(legend, item["metric"]), [float(t) for t, _ in samples], [float(v) for _, v in samples])
-            )
+            times, values = [float(t) for t, _ in samples], [float(v) for _, v in samples]
+            found.append(Series(_legend(legend, item["metric"]), times, values, item["metric"], step))
         return found
 
-    def _fill_in(self, expr: str) -> str:
+    def _fill_in(self, expr: str, step: float) -> str:
+        rate = max(step + self._scrape, 4 * self._scrape)
         known = {
-            "run": self._window.run,
-            "__rate_interval": f"{math.ceil(self._rate_interval * 1000)}ms",
-            "__interval": f"{math.ceil(self.step * 1000)}ms",
+            **self._window.variables,
+            "__rate_interval": f"{math.ceil(rate * 1000)}ms",
+            "__interval": f"{math.ceil(step * 1000)}ms",
             "__range": f"{math.ceil(self._window.end - self._window.start)}s",
         }
 
@@ -116,14 +121,14 @@ class Prometheus:
                 raise QueryError(f"unknown variable ${name}")
             return known[name]
 
-        return re.sub(r"\$\{(\w+)\}|\$(\w+)", value, expr)
+        return re.sub(r"\$\{(\w+)\}|\$([a-z_]\w*)", value, expr)  # $1 is PromQL's own
 
     def _scrape_interval(self) -> float:
         """Of the runs' scrape job, in seconds; Grafana is told it in the data source's settings."""
         config = yaml.safe_load(self._get("status/config")["yaml"])
         jobs = {job["job_name"]: job.get("scrape_interval") for job in config.get("scrape_configs", [])}
         text = jobs.get("xgen-runs") or config["global"]["scrape_interval"]
-        return sum(float(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)(ms|[smhd])", text))
+        return _seconds(text)
 
     def _get(self, path: str, **parameters: str | float) -> Any:
         url = f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
@@ -135,6 +140,10 @@ class Prometheus:
             raise QueryError(_message(text) or f"{url}: {error}") from None
         except (urllib.error.URLError, TimeoutError, ValueError) as error:
             raise QueryError(f"{self._url} does not answer as a Prometheus does: {error}") from None
+
+
+def _seconds(text: str) -> float:
+    return sum(float(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)(ms|[smhd])", text))
 
 
 def _rises(series: Series, step: float) -> list[float]:

@@ -20,7 +20,10 @@ _NAMED = {
     "light-blue": "#8AB8FF",
     "text": TEXT,
 }
-PALETTE = tuple(_NAMED[name] for name in ("green", "yellow", "blue", "orange", "red", "purple"))
+PALETTE = (
+    *(_NAMED[name] for name in ("green", "yellow", "blue", "orange", "red", "purple", "light-blue")),
+    *("#2f9e8f", "#CA95E5", "#FFB357", "#96D98D", "#C15C17", "#8F3BB8", "#37872D"),
+)
 
 TITLE = 11.5  # points, at 100 dots an inch
 LABEL = 9.5

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 
 _TIME = ((86400.0, "days"), (3600.0, "hours"), (60.0, "min"), (1.0, "s"), (0.001, "ms"))
+_MICRO = ((1e6, "s"), (1e3, "ms"), (1.0, "µs"))
+_BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
+_PLAIN = {"none": "", "locale": "", "sci": "", "percent": "%", "celsius": "°C", "watt": "W"}
 _SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
@@ -38,8 +41,11 @@ def scale_for(unit: str, largest: float) -> Scale:
     if unit == "sci" and 0 < largest < 0.01:
         exponent = math.floor(math.log10(largest))
         return Scale(10.0**exponent, f"e{exponent}")
-    if unit in ("none", "locale", "sci"):
-        return Scale(1.0, "")
+    for name, steps in (("µs", _MICRO), ("bytes", _BYTES)):
+        if unit == name:
+            return Scale(*next((step for step in steps if largest >= step[0]), steps[-1]))
+    if unit in _PLAIN or unit.startswith("suffix:"):
+        return Scale(1.0, _PLAIN.get(unit, unit.removeprefix("suffix:")))
     raise ValueError(f"unit {unit!r} is not drawn yet; add it to monitoring/picture/units.py")
 
 

@@ -11,18 +11,23 @@ from monitoring.source.table import Column, Table
 _RUN = 'run=~"$run"'
 _LOSS = f"max by (run) (avg_over_time(xgen_train_loss{{{_RUN}}}[$__rate_interval]))"
 _STEP = f"max by (run) (xgen_train_step{{{_RUN}}})"
+_STEP_OF_ALL = f"xgen_train_step{{{_RUN}}}[$__range] @ end()"
 _TOKENS = f"max by (run) (xgen_train_tokens_total{{{_RUN}}})"
 _SPEED = f"sum by (run) (rate(xgen_train_tokens_total{{{_RUN}}}[$__rate_interval]))"
+
+
+# Without the first steps, whose losses would set the scale and hide what differs.
+_LATER_LOSS = f"{_LOSS} and on (run) {_STEP} > on (run) 0.03 * max by (run) (max_over_time({_STEP_OF_ALL}))"
 
 
 def _loss_at(part: float) -> Column:
     """Of each run when it was at this part of the way that all have come, within the time range."""
     shared = f"scalar(min(max by (run) (max_over_time(xgen_train_tokens_total{{{_RUN}}}[$__range] @ end()))))"
     return Column(
-        title=f"at {part:.0%}",
+        title=f"Loss at {part:.0%}",
         expr=f"last_over_time(({_LOSS} and on (run) {_TOKENS} <= {part:g} * {shared})[$__range:])",
         decimals=3,
-        width=90,
+        width=105,
     )
 
 
@@ -90,14 +95,14 @@ _LOSSES = Row(
     (
         Curves(
             title="Loss by step",
-            description="The same step, whenever it was. Curves that part where a setting differs are the answer; a "
-            "curve that goes back at a restart did steps again. (Grafana 10.4 and newer; the table above says the "
-            "same to older ones.)",
+            description="The same step, whenever it was, without the first 3 %. Curves that part where a setting "
+            "differs are the answer; a curve that goes back at a restart did steps again. (Grafana 10.4 and newer; "
+            "the table above says the same to older ones.)",
             width=12,
             x=_STEP,
             x_title="step",
             x_unit="locale",
-            y=_LOSS,
+            y=_LATER_LOSS,
             y_title="loss",
             no_value="choose runs above",
         ),
@@ -108,7 +113,7 @@ _LOSSES = Row(
             x=_TOKENS,
             x_title="tokens",
             x_unit="si:tok",
-            y=_LOSS,
+            y=_LATER_LOSS,
             y_title="loss",
             no_value="choose runs above",
         ),
@@ -125,7 +130,7 @@ _COSTS = Row(
             x=f"max by (run) (xgen_run_gpu_seconds_total{{{_RUN}}}) / 3600",
             x_title="GPU-hours",
             x_unit="suffix:GPU-h",
-            y=_LOSS,
+            y=_LATER_LOSS,
             y_title="loss",
             no_value="none: no run has GPUs",
         ),
@@ -136,7 +141,7 @@ _COSTS = Row(
             x=f"sum by (run) (xgen_run_time_seconds_total{{{_RUN}}})",
             x_title="since submission",
             x_unit="s",
-            y=_TOKENS,
+            y=f"max by (run) (xgen_run_tokens_total{{{_RUN}}})",
             y_title="tokens",
             unit="si:tok",
             no_value="choose runs above",

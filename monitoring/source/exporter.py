@@ -157,6 +157,7 @@ _TIMES = Row(
             width=8,
             queries=(Query(f"({_AGE}) / {_INTERVAL}", "{{collector}}"),),
             unit="percentunit",
+            high=6,
             axis="from zero",
             no_value="blind",
             legend="list",
@@ -176,13 +177,13 @@ _TIMES = Row(
         ),
         Bands(
             title="Errors by reason",
-            description="Polls that failed. timeout: the command hangs; exit: it says no; parse: SLURM writes what the "
-            "exporter does not know, report it with the version.",
+            description="Polls that failed. timeout: the command hangs; exit: it says no; missing: it is not "
+            "installed; malformed: SLURM writes what the exporter does not know, report it with the version.",
             width=8,
             queries=(
                 Query(
                     "sum by (collector, reason) "
-                    f"(increase(xgen_exporter_collector_errors_total{_HERE}[$__rate_interval]))",
+                    f"(increase(xgen_exporter_collector_errors_total{_HERE}[$__rate_interval])) > 0",
                     "{{collector}}: {{reason}}",
                 ),
             ),

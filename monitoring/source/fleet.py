@@ -12,6 +12,7 @@ from monitoring.source.look import (
     NONE_IS_GOOD,
     PROJECT,
     RATIO,
+    RUNS_SEEN,
     SEVERITIES,
     STATES,
     STEP_AGE,
@@ -40,6 +41,10 @@ def _of_alive(expr: str) -> str:
     return f"{expr} and on (run) ({_ALIVE}) and on (run) {CHOSEN}"
 
 
+def _count(state: str) -> str:
+    return or_zero(f'count((xgen_run_state{{state="{state}"}} == 1) and on (run) {CHOSEN})', RUNS_SEEN)
+
+
 _SINCE = f"(time() - ALERTS_FOR_STATE{{{ALERTS}}})"
 _WHAT = "alertname, severity, run, node, partition, collector"
 _FIRING = f'ALERTS{{alertstate="firing", {ALERTS}}}'
@@ -56,7 +61,7 @@ _NUMBERS = Row(
             description="Alerts that fire now; the table below says which. Each has a section in docs/monitoring.md "
             "that says what to do. Blind: neither alerts nor an exporter, so nobody knows.",
             width=3,
-            queries=(Query(or_zero(f"count({_FIRING})"), "alerts"),),
+            queries=(Query(or_zero(f"count({_FIRING})", "xgen_exporter_build_info"), "alerts"),),
             decimals=0,
             no_value="blind",
             levels=NONE_IS_GOOD,
@@ -66,7 +71,7 @@ _NUMBERS = Row(
             title="Running",
             description="Runs that run now, of the projects and users chosen above.",
             width=3,
-            queries=(Query(or_zero(f'count((xgen_run_state{{state="running"}} == 1) and on (run) {CHOSEN})'), "runs"),),
+            queries=(Query(_count("running"), "runs"),),
             decimals=0,
             no_value="blind",
         ),
@@ -74,7 +79,7 @@ _NUMBERS = Row(
             title="Waiting",
             description="Runs that wait for the scheduler. The queue below says for what; `xgen status RUN` of one.",
             width=3,
-            queries=(Query(or_zero(f'count((xgen_run_state{{state="queued"}} == 1) and on (run) {CHOSEN})'), "runs"),),
+            queries=(Query(_count("queued"), "runs"),),
             decimals=0,
             no_value="blind",
         ),
@@ -125,23 +130,23 @@ _NUMBERS = Row(
     ),
 )
 _WRONG = Row(
-    6,
+    7,
     (
         Table(
             title="What is wrong now",
-            description="Alerts that fire, the newest last. docs/monitoring.md has a section of each name: what it "
-            "means and what to do.",
+            description="Alerts that fire, the critical ones first. docs/monitoring.md has a section of each: what "
+            "it means and what to do.",
             width=24,
             rows=f"max by ({_WHAT}) ({_FIRING})",
             no_value="none: no alert fires",
-            sort="-For",
+            sort="Severity",
             columns=(
                 Column(title="Alert", label="alertname", width=260),
                 Column(title="Severity", label="severity", show="filled", texts=SEVERITIES, width=110),
                 Column(title="Run", label="run", link=TO_RUN, no_value="none"),
-                Column(title="Node", label="node", link=TO_NODE, no_value="none"),
-                Column(title="Partition", label="partition", no_value="none"),
-                Column(title="Collector", label="collector", no_value="none"),
+                Column(title="Node", label="node", link=TO_NODE, no_value="none", width=170),
+                Column(title="Partition", label="partition", no_value="none", width=170),
+                Column(title="Collector", label="collector", no_value="none", width=170),
                 Column(
                     title="For",
                     expr=f"max by ({_WHAT}) ({_SINCE} and ignoring (alertstate) {_FIRING})",
@@ -154,7 +159,7 @@ _WRONG = Row(
     ),
 )
 _RUNS = Row(
-    10,
+    12,
     (
         Table(
             title="Runs",
@@ -193,7 +198,7 @@ _RUNS = Row(
                 ),
                 Column(
                     title="Speed",
-                    expr=_of_alive("run:xgen_train_tokens:rate1m"),
+                    expr=_of_alive("max by (run) (run:xgen_train_tokens:rate1m)"),
                     unit="si:tok/s",
                     decimals=1,
                     width=110,

@@ -52,11 +52,12 @@ PROJECT = Variable("project", "Project", "label_values(xgen_run_info, project)",
 USER = Variable("user", "User", "label_values(xgen_run_info, user)", many=True, all=True)
 HERE = 'instance=~"$exporter"'
 ALERTS = 'alertname=~"Xgen.+"'
+RUNS_SEEN = "xgen_filesystem_size_bytes"  # whatever runs there are
 
 
-def or_zero(count: str) -> str:
-    """A count that is 0, not absent, for as long as an exporter answers: where nobody looks nothing must be green."""
-    return f"{count} or 0 * max(xgen_exporter_build_info)"
+def or_zero(count: str, seen: str) -> str:
+    """A count that is 0, not absent, while `seen` is there: the same poll's, so that what nobody sees is no 0."""
+    return f"{count} or 0 * count({seen})"
 
 
 def by_host(gpu_metric: str) -> str:

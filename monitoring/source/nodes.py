@@ -16,10 +16,13 @@ from monitoring.source.panel import PLAIN, Levels, Named, Query, Texts
 from monitoring.source.table import Column, Table
 
 # SLURM's states by what they mean for a job; a node that is drained takes no new one, what runs there goes on.
-_IN_USE, _FREE = 'status=~"(alloc|mix|comp).*"', 'status=~"(idle|plan).*"'
-_RESERVED = 'status=~"(res|maint|power|reboot).*"'
-_DRAINED, _DOWN = 'status=~"drain.*|drng.*"', 'status=~"(down|fail|err|inval|unk|no_resp).*"'
-_OUT_OF_USE = 'status=~"(drain|drng|down|fail|err|inval|unk|no_resp).*"'
+# A star: it does not answer.
+_IN_USE, _FREE = 'status=~"(alloc|mix|comp)[^*]*"', 'status=~"(idle|plan)[^*]*"'
+_RESERVED = 'status=~"(res|maint|power|reboot|block|future)[^*]*"'
+_DRAINED, _DOWN = 'status=~"(drain|drng)[^*]*"', 'status=~"(down|fail|err|inval|unk).*|.*[*]"'
+_OUT_OF_USE = 'status=~"(drain|drng|down|fail|err|inval|unk).*|.*[*]"'
+_CHOSEN = f'{HERE}, partition=~"$partition", node=~"$node"'
+_SEEN = f"slurm_node_status{{{_CHOSEN}}}"
 _CLASSES = (
     ("in use", _IN_USE, "green"),
     ("free", _FREE, "blue"),
@@ -31,8 +34,7 @@ _TEXTS: Texts = {index: (name, color) for index, (name, _, color) in enumerate(_
 
 
 def _status(states: str) -> str:
-    chosen = f'{HERE}, partition=~"$partition", node=~"$node"'
-    return f"max by (node, status) (slurm_node_status{{{chosen}, {states}}} == 1)"
+    return f"max by (node, status) (slurm_node_status{{{_CHOSEN}, {states}}} == 1)"
 
 
 def _number(title: str, states: str, description: str, levels: Levels) -> Stat:
@@ -40,7 +42,7 @@ def _number(title: str, states: str, description: str, levels: Levels) -> Stat:
         title=title,
         description=description,
         width=3,
-        queries=(Query(or_zero(f"count({_status(states)})"), "nodes"),),
+        queries=(Query(or_zero(f"count({_status(states)})", _SEEN), "nodes"),),
         decimals=0,
         no_value="blind",
         levels=levels,
@@ -137,7 +139,7 @@ _NODES = Row(
             description="Orange and red is capacity that is lost. All red at once: the scheduler or its network, not "
             "the nodes.",
             width=10,
-            queries=tuple(Query(or_zero(f"count({_status(states)})"), name) for name, states, _ in _CLASSES),
+            queries=tuple(Query(or_zero(f"count({_status(states)})", _SEEN), name) for name, states, _ in _CLASSES),
             unit="locale",
             decimals=0,
             no_value="no exporter",

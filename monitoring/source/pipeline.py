@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from monitoring.source.charts import Bands, Bars, Lines, Shares, Stat, States
 from monitoring.source.dashboard import Dashboard, Row, Variable
-from monitoring.source.look import PROJECT, STATES, TO_RUN, TO_RUN_OF_SERIES, USER, or_zero
+from monitoring.source.look import PROJECT, RUNS_SEEN, STATES, TO_RUN, TO_RUN_OF_SERIES, USER, or_zero
 from monitoring.source.panel import Levels, Named, Query, Texts
 from monitoring.source.table import Column, Table
 
 _CHOSEN = 'xgen_run_info{project=~"$project", user=~"$user", kind=~"$kind"}'
 _STATE_COLORS = tuple(Named(str(name), color) for name, (_, color) in STATES.items())
 _NUMBERS_OF_STATES: Texts = dict(enumerate(STATES.values()))
-_SPEED = "run:xgen_train_tokens:rate1m"
+_SPEED = "max by (run) (run:xgen_train_tokens:rate1m)"
+_TO_GO = "clamp_min(max by (run) (xgen_run_planned_tokens) - max by (run) (xgen_run_tokens_total), 0)"
 _DONE = "max by (run) (xgen_run_highest_step) / max by (run) (xgen_run_planned_steps)"
 
 
@@ -25,11 +26,12 @@ def _with(label: str, expr: str) -> str:
 
 
 def _number(title: str, state: str, description: str, levels: Levels) -> Stat:
+    there = f'(xgen_run_state{{state="{state}"}} == 1)'
     return Stat(
         title=title,
         description=description,
         width=4,
-        queries=(Query(or_zero(f'count({_of_chosen(f"""(xgen_run_state{{state="{state}"}} == 1)""")})'), "runs"),),
+        queries=(Query(or_zero(f"count({_of_chosen(there)})", RUNS_SEEN), "runs"),),
         decimals=0,
         no_value="blind",
         levels=levels,
@@ -67,8 +69,7 @@ _NUMBERS = Row(
             width=4,
             queries=(
                 Query(
-                    f"max((max by (run) (xgen_run_planned_tokens) - max by (run) (xgen_run_tokens_total)) / on (run) "
-                    f"({_of_chosen(_SPEED)} > 0))",
+                    f"max({_TO_GO} / on (run) ({_of_chosen(_SPEED)} > 0))",
                     "left",
                 ),
             ),
@@ -124,8 +125,7 @@ _PROGRESS = Row(
                 ),
                 Column(
                     title="Left at this speed",
-                    expr=f"(max by (run) (xgen_run_planned_tokens) - max by (run) (xgen_run_tokens_total)) / on (run) "
-                    f"({_of_chosen(_SPEED)} > 0)",
+                    expr=f"{_TO_GO} / on (run) ({_of_chosen(_SPEED)} > 0)",
                     unit="s",
                     decimals=1,
                     width=140,
@@ -219,12 +219,14 @@ _QUALITY = Row(
             "often, or give the partition more grace.",
             width=8,
             queries=(
-                Query(f"topk(8, {_of_chosen('max by (run) (xgen_run_lost_steps_total)')})", "{{run}}", instant=True),
+                Query(
+                    f"topk(8, {_of_chosen('max by (run) (xgen_run_lost_steps_total) > 0')})", "{{run}}", instant=True
+                ),
             ),
             unit="locale",
             decimals=0,
             low=0,
-            no_value="none: no run yet",
+            no_value="none: nothing was done again",
             color="orange",
             links=(TO_RUN_OF_SERIES,),
         ),

@@ -139,7 +139,7 @@ GUARD = Row(
             "between two validations. By position in the document: metrics/validation.jsonl of the run.",
             width=12,
             queries=(Query('max by (domain) (xgen_train_validation_loss{run="$run"})', "{{domain}}"),),
-            no_value="no validation yet",
+            no_value="none: no validation yet",
             legend="list",
             steps=True,
         ),

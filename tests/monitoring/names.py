@@ -50,7 +50,7 @@ def labels_of(expr: str, known: Known) -> frozenset[str]:
 def _labels(node: object, known: Known) -> frozenset[str]:
     if isinstance(node, promql.VectorSelector):
         labels = frozenset[str]().union(*(known[name] for name in _names(node)))
-        return _need(labels, [m.name for m in node.matchers.matchers if m.name != "__name__"], node)
+        return _need(labels | {"__name__"}, [m.name for m in node.matchers.matchers], node)
     if isinstance(node, promql.MatrixSelector):
         return _labels(node.vector_selector, known)
     if isinstance(node, promql.ParenExpr | promql.SubqueryExpr | promql.UnaryExpr):
@@ -77,7 +77,9 @@ def _labels_of_call(node: promql.Call, known: Known) -> frozenset[str]:
         return _need(labels, [source] if source else [], node) | {target}
     if node.func.name == "histogram_quantile":
         return labels - {"le"}
-    return frozenset() if node.func.name == "scalar" else labels
+    if node.func.name == "last_over_time":
+        return labels
+    return frozenset() if node.func.name == "scalar" else labels - {"__name__"}
 
 
 def _labels_of_pair(node: promql.BinaryExpr, known: Known) -> frozenset[str]:
@@ -90,6 +92,8 @@ def _labels_of_pair(node: promql.BinaryExpr, known: Known) -> frozenset[str]:
         return left | right
     if str(node.op) in ("and", "unless"):
         return left
+    if str(node.op) not in ("==", "!=", "<", ">", "<=", ">="):
+        left, right = left - {"__name__"}, right - {"__name__"}
     copied = (modifier.group_labels if modifier else None) or []
     if modifier and modifier.card == promql.VectorMatchCardinality.OneToMany:
         return right | (_need(left, copied, node) & set(copied))
