@@ -167,4 +167,4 @@ def test_what_is_refused_is_the_shards_refusal(_warm: None, tmp_path: Path) -> N
     job = load(tmp_path, proxy=JOB["proxy"] | {"stages": [STAGE | {"attention": "flash"}]})
     (outcome,) = Task(job, tmp_path, 7, 10).wait()
     assert outcome.status == "refused"
-    assert outcome.reason.startswith("proxy 7: stages.proxy.attention: flash needs a GPU, and here is none; write ")
+    assert outcome.reason.startswith("proxy 7: stages.proxy.attention: ")
