@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from monitoring.source.charts import Bands, Bars, Lines
 from monitoring.source.dashboard import Row
-from monitoring.source.look import HERE, PHASES, RESTARTS
+from monitoring.source.look import ENDS, HERE, PHASES, RESTARTS
 from monitoring.source.panel import Named, Query
+from monitoring.source.table import Column, Table
 
 CHOSEN = f'xgen_run_info{{{HERE}, project=~"$project", user=~"$user"}}'
 # A run without GPUs weighs as much as one with one.
 GPUS = f"(clamp_min(max by (run) (xgen_run_gpus), 1) and on (run) {CHOSEN})"
+_PARTITION = (
+    ("GPUs free", "slurm_partition_gpus_idle"),
+    ("allocated", "slurm_partition_gpus_allocated"),
+    ("CPUs free", "slurm_partition_cpus_idle"),
+    ("Running", "slurm_partition_jobs_running"),
+    ("Pending", "slurm_partition_jobs_pending"),
+)
 
 USE = Row(
     8,
@@ -96,11 +104,11 @@ COST = Row(
     (
         Bars(
             title="GPU-hours by user",
-            description="What runs of each user held in this time range.",
+            description="What runs of each user held in this time range; the eight users who held most.",
             width=6,
             queries=(
                 Query(
-                    "sort_desc(sum by (user) (max by (run) (increase(xgen_run_gpu_seconds_total[$__range])) "
+                    "topk(8, sum by (user) (max by (run) (increase(xgen_run_gpu_seconds_total[$__range])) "
                     f"* on (run) group_left (user) max by (run, user) ({CHOSEN})) / 3600)",
                     "{{user}}",
                     instant=True,
@@ -113,13 +121,11 @@ COST = Row(
             color="blue",
         ),
         Bars(
-            title="Fair share by account",
-            description="SLURM's factor: 1, has used nothing of its share; 0.5, just its share; near 0, far more. The "
-            "lower, the longer its jobs wait.",
+            title="Fair share by user",
+            description="SLURM's factor of the eight users whose jobs wait longest. Near 1: has used little of it; "
+            "near 0: far more than it.",
             width=6,
-            queries=(
-                Query(f"sort_desc(max by (account) (slurm_account_fairshare{{{HERE}}}))", "{{account}}", instant=True),
-            ),
+            queries=(Query(f"bottomk(8, max by (user) (slurm_user_fairshare{{{HERE}}}))", "{{user}}", instant=True),),
             unit="none",
             decimals=2,
             low=0,
@@ -155,6 +161,7 @@ COST = Row(
                 Query(
                     f"min by (path) (xgen_filesystem_free_bytes{{{HERE}}} / xgen_filesystem_size_bytes{{{HERE}}})",
                     "{{path}}",
+                    instant=True,
                 ),
             ),
             unit="percentunit",
@@ -163,6 +170,51 @@ COST = Row(
             high=1,
             no_value="no exporter",
             levels=("text", (0, "red"), (0.1, "orange"), (0.2, "green")),
+        ),
+    ),
+)
+PARTITIONS = Row(
+    8,
+    (
+        Table(
+            title="Partitions",
+            description="Where a job would start now: GPUs or CPUs that are free, and how long others wait already.",
+            width=14,
+            rows=f"max by (partition) (slurm_partition_cpus_idle{{{HERE}}})",
+            no_value="no partition known",
+            sort="Partition",
+            columns=(
+                Column(title="Partition", label="partition"),
+                *(
+                    Column(title=title, expr=f"max by (partition) ({metric}{{{HERE}}})", decimals=0, width=100)
+                    for title, metric in _PARTITION
+                ),
+                Column(
+                    title="Longest wait",
+                    expr=f"max by (partition) (xgen_slurm_queue_oldest_pending_seconds{{{HERE}}})",
+                    unit="s",
+                    decimals=0,
+                    width=110,
+                    no_value="none",
+                ),
+            ),
+        ),
+        Bands(
+            title="Jobs that ended",
+            description="All jobs of the cluster by how they ended. Many that failed at once: a node or a file system. "
+            "Many that were preempted: move to another partition, or save more often.",
+            width=10,
+            queries=(
+                Query(
+                    f"sum by (state) (increase(xgen_slurm_jobs_ended_total{{{HERE}}}[$__rate_interval])) > 0",
+                    "{{state}}",
+                ),
+            ),
+            unit="locale",
+            decimals=0,
+            no_value="none: no job ended",
+            series=ENDS,
+            step="10m",
         ),
     ),
 )

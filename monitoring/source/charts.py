@@ -205,7 +205,8 @@ class Shares(Panel):
         return {"fillOpacity": 80, "lineWidth": 0}
 
     def transformations(self) -> list[tuple[str, Json]]:
-        return [("groupingToMatrix", {"columnField": self.parts, "rowField": self.rows, "valueField": "Value"})]
+        matrix = {"columnField": self.parts, "rowField": self.rows, "valueField": "Value", "emptyValue": "null"}
+        return [("groupingToMatrix", matrix)]
 
 
 def _legend(form: str) -> Json:

@@ -22,7 +22,13 @@ _NUMBERS = Row(
             description="Whether it answers Prometheus. If not (alert XgenExporterBlind): `systemctl status "
             "xgen-exporter` on its node; until then fleet, nodes and pipeline show nothing new.",
             width=4,
-            queries=(Query(f"min(up{{{HERE}}} and on (instance) last_over_time(xgen_exporter_build_info[1d]))", "up"),),
+            queries=(
+                Query(
+                    f"min(up{{{HERE}}} and on (instance) last_over_time(xgen_exporter_build_info[1d]))",
+                    "up",
+                    instant=True,
+                ),
+            ),
             no_value="never seen",
             levels=("red", (1, "green")),
             texts={0: ("does not answer", "red"), 1: ("answers", "green")},
@@ -33,7 +39,7 @@ _NUMBERS = Row(
             description="What they read is dropped after three intervals, not shown as if it were fresh. The table "
             "below says which and since when; the exporter's log says why.",
             width=4,
-            queries=(Query(f"count({_SUCCESS} == 0) or 0 * count({_SUCCESS})", "failing"),),
+            queries=(Query(f"count({_SUCCESS} == 0) or 0 * count({_SUCCESS})", "failing", instant=True),),
             decimals=0,
             no_value="blind",
             levels=NONE_IS_GOOD,
@@ -43,7 +49,7 @@ _NUMBERS = Row(
             description="Whether slurmctld answers. If not (alert XgenSchedulerDown): jobs go on, but nothing starts, "
             "and no run can be requeued.",
             width=4,
-            queries=(Query(f"min(xgen_slurm_controller_up{_HERE})", "up"),),
+            queries=(Query(f"min(xgen_slurm_controller_up{_HERE})", "up", instant=True),),
             no_value="unknown",
             levels=("red", (1, "green")),
             texts={0: ("does not answer", "red"), 1: ("answers", "green")},
@@ -54,7 +60,7 @@ _NUMBERS = Row(
             description="Announced and silent: hanging, dead without a word, or out of Prometheus' reach (alert "
             "XgenRunNotAnswering). The table below names them.",
             width=4,
-            queries=(Query(f'count({_SILENT}) or 0 * count(up{{job="xgen-runs"}})', "silent"),),
+            queries=(Query(f'count({_SILENT}) or 0 * count(up{{job="xgen-runs"}})', "silent", instant=True),),
             decimals=0,
             no_value="none: no run is announced",
             levels=NONE_IS_GOOD,
@@ -65,7 +71,11 @@ _NUMBERS = Row(
             "whatever the size of the cluster; above, its machine is overloaded.",
             width=4,
             queries=(
-                Query(f"max(scrape_duration_seconds{{{HERE}}} and on (instance) xgen_exporter_build_info)", "scrape"),
+                Query(
+                    f"max(scrape_duration_seconds{{{HERE}}} and on (instance) xgen_exporter_build_info)",
+                    "scrape",
+                    instant=True,
+                ),
             ),
             unit="s",
             no_value="blind",
@@ -76,7 +86,7 @@ _NUMBERS = Row(
             description="What the exporter adds to Prometheus. A jump: many new users, nodes or runs. About 2.3 KB of "
             "Prometheus' memory each.",
             width=4,
-            queries=(Query(f"sum(xgen_exporter_series{_HERE})", "series"),),
+            queries=(Query(f"sum(xgen_exporter_series{_HERE})", "series", instant=True),),
             unit="locale",
             decimals=0,
             no_value="blind",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.source.capacity import CHOSEN, COST, GPUS, QUEUE, USE
+from monitoring.source.capacity import CHOSEN, COST, GPUS, PARTITIONS, QUEUE, USE
 from monitoring.source.charts import Stat
 from monitoring.source.dashboard import Dashboard, Row
 from monitoring.source.look import (
@@ -61,7 +61,7 @@ _NUMBERS = Row(
             description="Alerts that fire now; the table below says which. Each has a section in docs/monitoring.md "
             "that says what to do. Blind: neither alerts nor an exporter, so nobody knows.",
             width=3,
-            queries=(Query(or_zero(f"count({_FIRING})", "xgen_exporter_build_info"), "alerts"),),
+            queries=(Query(or_zero(f"count({_FIRING})", "xgen_exporter_build_info"), "alerts", instant=True),),
             decimals=0,
             no_value="blind",
             levels=NONE_IS_GOOD,
@@ -71,7 +71,7 @@ _NUMBERS = Row(
             title="Running",
             description="Runs that run now, of the projects and users chosen above.",
             width=3,
-            queries=(Query(_count("running"), "runs"),),
+            queries=(Query(_count("running"), "runs", instant=True),),
             decimals=0,
             no_value="blind",
         ),
@@ -79,7 +79,7 @@ _NUMBERS = Row(
             title="Waiting",
             description="Runs that wait for the scheduler. The queue below says for what; `xgen status RUN` of one.",
             width=3,
-            queries=(Query(_count("queued"), "runs"),),
+            queries=(Query(_count("queued"), "runs", instant=True),),
             decimals=0,
             no_value="blind",
         ),
@@ -88,7 +88,13 @@ _NUMBERS = Row(
             description="Of all GPUs of the cluster, whoever holds them. Low while jobs wait: see the reasons in the "
             "queue below; drained nodes are on Nodes & GPUs.",
             width=4,
-            queries=(Query(f"sum(slurm_gpus_alloc{{{HERE}}}) / (sum(slurm_gpus_total{{{HERE}}}) > 0)", "allocated"),),
+            queries=(
+                Query(
+                    f"sum(slurm_gpus_alloc{{{HERE}}}) / (sum(slurm_gpus_total{{{HERE}}}) > 0)",
+                    "allocated",
+                    instant=True,
+                ),
+            ),
             unit="percentunit",
             decimals=0,
             low=0,
@@ -100,7 +106,7 @@ _NUMBERS = Row(
             description="GPUs that a job holds and that did under 5 % on average in the last 15 minutes (alert "
             "XgenGpusIdle). Nodes & GPUs names them and their runs; ask who holds them.",
             width=3,
-            queries=(Query(_IDLE_GPUS, "idle"),),
+            queries=(Query(_IDLE_GPUS, "idle", instant=True),),
             decimals=0,
             no_value="none: no GPU is read",
             levels=("text", (0, "green"), (1, "orange")),
@@ -110,7 +116,7 @@ _NUMBERS = Row(
             description="Time in new steps over all time in which runs held their GPUs, weighted by GPUs, in this "
             "time range; queueing is not in it. Below 80 %: What the GPUs do, below, says what takes the rest.",
             width=4,
-            queries=(Query(f"{_TRAINED} / ({_HELD} > 0)", "goodput"),),
+            queries=(Query(f"{_TRAINED} / ({_HELD} > 0)", "goodput", instant=True),),
             unit="percentunit",
             decimals=1,
             low=0,
@@ -123,7 +129,7 @@ _NUMBERS = Row(
             description="What runs held in this time range and did not spend in new steps: starts, restores, replays, "
             "saves, waiting for data. What faults and preemptions cost.",
             width=4,
-            queries=(Query(f"({_HELD} - {_TRAINED}) / 3600", "GPU-hours"),),
+            queries=(Query(f"({_HELD} - {_TRAINED}) / 3600", "GPU-hours", instant=True),),
             unit="suffix:GPU-h",
             no_value="no run yet",
         ),
@@ -249,5 +255,5 @@ DASHBOARD = Dashboard(
     description="All runs and the cluster that they share: what is wrong, what it costs, who uses what.",
     since="now-24h",
     variables=(EXPORTER, PROJECT, USER),
-    rows=(_NUMBERS, _WRONG, _RUNS, USE, QUEUE, COST),
+    rows=(_NUMBERS, _WRONG, _RUNS, USE, QUEUE, COST, PARTITIONS),
 )

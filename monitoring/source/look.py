@@ -34,6 +34,16 @@ RESTARTS = (
     Named("crashed", "red"),
     Named("lost", "red"),
 )
+ENDS = (  # of SLURM's jobs
+    Named("completed", "green"),
+    Named("failed", "red"),
+    Named("node_fail", "orange"),
+    Named("out_of_memory", "#C15C17"),
+    Named("timeout", "yellow"),
+    Named("preempted", "blue"),
+    Named("requeued", "light-blue"),
+    Named("cancelled", GREY),
+)
 # A value that is absent takes the first colour, in Grafana: it must not be one that says that all is well.
 NONE_IS_GOOD: Levels = ("text", (0, "green"), (1, "red"))
 RATIO: Levels = ("text", (0, "orange"), (0.8, "green"))  # red is for what is broken, not for what is slow

@@ -31,7 +31,7 @@ def _number(title: str, state: str, description: str, levels: Levels) -> Stat:
         title=title,
         description=description,
         width=4,
-        queries=(Query(or_zero(f"count({_of_chosen(there)})", RUNS_SEEN), "runs"),),
+        queries=(Query(or_zero(f"count({_of_chosen(there)})", RUNS_SEEN), "runs", instant=True),),
         decimals=0,
         no_value="blind",
         levels=levels,
@@ -67,12 +67,7 @@ _NUMBERS = Row(
             description="Of the runs that train now, the one that needs longest at its present speed, restarts not "
             "counted.",
             width=4,
-            queries=(
-                Query(
-                    f"max({_TO_GO} / on (run) ({_of_chosen(_SPEED)} > 0))",
-                    "left",
-                ),
-            ),
+            queries=(Query(f"max({_TO_GO} / on (run) ({_of_chosen(_SPEED)} > 0))", "left", instant=True),),
             unit="s",
             decimals=1,
             no_value="none: no run trains",

@@ -251,13 +251,16 @@ class Fleet:
         for user in {run.user for run in held.values()}:
             number = _GPUS * sum(run.user == user for run in held.values())
             self._add("slurm_user_gpus_running", number, user=user, **_EXPORTER)
-        for account, share in (("research", 0.21), ("product", 0.64), ("interns", 0.83)):
-            self._add("slurm_account_fairshare", share, account=account, **_EXPORTER)
+        for user, share in (("ann", 0.21), ("bob", 0.64), ("cem", 0.83), ("dee", 0.79)):
+            self._add("slurm_user_fairshare", share, user=user, account="research", **_EXPORTER)
         for reason, weight in (("Priority", 1.0), ("Resources", 2.0), ("QOSMaxGRESPerUser", 0.5)):
             jobs = round(weight * (4 + 3 * math.sin(self.part * 9)))
             self._add("xgen_slurm_pending_jobs", jobs, partition="main", reason=reason, **_EXPORTER)
         for partition, wait in (("main", 3600 + self.part * self._length), ("scavenge", 600)):
             self._add("xgen_slurm_queue_oldest_pending_seconds", wait, partition=partition, **_EXPORTER)
+            numbers = {"gpus_idle": gpus["idle"], "gpus_allocated": alloc, "cpus_idle": 96}
+            jobs = {"jobs_running": len(held), "jobs_pending": 14}
+            self._add_all("slurm_partition_", {**numbers, **jobs}, partition=partition, **_EXPORTER)
         for state, rate in (("completed", 40), ("failed", 3), ("preempted", 5)):
             ended = int(rate * self.part * 10)
             self._add("xgen_slurm_jobs_ended_total", ended, state=state, partition="main", **_EXPORTER)

@@ -242,6 +242,13 @@ def test_rates_follow_the_scrape_interval_and_sums_the_time_range(dashboard: Jso
         assert "$__range" not in rate_windows(expr.replace("increase(", "")), f"{where}: rate over the range"
 
 
+def test_what_is_gone_is_no_number_any_more() -> None:
+    """Of a range Grafana shows the last value that there was, however old; a run, whose attempts end, wants that."""
+    for name in DASHBOARDS.keys() - {"run"}:
+        numbers = [panel for panel in DASHBOARDS[name]["panels"] if panel["type"] in ("stat", "bargauge")]
+        assert all(target["instant"] for panel in numbers for target in panel["targets"]), name
+
+
 def test_all_queries_of_a_run_follow_it() -> None:
     for where, expr in expressions(DASHBOARDS["run"]):
         assert 'run="$run"' in expr, where
