@@ -59,7 +59,7 @@ def test_a_shard_that_is_killed_runs_again_alone_and_the_budget_is_met(bench: Be
     killed: list[int] = []
 
     def unit(number: int) -> Path:
-        return work / "tag" / json.loads((work / "plan.json").read_text())["units"][number]["name"]
+        return work / "tag" / str(json.loads((work / "plan.json").read_text())["units"][number]["name"])
 
     def kill() -> bool:
         """Shard 1 does units 1 and 3: the first is done, the second is not."""

@@ -13,6 +13,7 @@ from xgen.data.curate.steps.cluster import Cluster
 from xgen.data.curate.steps.finish import finish, read_manifest
 from xgen.data.curate.steps.folders import is_done, published, remove
 from xgen.data.curate.steps.lines import Common, Lines
+from xgen.data.curate.steps.lock import at_work
 from xgen.data.curate.steps.match import Match
 from xgen.data.curate.steps.plan import read_plan
 from xgen.data.curate.steps.prepare import prepare
@@ -65,7 +66,8 @@ def run_step(job: Curate, step: str, shard: Shard = Shard(), watch: Watch = Watc
             raise _StoppedError
 
     try:
-        _run(with_weights(job), step, shard, watch.items, tick)
+        with at_work(job):
+            _run(with_weights(job), step, shard, watch.items, tick)
     except _StoppedError:
         return "stopped"
     return "finished"
