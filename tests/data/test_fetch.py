@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,10 +31,12 @@ FILES = {
 
 @dataclass
 class Server:
-    """What it has, and what goes wrong: `breaks_after` bytes a connection ends, once; `lies` names a changed file."""
+    """What it has, and what goes wrong: `breaks_after` bytes a connection ends, once; there is no answer while `broken`
+    says so; `lies` names a changed file."""
 
     files: dict[str, bytes] = field(default_factory=lambda: dict(FILES))
     breaks_after: int = 0
+    broken: Callable[[], bool] = lambda: False
     lies: str = ""
     etag: str = '"1"'
     ranges: list[str] = field(default_factory=list)
@@ -51,10 +53,18 @@ def answer(server: Server, handler: BaseHTTPRequestHandler) -> None:
         else:
             send(handler, b"{}", 404, {"X-Error-Code": "RevisionNotFound"})
     elif path.startswith("/api/datasets/org/web/tree/"):
-        entries = [listed(name, data) for name, data in server.files.items()]
+        folder = path.partition("/tree/")[2].partition("/")[2]
+        deep = "recursive=true" in handler.path.lower()
+        below = {name: data for name, data in server.files.items() if name.startswith(folder)}
+        entries = [listed(name, data) for name, data in below.items() if deep or "/" not in name[len(folder) + 1 :]]
+        if not deep and not folder:
+            entries.append({"type": "directory", "path": "data", "oid": "0" * 40, "size": 0})
         send(handler, json.dumps(entries).encode(), headers={"Content-Type": "application/json"})
-    elif path.startswith(at := f"/datasets/org/web/resolve/{COMMIT}/"):
-        name = path.removeprefix(at)
+    elif path.startswith(tuple(f"/datasets/org/web/resolve/{revision}/" for revision in (COMMIT, "main"))):
+        name = path.split("/", 6)[6]
+        if name not in server.files:
+            send(handler, b"", 404, {"X-Error-Code": "EntryNotFound"})
+            return
         sha = hashlib.sha256(server.files[name]).hexdigest()
         data = server.files[name][::-1] if name == server.lies else server.files[name]
         send(handler, data, headers={"ETag": f'"{sha}"', "X-Repo-Commit": COMMIT}, server=server)
@@ -104,6 +114,9 @@ def server() -> Iterator[Server]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            if state.broken():
+                self.close_connection = True
+                return
             answer(state, self)
 
         do_HEAD = do_GET  # noqa: N815

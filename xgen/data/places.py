@@ -49,14 +49,15 @@ def stem(name: str) -> str:
     return Path(path).name.partition(".")[0] or "input"
 
 
-def look(path: str) -> File:
-    """A file as it is now. Raises OSError for one of this machine; StoreError."""
+def look(path: str, fresh: bool = True) -> File:
+    """A file as it is now, or, not `fresh`, as it was listed. Raises OSError for one of this machine; StoreError."""
     if not is_remote(path):
         stat = Path(path).stat()
         return File(path, stat.st_size, stat.st_mtime_ns)
     system, inner = _system(path)
     with _reaching(path):
-        system.invalidate_cache()
+        if fresh:
+            system.invalidate_cache()
         return _file(path, system.info(inner))
 
 

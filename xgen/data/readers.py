@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from xgen.data.documents import DamagedError, lines_of
-from xgen.data.errors import StoreError
 from xgen.data.inflate import BrokenFrameError, Frames
 from xgen.data.pages import MAX_PAGE, UnusableError, text_of
 from xgen.data.places import arrow_input, is_remote
-from xgen.data.units import Piece, Unit, open_stream
+from xgen.data.units import Piece, Unit, hub_error, open_stream
 from xgen.data.warc import read_warc
 
 if TYPE_CHECKING:
@@ -264,6 +263,5 @@ def _hub_rows(piece: Piece) -> Iterator[_Row]:
     try:
         shard = stream.shard(num_shards=stream.num_shards, index=piece.first)
         yield from enumerate(shard, start=1)
-    except Exception as error:  # noqa: BLE001 - of datasets; a network that fails looks as a damaged file does
-        what = f"cannot be read: {' '.join(str(error).split())[:200]}"
-        raise StoreError(piece.path, what, "run it again, or xgen fetch it first and name the folder") from None
+    except Exception as error:  # noqa: BLE001 - datasets raises what its readers raise
+        raise hub_error(piece.path, error) from None

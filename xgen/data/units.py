@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from xgen.data.errors import StoreError
+from xgen.data.errors import InterruptedBuildError, StoreError
 from xgen.data.places import HUB, File, arrow_input, find, is_remote, look, open_input
 
 Kind = Literal["lines", "parquet", "arrow", "warc", "html", "hub"]
@@ -120,13 +120,21 @@ def _from_hub(name: str) -> tuple[Any, int]:
         builder = datasets.load_dataset_builder(where)
         stream = builder.as_streaming_dataset(split=split)
         files = (builder.config.data_files or {}).get(split, ())
-        size = sum(look(str(file)).size for file in files) or builder.info.download_size or 0
+        size = sum(look(str(file), fresh=False).size for file in files) or builder.info.download_size or 0
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001 - datasets raises what its readers raise
-        fix = "check name and split; without network, xgen fetch it where there is one and name the folder"
-        raise StoreError(name, f"cannot be read: {' '.join(str(error).split())[:200]}", fix) from None
+        raise hub_error(name, error) from None
     return stream, size
+
+
+def hub_error(name: str, error: Exception) -> StoreError:
+    """What `datasets` raised: InterruptedBuildError where the network failed."""
+    what = " ".join(str(error).split())[:200]
+    fetch = "without network, xgen fetch it where there is one and name the folder"
+    if isinstance(error, ConnectionError | TimeoutError) and "Offline" not in what:
+        return InterruptedBuildError(name, f"cannot be reached: {what}", f"run it again; {fetch}")
+    return StoreError(name, f"cannot be read: {what}", f"check name and split; {fetch}")
 
 
 def _files(name: str, ignored: Counter[str]) -> list[File]:
