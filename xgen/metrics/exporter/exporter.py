@@ -23,8 +23,9 @@ class Exporter:
         self._version, self._started = version, time.time()
 
     def start(self) -> None:
-        for poller in self.pollers.values():
-            poller.start()
+        # A second apart, so that two that compute do not do so together; never by more than an interval allows.
+        for number, poller in enumerate(self.pollers.values()):
+            poller.start(min(number, poller.collector.interval / 2))
 
     def close(self) -> None:
         """No poll begins any more, and the commands of those that run are killed."""

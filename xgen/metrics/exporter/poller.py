@@ -35,10 +35,12 @@ class Poller:
         self.collector = collector
         self.state = State()
         self._log = log or _to_stderr
-        self._stop = threading.Event()
+        self._stop, self._offset = threading.Event(), 0.0
         self._thread = threading.Thread(target=self._run, name=f"poll-{collector.name}", daemon=True)
 
-    def start(self) -> None:
+    def start(self, offset: float = 0.0) -> None:
+        """Poll now, and from then on `offset` seconds after each interval: pollers that all begin now part."""
+        self._offset = offset
         self._thread.start()
 
     def stop(self) -> None:
@@ -84,10 +86,12 @@ class Poller:
         return time.monotonic() - state.polled if state.part is not None else float("inf")
 
     def _run(self) -> None:
+        offset = self._offset
         while not self._stop.is_set():
             began = time.monotonic()
             self.poll()
-            self._stop.wait(max(0.0, self.collector.interval - (time.monotonic() - began)))
+            self._stop.wait(max(0.0, self.collector.interval + offset - (time.monotonic() - began)))
+            offset = 0.0
 
 
 def _to_stderr(line: str) -> None:
