@@ -25,7 +25,8 @@ InputOption = Annotated[
     typer.Option(
         "--input",
         metavar="PATH",
-        help="A .jsonl[.zst|.gz], .parquet or .arrow file, a folder of these, or hf:NAME[:SPLIT]; may be repeated.",
+        help="A .jsonl[.zst|.gz], .parquet, .arrow, .warc[.gz|.zst] or .html file, a folder of these, a URL of either "
+        "(s3://…), or hf:NAME[:SPLIT]; may be repeated.",
     ),
 ]
 DomainOption = Annotated[str | None, typer.Option("--domain", help="Domain of all records.", metavar="NAME")]
