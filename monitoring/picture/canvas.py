@@ -15,7 +15,7 @@ from picture.prometheus import Mark, Window
 
 _TICKS = (1, 2, 5, 10, 20, 30, 40, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800)
 # Height and alignment of the names of each annotation, in the order of the dashboard's list.
-_NAME_PLACES = ((1.015, "bottom"), (0.975, "top"), (0.025, "bottom"))
+_NAME_PLACES = ((1.015, "bottom"), (0.975, "top"), (0.025, "bottom"), (0.12, "bottom"))
 
 
 @dataclass(frozen=True)
@@ -131,4 +131,4 @@ def paint_marks(canvas: Canvas, ax: Axes, labelled: bool) -> None:
                 va=align,
                 bbox={"facecolor": theme.PANEL, "alpha": 0.8, "linewidth": 0, "pad": 1},
             )
-            written[mark.row] = pixel + 70
+            written[mark.row] = pixel + max(70, 8 * len(mark.text))

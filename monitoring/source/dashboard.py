@@ -48,12 +48,13 @@ class Annotation:
     title: str
     text: str
     value_is_time: bool
+    shown: bool = True  # at first; a click on its name shows and hides it
 
     def json(self) -> Json:
         return {
             "name": self.name,
             "datasource": DATASOURCE,
-            "enable": True,
+            "enable": self.shown,
             "hide": False,
             "iconColor": self.color,
             "expr": self.expr,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monitoring.source.capacity import CHOSEN, COST, GPUS, PARTITIONS, QUEUE, USE
 from monitoring.source.charts import Stat
-from monitoring.source.dashboard import Dashboard, Row
+from monitoring.source.dashboard import Annotation, Dashboard, Row
 from monitoring.source.look import (
     ALERTS,
     EXPORTER,
@@ -136,7 +136,7 @@ _NUMBERS = Row(
     ),
 )
 _WRONG = Row(
-    7,
+    8,
     (
         Table(
             title="What is wrong now",
@@ -255,5 +255,15 @@ DASHBOARD = Dashboard(
     description="All runs and the cluster that they share: what is wrong, what it costs, who uses what.",
     since="now-24h",
     variables=(EXPORTER, PROJECT, USER),
+    annotations=(
+        Annotation(
+            "Alerts",
+            "red",
+            f"max by (alertname) ({_FIRING})",
+            "{{alertname}}",
+            "docs/monitoring.md says what to do",
+            value_is_time=False,
+        ),
+    ),
     rows=(_NUMBERS, _WRONG, _RUNS, USE, QUEUE, COST, PARTITIONS),
 )

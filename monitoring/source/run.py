@@ -51,6 +51,23 @@ DASHBOARD = Dashboard(
             "xgen status says the step and the reason",
             value_is_time=False,
         ),
+        Annotation(
+            "Restarts",
+            "yellow",
+            'max by (reason) (increase(xgen_run_restarts_total{run="$run"}[$__rate_interval])) > bool 0',
+            "{{reason}}",
+            "why the attempt before ended",
+            value_is_time=False,
+        ),
+        Annotation(
+            "Saves",
+            "blue",
+            'max(xgen_train_checkpoint_durable_timestamp_seconds{run="$run"}) * 1000',
+            "saved",
+            "the checkpoint is durable",
+            value_is_time=True,
+            shown=False,
+        ),
     ),
     rows=(
         Row(

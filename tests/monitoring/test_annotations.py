@@ -43,6 +43,11 @@ GUARD = {
     _GUARD % (_RUN, 2, "skip"): later(12, samples((1, 40))),
     _GUARD % (_RUN, 2, "stop"): later(12, samples((0, 40))),
 }
+# The cluster's exporter goes on counting over attempts.
+RESTARTS = {
+    'xgen_run_restarts_total{run="tiny-k3f9ab",reason="preempted"}': samples((0, 20), (1, 60)),
+    'xgen_run_restarts_total{run="tiny-k3f9ab",reason="crashed"}': samples((0, 80)),
+}
 
 
 def annotation(name: str) -> str:
@@ -61,6 +66,9 @@ def annotation(name: str) -> str:
         ("Guard", GUARD, 4, {"action=skip": 0, "action=stop": 0}),
         ("Guard", GUARD, 5.5, {"action=skip": 1, "action=stop": 0}),
         ("Guard", GUARD, 8, {"action=skip": 0, "action=stop": 0}),
+        ("Restarts", RESTARTS, 4, {"reason=preempted": 0, "reason=crashed": 0}),
+        ("Restarts", RESTARTS, 5.5, {"reason=preempted": 1, "reason=crashed": 0}),
+        ("Restarts", RESTARTS, 8, {"reason=preempted": 0, "reason=crashed": 0}),
         ("Guard", GUARD, 12.75, {"action=skip": 0, "action=stop": 0}),  # counted by the attempt before
     ],
 )
