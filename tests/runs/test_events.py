@@ -7,12 +7,18 @@ import resource
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from xgen.runs import Event, EventReader, EventWriter, RunDir, read_events, replay
+from xgen.runs import Event, EventReader, EventWriter, Ledger, RunDir, read_events, replay
+
+_NUMBERS = count()
 
 
 @pytest.fixture
@@ -178,3 +184,84 @@ def test_lines_of_several_processes_never_interleave(run: RunDir) -> None:
         mine = [e for e in events if e.job_id == name]
         assert [e.step for e in mine] == list(range(300))
         assert {e.reason for e in mine} == {name * 2000}
+
+
+def compact(*args: Any, **facts: Any) -> str:
+    """As pydantic writes it."""
+    return json.dumps(json.loads(line(*args, **facts)), separators=(",", ":")) + "\n"
+
+
+@st.composite
+def trainings(draw: st.DrawFn) -> list[str]:
+    """Lines of rank 0 over some attempts: restores, steps that are done again, saves, rollbacks of the guard."""
+    lines, now, highest, saved = [], 0.0, 0, 0
+    for attempt in range(1, draw(st.integers(1, 4)) + 1):
+        step, waited, first = saved, 0.0, True
+        lines += [compact(now + 1, "restore_begin", attempt=attempt)]
+        lines += [compact(now + 2, "restore_end", attempt=attempt, step=step)]
+        now += 3
+        for what in draw(st.lists(st.sampled_from(["progress"] * 6 + ["save", "guard", "rollback"]), max_size=40)):
+            now, step = now + draw(st.floats(1, 10)), step + draw(st.integers(1, 9))
+            highest = max(highest, step)
+            waited += draw(st.floats(0, 0.9))
+            name = "first_step" if first else "progress"
+            first = False
+            lines.append(
+                compact(now, name, attempt=attempt, step=step, data_wait=None if name == "first_step" else waited)
+            )
+            if what == "save":
+                lines.append(compact(now + 0.1, "checkpoint_begin", attempt=attempt, step=step))
+                lines.append(compact(now + 0.5, "checkpoint_durable", attempt=attempt, step=step))
+                saved = step
+            elif what in ("guard", "rollback"):
+                action = "skip" if what == "guard" else "rollback"
+                lines.append(compact(now + 0.1, "guard", attempt=attempt, step=step, action=action))
+                if action == "rollback":
+                    lines.append(compact(now + 0.2, "restore_begin", attempt=attempt, step=step))
+                    lines.append(compact(now + 0.5, "restore_end", attempt=attempt, step=saved))
+                    step, first = saved, True
+        now += draw(st.floats(1, 20))
+    return lines
+
+
+@given(trainings(), st.integers(0, 30))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_ledger_comes_to_the_same_from_thinned_events(tmp_path: Path, lines: list[str], first: int) -> None:
+    run = RunDir(tmp_path / f"tiny-{next(_NUMBERS):06}")
+    run.create()
+    started = [compact(0, "submitted", "client", attempt=0)]
+    for one in lines:
+        if '"restore_begin"' in one and '"step"' not in one:
+            told = json.loads(one)
+            started.append(compact(told["time"] - 0.5, "started", "host", attempt=told["attempt"]))
+    (run.events_dir / "host.jsonl").write_text("".join(started))
+    rank0, reader, thinned = run.events_dir / "rank0.jsonl", EventReader(run, thinned=True), Ledger()
+    rank0.write_text("".join(lines[:first]))
+    read = reader.new()
+    rank0.write_text("".join(lines))
+    for event in sorted([*read, *reader.new()], key=lambda e: (e.attempt, e.time)):
+        thinned.add(event)
+    whole = replay(read_events(run))
+    now = json.loads(lines[-1])["time"] + 7
+    assert thinned.totals(now) == pytest.approx(whole.totals(now), abs=1e-6)
+    for name in ("highest_step", "lost_steps", "durable_step", "guarded", "restarts"):
+        assert getattr(thinned, name) == getattr(whole, name), name
+
+
+def test_of_a_long_training_few_events_are_read(run: RunDir) -> None:
+    lines = [compact(10, "first_step", step=1), *(compact(10 + 5 * n, "progress", step=n) for n in range(2, 1000))]
+    lines.insert(500, compact(10 + 5 * 500, "checkpoint_durable", step=500))
+    (run.events_dir / "rank0.jsonl").write_text("".join(lines))
+    read = EventReader(run, thinned=True).new()
+    assert [(e.event, e.step) for e in read] == [
+        ("first_step", 1), ("progress", 500), ("checkpoint_durable", 500), ("progress", 999),
+    ]  # fmt: skip
+
+
+def test_a_reader_counts_the_lines_that_are_no_event(run: RunDir) -> None:
+    (run.events_dir / "rank0.jsonl").write_text(
+        compact(1, "started") + '{"time": 2, "ru\n' + "\n" + compact(3, "progress")
+    )
+    reader = EventReader(run)
+    assert [e.event for e in reader.new()] == ["started", "progress"]
+    assert reader.num_skipped == 1

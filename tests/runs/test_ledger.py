@@ -297,3 +297,26 @@ def test_an_attempt_knows_how_long_the_parts_of_its_start_took() -> None:
     first, second = replay(story).attempts
     assert first.startup == {}  # written by a version that did not tell
     assert second.startup == {"imports": 4.5, "build": 1.25}
+
+
+def test_steps_are_lost_by_a_restart_and_by_a_rollback_and_each_once() -> None:
+    ledger = replay(
+        [
+            event(0, "submitted", 0),
+            event(1, "started"),
+            event(2, "restore_end", step=0),
+            event(3, "first_step", step=1),
+            event(4, "progress", step=10),
+            event(5, "started", 2),
+            event(6, "restore_end", 2, step=6),  # of ten steps four are lost
+            event(7, "first_step", 2, step=7),
+            event(8, "started", 3),  # died before it wrote another word
+            event(9, "started", 4),
+            event(10, "restore_end", 4, step=6),  # one more
+            event(11, "first_step", 4, step=7),
+            event(12, "guard", 4, step=9, action="rollback"),
+            event(13, "restore_end", 4, step=6),  # three more
+            event(14, "first_step", 4, step=7),
+        ]
+    )
+    assert ledger.lost_steps == 4 + 1 + 3

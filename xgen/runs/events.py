@@ -44,6 +44,8 @@ EventName = Literal[
     "finished",
 ]
 
+_PROGRESS = b'"event":"progress"'
+
 
 class Event(BaseModel):
     """One fact about a run. Unknown keys are kept out, so that old readers survive new writers."""
@@ -173,11 +175,17 @@ class EventWriter:
 
 
 class EventReader:
-    """Reads what the writers of a run have added since it was last asked."""
+    """Reads what the writers of a run have added since it was last asked.
 
-    def __init__(self, run: RunDir) -> None:
-        self._folder = run.events_dir
-        self._offsets: dict[Path, int] = {}
+    `thinned`: of progress after progress only the last, but while steps are done again: a ledger comes to the same
+    totals, from a hundredth of the events of a long training.
+    """
+
+    def __init__(self, run: RunDir, thinned: bool = False) -> None:
+        self._folder, self._thinned = run.events_dir, thinned
+        self._offsets: dict[str, int] = {}
+        self._highest, self._again = 0, False  # step of what was read, and whether the last one was below it
+        self.num_skipped = 0  # whole lines that are no event, or none that this version knows
 
     def new(self) -> list[Event]:
         """In order of attempts, and of time within each; writers' clocks are trusted as SLURM itself trusts them.
@@ -186,23 +194,53 @@ class EventReader:
         Raises OSError when the run cannot be read.
         """
         try:
-            paths = sorted(path for path in self._folder.iterdir() if path.suffix == ".jsonl")
+            with os.scandir(self._folder) as entries:
+                grown = [e.path for e in entries if e.name.endswith(".jsonl") and self._has_grown(e)]
         except FileNotFoundError:
             return []
-        events = [event for path in paths for event in self._read(path)]
+        offsets: dict[str, int] = {}
+        events = [event for path in sorted(grown) for event in self._events(self._lines(path, offsets))]
+        self._offsets |= offsets
         return sorted(events, key=lambda e: (e.attempt, e.time))
 
-    def _read(self, path: Path) -> Iterator[Event]:
+    def _has_grown(self, entry: os.DirEntry[str]) -> bool:
+        return entry.stat().st_size > self._offsets.get(entry.path, 0)
+
+    def _lines(self, path: str, offsets: dict[str, int]) -> Iterator[bytes]:
         offset = self._offsets.get(path, 0)
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             file.seek(offset)
-            data = file.read()
-        end = data.rfind(b"\n") + 1  # the rest is being written, or was torn
-        self._offsets[path] = offset + end
-        # Not splitlines(): a reason may hold U+2028, which JSON does not escape.
-        for line in data[:end].decode(errors="replace").split("\n"):
-            if line and (event := Event.from_line(line)) is not None:
-                yield event
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # it is being written, or was torn
+                offset += len(line)
+                yield line
+        offsets[path] = offset
+
+    def _events(self, lines: Iterator[bytes]) -> Iterator[Event]:
+        left_out = b""  # a line that counts if no progress follows
+        for line in lines:
+            is_progress = self._thinned and _PROGRESS in line
+            if left_out and not is_progress:
+                yield from self._parse(left_out)
+                left_out = b""
+            if is_progress and not self._again:
+                left_out = line
+            else:
+                yield from self._parse(line)
+        if left_out:
+            yield from self._parse(left_out)
+
+    def _parse(self, line: bytes) -> Iterator[Event]:
+        event = Event.from_line(line.decode(errors="replace"))
+        if event is None:
+            self.num_skipped += bool(line.strip())
+            return
+        if event.step is not None and event.event in ("first_step", "progress", "guard", "checkpoint_durable"):
+            if event.event in ("first_step", "progress"):
+                self._again = event.step < self._highest
+            self._highest = max(self._highest, event.step)
+        yield event
 
 
 def read_events(run: RunDir) -> list[Event]:

@@ -47,10 +47,12 @@ class Ledger:
         self.attempts: list[Attempt] = []
         self.restarts: dict[RestartReason, int] = dict.fromkeys(RESTART_REASONS, 0)
         self.highest_step = 0
+        self.lost_steps = 0  # that had to be done again, after a restart or a rollback, as far as they were told of
         self.durable_step = 0
         self.durable_time = 0.0
         self._booked: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
         self._until = 0.0  # time up to which everything is booked
+        self._position = 0  # step that the weights are at
         self._replay_until = 0  # steps up to this one were trained before
         self._data_wait = 0.0  # of the current attempt, as far as booked
         self._before_checkpoint: Phase = "train"
@@ -77,6 +79,7 @@ class Ledger:
             self.highest_step = max(self.highest_step, event.step)
             if attempt:
                 attempt.last_step = max(attempt.last_step, event.step)
+        self._move_position(event)
         self._move_data_wait(event)
         self._transition(event, attempt)
         if self._cancelled:
@@ -188,6 +191,14 @@ class Ledger:
         if self.phase is not None and time > self._until:
             self._add(self.phase, time - self._until)
         self._until = max(self._until, time)
+
+    def _move_position(self, event: Event) -> None:
+        step = event.step or 0
+        if event.event == "restore_end":
+            self.lost_steps += max(0, self._position - step)
+            self._position = step
+        elif event.event in ("first_step", "progress", "guard"):
+            self._position = max(self._position, step)
 
     def _move_data_wait(self, event: Event) -> None:
         if event.data_wait is None or event.data_wait <= self._data_wait or not self.attempts:
