@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _BATCH_ROWS = 256
-_MAX_NAME = 200  # characters of a domain, source or licence: they are held for every document
+_MAX_NAME = 1000  # characters of a domain, source or licence: they are held for every document
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _record(file: str, line: int, row: Any, keys: Keys, defaults: Defaults) -> R
         if not isinstance(value, str) or (key != keys.text and not value):
             return Bad(file, line, f"has {key!r} that is not text: {value!r:.60}")
         if key != keys.text and len(value) > _MAX_NAME:
-            return Bad(file, line, f"has {key!r} of more than {_MAX_NAME} characters: {value!r:.60}")
+            return Bad(file, line, f"has {key!r} of more than {_MAX_NAME:,} characters: {value!r:.60}")
         fields.append(value)
         if key == keys.text and (not value or value.isspace()):
             return Bad(file, line, "has no text")

@@ -125,6 +125,9 @@ def test_another_index_of_as_many_documents_is_another_recipe(small: Curate, tmp
         recipes.append(Context(later, Path(later.work_folder), read_plan(later)).recipes)
     assert recipes[0]["tag"] == recipes[1]["tag"]
     assert recipes[0]["match"] != recipes[1]["match"]
+    Path(earlier.earlier[0], "index.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"index\.json: has changed since the plan was made"):
+        run_step(later, "tag")
 
 
 def test_a_file_beside_the_inputs_that_changes_after_the_plan_is_refused_by_name(small: Curate, tmp_path: Path) -> None:

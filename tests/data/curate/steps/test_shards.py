@@ -150,7 +150,7 @@ def test_a_record_with_too_long_a_name_is_quarantined_and_too_many_domains_are_r
     [facts] = Path(job.work_folder).glob("tag/*/facts.json")
     [(number, places)] = json.loads(facts.read_text())["quarantined"].values()
     assert number == 1
-    assert places[0].startswith(f"{file}: line 10: has 'kind' of more than 200 characters: 'kkk")
+    assert places[0].startswith(f"{file}: line 10: has 'kind' of more than 1,000 characters: 'kkk")
     run_step(job, "match")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tag, "MAX_NAMES", 8)

@@ -64,7 +64,7 @@ class Context:
         ensemble = job.ensemble and job.ensemble.model_dump(mode="json", exclude={"path", "labels"})
         domains = job.domains.model_dump(mode="json", exclude={"model"})
         dedup = job.dedup.model_dump(mode="json", exclude={"earlier", "index", "lines", "similarity"})
-        earlier = sorted((key, value) for key, value in plan.facts.items() if key.startswith("earlier "))
+        earlier = [fact for fact in plan.facts.items() if fact[0].startswith("earlier ")]  # numbered in this order
         tag = fingerprint(
             versions, job.max_document, job.filters, job.pii, quality, domains, models.get("quality"),
             models.get("domain"), plan.facts["lists"], dedup, plan.num_buckets,

@@ -112,11 +112,11 @@ def make_plan(job: Curate, models: dict[str, PlannedModel]) -> CuratePlan:
             units.append(PlannedUnit(number=len(units), input=number, pieces=unit.pieces, name=name))
     evaluation = [one.path for one in job.decontaminate.sets] if job.decontaminate else []
     lists = _lists(job)
-    files = {path: PlannedFile.of(path) for path in (job.tokenizer, *evaluation, *lists)}
+    earlier = [f"{folder}/index.json" for folder in job.dedup.earlier]
+    files = {path: PlannedFile.of(path) for path in (job.tokenizer, *evaluation, *lists, *earlier)}
     named = {"tokenizer": [job.tokenizer], "evaluation": evaluation, "lists": lists}
     facts = {name: fingerprint([files[path].sha256 for path in paths]) for name, paths in named.items()}
-    for folder in job.dedup.earlier:
-        facts[f"earlier {folder}"] = PlannedFile.of(f"{folder}/index.json").sha256
+    facts |= {f"earlier {path}": files[path].sha256 for path in earlier}
     # A power of two: a corpus that grows a little keeps what was computed of it.
     buckets = min(max(1 << (total // _BUCKET_BYTES).bit_length(), _MIN_BUCKETS), _MAX_BUCKETS)
     return CuratePlan(
