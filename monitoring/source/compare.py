@@ -73,6 +73,7 @@ _SIDE_BY_SIDE = Row(
                     show="color",
                     levels=RATIO,
                     width=90,
+                    no_value="none",
                 ),
                 Column(
                     title="Effective time",
@@ -82,6 +83,7 @@ _SIDE_BY_SIDE = Row(
                     show="color",
                     levels=RATIO,
                     width=115,
+                    no_value="none",
                 ),
                 Column(
                     title="Restarts", expr=f"sum by (run) (xgen_run_restarts_total{{{_RUN}}})", decimals=0, width=85

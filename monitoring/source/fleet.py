@@ -7,6 +7,7 @@ from monitoring.source.charts import Stat
 from monitoring.source.dashboard import Annotation, Dashboard, Row
 from monitoring.source.look import (
     ALERTS,
+    DONE,
     EXPORTER,
     HERE,
     NONE_IS_GOOD,
@@ -34,7 +35,7 @@ def _spent(phases: str) -> str:
     return f"sum(sum by (run) (increase(xgen_run_time_seconds_total{{{phases}}}[$__range])) * on (run) {GPUS})"
 
 
-_TRAINED, _HELD = _spent('phase="train"'), _spent('phase!="queued"')
+_TRAINED, _HELD = _spent('phase=~"train|work"'), _spent('phase!="queued"')
 
 
 def _of_alive(expr: str) -> str:
@@ -113,8 +114,9 @@ _NUMBERS = Row(
         ),
         Stat(
             title="Goodput",
-            description="Time in new steps over all time in which runs held their GPUs, weighted by GPUs, in this "
-            "time range; queueing is not in it. Below 80 %: What the GPUs do, below, says what takes the rest.",
+            description="Of the time for which runs held GPUs in this time range, the part in new steps (or at work, "
+            "of runs without steps), weighted by GPUs; queueing is not in it. Below 80 %: What the GPUs do, below, "
+            "says what takes the rest.",
             width=4,
             queries=(Query(f"{_TRAINED} / ({_HELD} > 0)", "goodput", instant=True),),
             unit="percentunit",
@@ -125,9 +127,9 @@ _NUMBERS = Row(
             levels=RATIO,
         ),
         Stat(
-            title="GPU-hours not training",
-            description="What runs held in this time range and did not spend in new steps: starts, restores, replays, "
-            "saves, waiting for data. What faults and preemptions cost.",
+            title="GPU-hours lost",
+            description="What runs held in this time range beyond that: starts, restores, replays, saves, waiting for "
+            "data. What faults and preemptions cost.",
             width=4,
             queries=(Query(f"({_HELD} - {_TRAINED}) / 3600", "GPU-hours", instant=True),),
             unit="suffix:GPU-h",
@@ -193,7 +195,7 @@ _RUNS = Row(
                 Column(title="GPUs", expr=_of_alive("max by (run) (xgen_run_gpus)"), decimals=0, width=70),
                 Column(
                     title="Progress",
-                    expr=_of_alive("max by (run) (xgen_run_highest_step) / max by (run) (xgen_run_planned_steps)"),
+                    expr=_of_alive(DONE),
                     unit="percentunit",
                     decimals=0,
                     show="bar",
@@ -218,6 +220,7 @@ _RUNS = Row(
                     show="color",
                     levels=RATIO,
                     width=110,
+                    no_value="none",
                 ),
                 Column(
                     title="Since a step",

@@ -8,6 +8,7 @@ from monitoring.source.panel import Levels, Named, Texts
 GREY, FAINT = "#6e7687", "#9a9ca8"
 PHASES = (
     Named("train", "green"),
+    Named("work", "#96D98D"),  # of runs without steps
     Named("data_wait", "yellow"),
     Named("validation", "#2f9e8f"),
     Named("checkpoint", "blue"),
@@ -63,6 +64,10 @@ USER = Variable("user", "User", "label_values(xgen_run_info, user)", many=True, 
 HERE = 'instance=~"$exporter"'
 ALERTS = 'alertname=~"Xgen.+"'
 RUNS_SEEN = "xgen_filesystem_size_bytes"  # whatever runs there are
+DONE = (  # part of the plan
+    "(max by (run) (xgen_run_highest_step) / max by (run) (xgen_run_planned_steps) "
+    'or sum by (run) (xgen_run_shards{state="finished"}) / sum by (run) (xgen_run_shards))'
+)
 
 
 def or_zero(count: str, seen: str) -> str:

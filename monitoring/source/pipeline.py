@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monitoring.source.charts import Bands, Bars, Lines, Shares, Stat, States
 from monitoring.source.dashboard import Dashboard, Row, Variable
-from monitoring.source.look import PROJECT, RUNS_SEEN, STATES, TO_RUN, TO_RUN_OF_SERIES, USER, or_zero
+from monitoring.source.look import DONE, PROJECT, RUNS_SEEN, STATES, TO_RUN, TO_RUN_OF_SERIES, USER, or_zero
 from monitoring.source.panel import Levels, Named, Query, Texts
 from monitoring.source.table import Column, Table
 
@@ -13,7 +13,6 @@ _STATE_COLORS = tuple(Named(str(name), color) for name, (_, color) in STATES.ite
 _NUMBERS_OF_STATES: Texts = dict(enumerate(STATES.values()))
 _SPEED = "max by (run) (run:xgen_train_tokens:rate1m)"
 _TO_GO = "clamp_min(max by (run) (xgen_run_planned_tokens) - max by (run) (xgen_run_tokens_total), 0)"
-_DONE = "max by (run) (xgen_run_highest_step) / max by (run) (xgen_run_planned_steps)"
 
 
 def _of_chosen(expr: str) -> str:
@@ -94,7 +93,7 @@ _PROGRESS = Row(
                 Column(title="User", label="user", width=100),
                 Column(
                     title="Progress",
-                    expr=_of_chosen(_DONE),
+                    expr=_of_chosen(DONE),
                     unit="percentunit",
                     decimals=0,
                     show="bar",
@@ -181,9 +180,9 @@ _QUALITY = Row(
     (
         Lines(
             title="Progress",
-            description="Part of the planned steps that are done. Flat: queued, stuck, or finished.",
+            description="Part of the planned steps, or of the shards, that are done. Flat: queued, stuck, or finished.",
             width=8,
-            queries=(Query(_of_chosen(_DONE), "{{run}}"),),
+            queries=(Query(_of_chosen(DONE), "{{run}}"),),
             unit="percentunit",
             high=1,
             axis="from zero",

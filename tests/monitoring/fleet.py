@@ -19,7 +19,7 @@ _COLLECTORS = {
 }  # fmt: skip
 _NODES = tuple(f"g{number:02}" for number in range(1, 13))
 _GPUS = 8
-_PHASES = ("queued", "start", "restore", "train", "data_wait", "replay", "validation", "checkpoint", "stop")
+_PHASES = ("queued", "start", "restore", "train", "data_wait", "replay", "validation", "checkpoint", "stop", "work")
 _STATES = ("queued", "running", "stopping", "finished", "failed", "cancelled", "lost")
 _ENDS = ("finished", "failed", "lost")
 _REASONS = ("preempted", "time_limit", "crashed", "lost", "other")
@@ -69,7 +69,7 @@ def _runs() -> list[Run]:
     sft: Life = ((0.02, "start"), (0.4, "train"), (1, "finished"))
     crash: Life = ((0.45, "queued"), (0.02, "start"), (0.1, "train"), (1, "failed"))
     idle: Life = ((0.1, "queued"), (0.02, "start"), (0.45, "train"), (1, "data_wait"))
-    lost: Life = ((0.5, "queued"), (0.2, "train"), (1, "lost"))
+    lost: Life = ((0.5, "queued"), (0.2, "work"), (1, "lost"))
     return [
         Run("xgen-4b-k3f9ab", "pretrain", "ann", _NODES[:4], preempted + resumed, 2.1, "broad", 12_000),
         Run("xgen-4b-q8w2xz", "pretrain", "ann", _NODES[4:6], steady, 2.25, "broad", 12_000, 7_500),
@@ -77,7 +77,7 @@ def _runs() -> list[Run]:
         Run("sft-tools-a1b2c3", "sft", "cem", _NODES[7:8], sft, 1.2, "", 4_000),
         Run("dpo-tools-d4e5f6", "preference", "cem", _NODES[8:9], crash, 0.6, "", 3_000),
         Run("rl-math-g7h8i9", "rl", "dee", _NODES[9:10], idle, 0.9, "", 9_000),
-        Run("curate-v3-j1k2l3", "curate", "bob", (), ((0.05, "queued"), (1, "train"))),
+        Run("curate-v3-j1k2l3", "curate", "bob", (), ((0.05, "queued"), (1, "work"))),
         Run("ruler-9b-u7v8w9", "evaluate", "dee", _NODES[11:12], lost),
     ]
 
@@ -138,6 +138,9 @@ class Fleet:
             run.saved, run.saved_step = self.time, int(run.step)
         stage = "anneal" if run.stage == "broad" and self.part > 0.75 else run.stage
         self._ledger(run, phase, stage)
+        if run.kind == "curate":
+            for state, share in (("finished", self.part), ("running", 0.1), ("waiting", 0.9 - 0.9 * self.part)):
+                self._add("xgen_run_shards", int(100 * share), run=run.name, stage="quality", state=state, **_EXPORTER)
         if run.loss and phase in _PHASES and phase != "queued":
             self._trainer(run, phase, stage)
 
@@ -148,18 +151,19 @@ class Fleet:
         self._add("xgen_run_info", 1, partition="main", stage=stage, **what, **label)
         self._add("xgen_run_state", 1, state=state, **label)
         for name, seconds in run.spent.items():
-            self._add("xgen_run_time_seconds_total", seconds, phase=name, **label)
+            if (name == "work") != bool(run.planned) or name in ("queued", "stop"):
+                self._add("xgen_run_time_seconds_total", seconds, phase=name, **label)
         for reason in _REASONS:
-            ended = {"preempted": run.attempt > 1, "crashed": state == "failed"}
-            self._add("xgen_run_restarts_total", ended.get(reason, False), reason=reason, **label)
+            count = {"preempted": run.attempt > 1, "crashed": state == "failed"}.get(reason, False)
+            self._add("xgen_run_restarts_total", count, reason=reason, **label)
         whole, train = sum(run.spent.values()) or 1, run.spent["train"]
         values: dict[str, float] = {
             "gpus": run.gpus, "gpu_seconds_total": run.gpu_seconds, "attempts": max(run.attempt, 1),
-            "goodput_ratio": train / ((whole - run.spent["queued"]) or 1), "effective_time_ratio": train / whole,
             "last_event_timestamp_seconds": run.last, "lost_steps_total": run.again, "lost": state == "lost",
         }  # fmt: skip
         if run.planned:
             values |= {
+                "goodput_ratio": train / ((whole - run.spent["queued"]) or 1), "effective_time_ratio": train / whole,
                 "highest_step": int(run.step), "planned_steps": run.planned, "checkpoint_durable_step": run.saved_step,
                 "tokens_total": int(run.step) * run.per_step, "planned_tokens": run.planned * run.per_step,
             }  # fmt: skip
@@ -187,8 +191,8 @@ class Fleet:
             },
             **label,
         )  # fmt: skip
-        for name, spent in run.spent.items():
-            self._add("xgen_train_time_seconds_total", spent, phase=name, **label)
+        for name in _PHASES[:-1]:
+            self._add("xgen_train_time_seconds_total", run.spent[name], phase=name, **label)
         for le, share in (("0.5", 0.05), ("10", 0.9), ("20", 1.0), ("+Inf", 1.0)):
             self._add("xgen_train_step_seconds_bucket", step * share, le=le, **label)
         for domain, loss, share in (("web", 2.3, 0.6), ("code", 1.1, 0.3), ("math", 1.5, 0.1)):
@@ -196,12 +200,10 @@ class Fleet:
             self._add("xgen_train_validation_loss", held_out, domain=domain, **label)
             self._add("xgen_train_mixture_tokens_total", int(step) * run.per_step * share, domain=domain, **label)
         for reason in _REASONS:
-            preempted = run.attempt > 1 and reason == "preempted"
-            self._add("xgen_train_restarts_total", preempted, reason=reason, **label)
+            self._add("xgen_train_restarts_total", run.attempt > 1 and reason == "preempted", reason=reason, **label)
         for action in ("record", "skip", "rollback", "stop"):
             self._add("xgen_train_guard_total", step > 900 and action == "skip", action=action, **label)
-        for kind, size in (("allocated_peak", 61e9), ("reserved_peak", 70e9)):
-            self._add("xgen_train_memory_bytes", size, kind=kind, **label)
+        self._add("xgen_train_memory_bytes", 61e9, kind="allocated_peak", **label)
         if stage:
             self._add("xgen_train_stage_info", 1, stage=stage, **label)
         age = seconds if phase in ("train", "replay") else self.time - run.started
@@ -258,14 +260,12 @@ class Fleet:
             self._add("xgen_slurm_pending_jobs", jobs, partition="main", reason=reason, **_EXPORTER)
         for partition, wait in (("main", 3600 + self.part * self._length), ("scavenge", 600)):
             self._add("xgen_slurm_queue_oldest_pending_seconds", wait, partition=partition, **_EXPORTER)
-            numbers = {"gpus_idle": gpus["idle"], "gpus_allocated": alloc, "cpus_idle": 96}
-            jobs = {"jobs_running": len(held), "jobs_pending": 14}
-            self._add_all("slurm_partition_", {**numbers, **jobs}, partition=partition, **_EXPORTER)
+            numbers = {"gpus_idle": gpus["idle"], "gpus_allocated": alloc, "cpus_idle": 96, "jobs_running": 7}
+            self._add_all("slurm_partition_", {**numbers, "jobs_pending": 14}, partition=partition, **_EXPORTER)
         for state, rate in (("completed", 40), ("failed", 3), ("preempted", 5)):
             ended = int(rate * self.part * 10)
             self._add("xgen_slurm_jobs_ended_total", ended, state=state, partition="main", **_EXPORTER)
-        disk = {"size": 4e14, "free": 4e14 * (0.3 - 0.15 * self.part)}
-        for name, size in disk.items():
+        for name, size in (("size", 4e14), ("free", 4e14 * (0.3 - 0.15 * self.part))):
             self._add(f"xgen_filesystem_{name}_bytes", size, path="/shared/runs", **_EXPORTER)
 
     def _gpus(self) -> None:
@@ -275,7 +275,7 @@ class Fleet:
                 for gpu in range(_GPUS):
                     place = {"gpu": str(gpu), "UUID": f"GPU-{node}-{gpu}"}
                     self._add("xgen_gpu_info", 1, hostname=node, run=run.name, job_id="8121", **place, **_EXPORTER)
-                    busy = 95 - 12 * (node == "g06") + self._wave if phase in ("train", "replay") else 0
+                    busy = 95 - 12 * (node == "g06") + self._wave if phase in ("train", "replay", "work") else 0
                     values: dict[str, float] = {
                         "GPU_UTIL": busy, "GPU_TEMP": 40 + busy * 0.4, "POWER_USAGE": 90 + busy * 5.8,
                         "FB_USED": 70_000, "FB_FREE": 10_000,

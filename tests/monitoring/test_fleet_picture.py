@@ -138,11 +138,11 @@ def test_each_fault_is_named_in_its_table(filled: Filled) -> None:
 
 def test_goodput_is_what_the_runs_spent(filled: Filled) -> None:
     runs = [(run, max(run.gpus, 1)) for run in filled.fleet.runs]
-    trained = sum(run.spent["train"] * gpus for run, gpus in runs)
+    trained = sum((run.spent["train"] + run.spent["work"]) * gpus for run, gpus in runs)
     held = sum((sum(run.spent.values()) - run.spent["queued"]) * gpus for run, gpus in runs)
     [(_, goodput)] = filled.ask("fleet", "Goodput")
     assert goodput == pytest.approx(trained / held, rel=0.02)
-    [(_, lost)] = filled.ask("fleet", "GPU-hours not training")
+    [(_, lost)] = filled.ask("fleet", "GPU-hours lost")
     assert lost == pytest.approx((held - trained) / 3600, rel=0.05)
 
 
