@@ -90,6 +90,7 @@ def test_an_archive_that_fastwarc_wrote_gives_the_same(records: list[bytes], tmp
         (record("x", b""), "is no HTTP response"),
         (record("x", response(FLAT), kind="revisit"), "is a revisit record, which holds no page"),
         (record("x", response(b"<div>" * 5000 + b"deep")), "nests too deep"),
+        (record("x", response(b"<div " + b"a=1 " * 5000 + b">wide")), "has a tag of too many attributes"),
         (record("x", response(gzip.compress(FLAT)[:-30], Content_Encoding="gzip")), "has a body that ends inside"),
         (record("x", response(b"50\r\nshort", Transfer_Encoding="chunked")), "has a body that ends inside its chunks"),
         (record("x", response(b"\xff\xff", Content_Encoding="br")), "has a body that does not decompress"),

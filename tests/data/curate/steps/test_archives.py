@@ -1,0 +1,44 @@
+"""A curation of archives of the web: pages are documents, and all else that was answered is counted by its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.data.archives import MODULES, page, pages, record, response, write
+from tests.data.curate.steps.conftest import run_all, spec_of
+from xgen.data import TokenStore
+from xgen.data.curate.report_model import read_report
+from xgen.data.curate.steps.base import Context
+from xgen.data.curate.steps.fates import fates
+from xgen.data.curate.steps.plan import read_plan
+
+
+def test_pages_are_curated_and_what_is_none_is_counted(raw: Path, store: TokenStore, tmp_path: Path) -> None:
+    (tmp_path / "crawl").mkdir()
+    (tmp_path / "adult.txt").write_text("adult.example\n")
+    adult = record("adult", response(page("json"))).replace(b"//docs.example", b"//www.adult.example", 1)
+    write(tmp_path / "crawl" / "0.warc.gz", [*pages(), record("png", response(b"\x89PNG", "image/png")), adult])
+    gone = [record(f"gone-{n}", response(b"<p>Not here.</p>", status="404 Not Found")) for n in range(3)]
+    twice = pages()[1].replace(b"urn:uuid:textwrap", b"urn:uuid:again")
+    write(tmp_path / "crawl" / "1.warc.zst", [*gone, twice, record("empty", response(b"<html></html>"))])
+    hurt = bytearray(write(tmp_path / "crawl" / "2.warc.gz", [pages()[0]]).read_bytes())
+    (tmp_path / "crawl" / "2.warc.gz").write_bytes(hurt[:-100])
+    job = spec_of(
+        raw, store.path / "tokenizer.json", tmp_path / "out", decontaminate=None, dedup={}, domains={"other": "web"},
+        inputs=[{"path": str(tmp_path / "crawl"), "source": "crawl"}],
+        filters=[{"url_lists": {"domains": [str(tmp_path / "adult.txt")]}}],
+        mixtures={"once": {"tokens": "1B", "max_epochs": 1}},
+    )  # fmt: skip
+    run_all(job)
+    report = read_report(Path(job.out))
+    assert {row.reason: row.records for row in report.quarantine} == {
+        "is not an HTTP response of success": 3,
+        "is not HTML": 1,
+        "has no text": 1,
+        "is damaged": 1,
+    }
+    work = Path(job.work_folder)
+    found = {fate.id.removeprefix("urn:uuid:"): fate.reason for fate in fates(Context(job, work, read_plan(job)))}
+    assert set(found) == {*MODULES, "again", "adult"}
+    assert (found["adult"], found["again"]) == ("url.domains", "exact.duplicate")
+    assert TokenStore.open(Path(job.out) / "once").meta.num_documents == len(MODULES)
