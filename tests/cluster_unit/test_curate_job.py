@@ -1,4 +1,4 @@
-"""A curation as a run: arrays of shards one after the other, one of them killed in its work."""
+"""A curation as a run: arrays of shards one after the other, one of them killed, or stopped, in its work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.cluster_unit.conftest import Bench, events, exit_code, tell, wait_unt
 from xgen.cluster.submit import prepare, submit
 from xgen.data import TokenStore
 from xgen.data.tokenizer import Tokenizer
-from xgen.runs import RunDir
+from xgen.runs import RunDir, read_attempt_outcome
 from xgen.spec import load_job, load_profile
 
 
@@ -54,7 +54,10 @@ def task_of(shard: RunDir) -> int | None:
     return None
 
 
-def test_a_shard_that_is_killed_runs_again_alone_and_the_budget_is_met(bench: Bench, run: RunDir) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, "crashed"), (signal.SIGUSR2, "stopped")])
+def test_a_shard_that_is_killed_or_stopped_in_a_unit_runs_again_alone_and_the_budget_is_met(
+    bench: Bench, run: RunDir, number: int, status: str
+) -> None:
     work = bench.path / "out.work"
     killed: list[int] = []
 
@@ -64,7 +67,7 @@ def test_a_shard_that_is_killed_runs_again_alone_and_the_budget_is_met(bench: Be
     def kill() -> bool:
         """Shard 1 does units 1 and 3: the first is done, the second is not."""
         if (work / "plan.json").exists() and unit(1).exists() and (pid := task_of(run.shard("tag", 1))):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
             killed.append(pid)
         return bool(killed)
 
@@ -73,6 +76,9 @@ def test_a_shard_that_is_killed_runs_again_alone_and_the_budget_is_met(bench: Be
     first = (unit(1) / "done.json").stat().st_mtime_ns
     wait_until(lambda: events(run, "finished") or events(run, "failed"), lambda: tell(run), 240)
     assert exit_code(run) == 0, tell(run)
+    outcome = read_attempt_outcome(run.shard("tag", 1), 1)
+    assert outcome
+    assert outcome.status == status
     assert len(events(run.shard("tag", 1), "started")) == 2
     assert len(events(run.shard("tag", 0), "started")) == 1
     assert (unit(1) / "done.json").stat().st_mtime_ns == first
