@@ -96,7 +96,7 @@ def _show(out: Path) -> None:
         most = ", ".join(f"{reason.name} {reason.dropped.documents:,}" for reason in step.reasons[:3])
         print(f"  {step.name:<20}{step.kept.documents:>12,}{step.kept.bytes / 1e6:>10,.1f}  {most}")
     for row in report.quarantine:
-        print(f"  not read: {row.records:,}  {row.reason}")
+        print(f"  {'dropped' if row.read else 'not read'}: {row.records:,}  {row.reason}")
     for mixture in report.mixtures:
         print(f"  mixture {mixture.name}: {mixture.written:,} of {mixture.budget:,} tokens, {mixture.fingerprint}")
         for line in mixture.unmet:

@@ -41,6 +41,7 @@ from xgen.data.curate.report_model import (
     Report,
     Sample,
     SizeBin,
+    Slice,
     Step,
     sum_of,
 )
@@ -49,14 +50,14 @@ EMPTY = Report(
     name="empty", recipe="0", xgen="0", inputs=(), quarantine=(), steps=(), pii={},
     dedup=Dedup(
         ngram=5, bands=20, rows=6, threshold=0.55, curve=(), exact=0, near=0, earlier=0, unplaced=0, clusters=0,
-        largest=0, sizes=(),
+        largest=0, sizes=(), slices=(),
     ),
     frequency=Frequency(rule="none", table={}, documents=(), bins=(), rate=None, note=""),
     leaks=(), lines=None, classifiers=(), domains=(), mixtures=(),
 )  # fmt: skip
 # Numbers that only a curve shows, and those of a breakdown of which the page has the documents.
 NOT_IN_WORDS = re.compile(
-    r"(mixtures\.\d+\.lengths|domains\.\d+\.(lengths|quality)\.edges|steps\.\d+\.reasons\.\d+\.by_domain\..*\.bytes|version)"
+    r"(mixtures\.\d+\.lengths|domains\.\d+\.(lengths|quality|rejected)\.edges|steps\.\d+\.reasons\.\d+\.by_domain\..*\.bytes|version)"
 )
 
 
@@ -144,6 +145,7 @@ def full(text: str = "some text", name: str = "") -> Report:
                 SizeBin(size=1, clusters=new(), documents=new()), SizeBin(size=2, clusters=new(), documents=new()),
                 SizeBin(size=1000, clusters=new(), documents=new()),
             ),
+            slices=(Slice(read=new(), first=new(), exact=new(), near=new(), earlier=new()),),
         ),
         frequency=Frequency(
             rule="rehydrate", table={1: 1, 2: 3}, documents=(new(), new()),
@@ -165,7 +167,7 @@ def full(text: str = "some text", name: str = "") -> Report:
             Domain(
                 name=domain, documents=new(), bytes=new(), tokens=new(), sources={f"{name}source": new()},
                 licences={"MIT": new()}, languages={"en": new()}, lengths=histogram((1.0, 2.0, 4.0, 8.0)),
-                quality=histogram((-1.0, 0.0, 1.0)), bands=(-0.5, 0.5),
+                quality=histogram((-1.0, 0.0, 1.0)), rejected=histogram((-1.0, 0.0, 1.0)), bands=(-0.5, 0.5),
             )
             for domain in domains
         ),
@@ -238,7 +240,7 @@ def test_figures_thresholds_hashes_and_reasons_are_there() -> None:
     ):
         assert said in text
     assert "20.00%" in text or "20.0%" in text  # of the confidence interval
-    assert text.count("why it is so") == 26  # each excerpt, id, place, path, line, note and unmet wish
+    assert text.count("why it is so") == 27  # each excerpt, id, place, path, line, note and unmet wish
 
 
 def test_rules_say_in_words_what_they_ask() -> None:
@@ -371,6 +373,7 @@ def test_many_domains_share_a_colour_and_are_all_named() -> None:
         Domain(
             name=name, documents=1, bytes=1, tokens=1, sources={}, licences={}, languages={},
             lengths=Histogram(edges=(1.0, 2.0), counts=(1,)), quality=None, bands=(),
+            rejected=Histogram(edges=(), counts=()),
         )
         for name in names
     )  # fmt: skip

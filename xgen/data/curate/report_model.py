@@ -120,6 +120,16 @@ class SizeBin(_Frozen):
     documents: int
 
 
+class Slice(_Frozen):
+    """Some of the documents, in the order of reading. Of those that no filter dropped: `first` of a cluster, or not."""
+
+    read: int
+    first: int
+    exact: int
+    near: int
+    earlier: int
+
+
 class Dedup(_Frozen):
     """How documents were compared, and what was found. `curve` has (similarity, probability to be compared)."""
 
@@ -135,6 +145,7 @@ class Dedup(_Frozen):
     clusters: int
     largest: int
     sizes: tuple[SizeBin, ...]
+    slices: tuple[Slice, ...]
 
 
 class RateBin(_Frozen):
@@ -214,7 +225,8 @@ class Domain(_Frozen):
     licences: dict[str, int]  # documents
     languages: dict[str, int]  # documents, of those whose language was asked for
     lengths: Histogram  # tokens
-    quality: Histogram | None  # log-odds
+    quality: Histogram | None  # log-odds; None where no model was asked
+    rejected: Histogram  # log-odds for which models dropped documents
     bands: tuple[float, ...]
 
 

@@ -47,7 +47,7 @@ def web() -> list[dict[str, str]]:
     rows["gopher_quality"] = [NAV, *prose("short", 2)]
     rows["c4"] = [*prose("c4"), "A curly { bracket stands in this line of the text."]
     rows["fineweb"] = [*(f"{line}" for line in prose("list", 5)), *(f"The item {n} is new." for n in range(40))]
-    rows["pii"] = [NAV, *prose("pii", 8), "Write to " + ", ".join(f"m{n}@example.com" for n in range(20)) + " soon."]
+    rows["pii"] = [NAV, "Write to " + ", ".join(f"m{n}@example.com" for n in range(20)) + " soon.", *prose("pii", 8)]
     rows["masked"] = [*prose("masked"), "Write to a.very.long.name@example.com or to b@c.de for all of the rest."]
     rows["quality"] = [NAV, *spam(1), "Write to a.very.long.name@example.com for more."]
     rows["again"] = prose("first with this id")

@@ -120,6 +120,31 @@ def test_records_with_one_id_are_told_with_the_places_of_both(job: Curate, repor
     assert sample.text != sample.other_text and sample.other_text.startswith(prose("first with this id")[0])
 
 
+def test_duplicates_are_told_in_the_order_of_reading(report: Report) -> None:
+    slices, dropped = report.dedup.slices, {step.name: step.dropped.documents for step in report.steps}
+    assert sum(one.read for one in slices) == report.steps[0].kept.documents
+    for name in ("earlier", "exact", "near"):
+        assert sum(getattr(one, name) for one in slices) == getattr(report.dedup, name) == dropped[name]
+    near = next(step for step in report.steps if step.name == "near")
+    assert sum(one.first for one in slices) == near.kept.documents
+
+
+def test_scores_of_what_the_models_dropped_are_told_by_domain(report: Report) -> None:
+    models = [step for step in report.steps if step.name in ("quality", "ensemble")]
+    for domain in report.domains:
+        dropped = sum(step.by_domain[domain.name].dropped.documents for step in models)
+        assert sum(domain.rejected.counts) == dropped == 1
+        middle = domain.rejected.edges.index(0.0)
+        assert sum(domain.rejected.counts[:middle]) == dropped  # under the bound: log-odds of 0
+        assert domain.quality and sum(domain.quality.counts[:middle]) == 0
+
+
+def test_samples_show_no_personal_data_that_documents_lose(report: Report) -> None:
+    [sample] = next(step for step in report.steps if step.name == "pii").reasons[0].samples
+    assert "<email>" in sample.text
+    assert "@example.com" not in report.model_dump_json()
+
+
 def test_samples_say_where_they_were_read(job: Curate, report: Report) -> None:
     lines = {item.path: Path(item.path).read_text().splitlines() for item in job.inputs}
     for step in report.steps:

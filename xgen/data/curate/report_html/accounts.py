@@ -16,14 +16,19 @@ def accounts(report: Report) -> Html:
     steps = report.steps[1:]
     rows = [_row(step.name, "all", step) for step in steps]
     rows.append(_row("all steps", "all", _sum(report)))
-    by_domain = [_row(step.name, domain, flow) for step in steps for domain, flow in step.by_domain.items()]
+    by_domain = [
+        _row(step.name, domain, flow)
+        for step in steps
+        for domain, flow in step.by_domain.items()
+        if flow.taken != flow.kept
+    ]
     return el(
         "details",
         el("summary", "The accounts: every document and every byte"),
         el("p", "What came to a step is what went on, what it dropped, and what it cut out of documents that stay; "
            "below 0 are bytes that it put in, as placeholders.", class_="faint"),
         _wrong(report), table(_HEADS, rows, left=2),
-        el("details", el("summary", "by domain"), table(_HEADS, by_domain, left=2)),
+        el("details", el("summary", "by domain, where something was dropped or cut"), table(_HEADS, by_domain, left=2)),
     )  # fmt: skip
 
 

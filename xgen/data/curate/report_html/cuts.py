@@ -12,7 +12,10 @@ from xgen.data.curate.report_model import Lines, Report
 
 
 def leaks(report: Report, palette: Palette) -> Html:
-    lead = "A document that holds an item of an evaluation set goes, whole."
+    lead = (
+        "A document that holds an item of an evaluation set goes, whole. One with items of several sets is in the "
+        "row of each set, and among the rules of the step once."
+    )
     if not report.leaks:
         return section(
             "leaks", "Evaluation leaks", lead, nothing("No evaluation set was named: nothing was looked for.")
@@ -36,7 +39,7 @@ def leaks(report: Report, palette: Palette) -> Html:
         "found in the text",
         "of all",
         "|",
-        "documents dropped",
+        "documents with some",
     )
     return section(
         "leaks", "Evaluation leaks", lead, table(heads, rows), *step_cards(report, palette, ("leaks",))

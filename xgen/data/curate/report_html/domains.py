@@ -131,32 +131,34 @@ def _lengths(domain: Domain, mixtures: Sequence[Mixture], palette: Palette) -> H
 def _qualities(domains: Sequence[Domain], palette: Palette) -> list[Html]:
     without = [domain.name for domain in domains if domain.quality is None]
     said = [nothing(f"No model was asked about {', '.join(without)}.")] if without else []
-    drawn = [
-        _quality(domain, domain.quality, palette) for domain in domains if domain.quality and any(domain.quality.counts)
-    ]
+    drawn = [_quality(domain, domain.quality, palette) for domain in domains if domain.quality]
     return [*said, el("div", drawn, class_="charts")]
 
 
 def _quality(domain: Domain, quality: Histogram, palette: Palette) -> Html:
-    span = _span([quality])
+    span = _span([quality, domain.rejected])
     assert span
     first, last = max(0, span[0] - 2), min(len(quality.counts) - 1, span[1] + 2)
     title = f"{domain.name}: quality"
     edges = quality.edges[first : last + 2]
-    counts = quality.counts[first : last + 1]
+    counts, rejected = quality.counts[first : last + 1], domain.rejected.counts[first : last + 1]
+    most = max(sum(pair) for pair in zip(counts, rejected, strict=True))
     frame = Frame(
         title,
         Axis("log-odds of being good", edges[0], edges[-1], label="{:g}".format),
-        Axis("documents", 0, max(counts) * 1.08),
+        Axis("documents", 0, most * 1.08),
     )
-    marks = [
-        frame.bar(low, high, number, palette(domain.name), f"{low:g} to {high:g}: {many(number, 'document')}")
-        for low, high, number in zip(edges, edges[1:], counts, strict=False)
-    ]
+    marks: list[Html] = []
+    for low, high, number, gone in zip(edges, edges[1:], counts, rejected, strict=False):
+        said = f"{low:g} to {high:g}: {many(number, 'document')} kept, {gone:,} dropped"
+        marks += [frame.bar(low, high, number + gone, "dropped", said)] if gone else []
+        marks += [frame.bar(low, high, number, palette(domain.name), said)] if number else []
     inside = [(place, edge) for place, edge in enumerate(domain.bands, 1) if edges[0] <= edge <= edges[-1]]
     marks += [frame.upright(edge, "mark", f"band {place} from {value(edge)} on") for place, edge in inside]
     bands = [("mark", f"{len(domain.bands) + 1} bands of quality, by tokens")] if domain.bands else []
-    return frame.draw(marks, legend=legend((palette(domain.name), "kept"), *bands))
+    dropped = [("dropped", f"dropped by a model, {sum(domain.rejected.counts):,}")]
+    shown = dropped if any(domain.rejected.counts) else []
+    return frame.draw(marks, legend=legend((palette(domain.name), "kept"), *shown, *bands))
 
 
 def _span(histograms: Sequence[Histogram]) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ def duplicates(report: Report, palette: Palette) -> Html:
         f"Of documents with the same words, or words alike to at least {value(dedup.threshold)} (Jaccard, runs of "
         f"{dedup.ngram}), the first one stays. How many there were is its frequency, of which its copies follow."
     )
-    charts = el("div", _sizes(dedup), _curve(dedup), class_="charts")
+    charts = el("div", _sizes(dedup), _slices(report), _curve(dedup), class_="charts")
     return section(
         "duplicates", "Duplicates and frequency", lead, el("div", _tiles(dedup), class_="tiles"), charts,
         _size_table(dedup), *step_cards(report, palette, ("earlier", "exact", "near")),
@@ -95,14 +95,43 @@ def _size_table(dedup: Dedup) -> Html:
             )
     if not rows:
         return nothing("There are no clusters.")
-    heads = ("documents in a cluster", "clusters", "documents", "of those one too many")
-    return el("div", table(heads, rows), class_="narrow")
+    heads = ("documents in a cluster", "clusters", "documents", "beside the first")
+    said = "Of all that was read: documents that a filter dropped count in the frequency of those like them."
+    return el("div", table(heads, rows), el("p", said, class_="faint"), class_="narrow")
 
 
 def _range(first: int, last: int | None) -> str:
     if last is None:
         return f"{first:,} and more"
     return f"{first:,}" if first == last else f"{first:,} to {last:,}"
+
+
+def _slices(report: Report) -> Html:
+    """What an input adds to those before it."""
+    title = "Duplicates in the order of reading"
+    slices = report.dedup.slices
+    read = sum(one.read for one in slices)
+    if not read:
+        return el("figure", el("figcaption", title), nothing("There are no documents."))
+    frame = Frame(
+        title,
+        Axis("documents read, in the order of the inputs", 0, read),
+        Axis("dropped as duplicates (%)", 0, 100, label="{:g}".format),
+    )
+    marks, begin = [], 0
+    for one in slices:
+        again = one.exact + one.near + one.earlier
+        came = one.first + again
+        if came:
+            kinds = f"{one.exact:,} exact, {one.near:,} near, {one.earlier:,} earlier"
+            said = f"{again:,} of {many(came, 'document')} ({kinds}); {one.first:,} stay of {one.read:,} read"
+            marks.append(frame.bar(begin, begin + one.read, 100 * again / came, "dropped", said))
+        begin += one.read
+    at = 0
+    for item in report.inputs:
+        marks.append(frame.upright(at, "mark", item.path))
+        at += item.read.documents
+    return frame.draw(marks, legend=legend(("dropped", "of what came to this step"), ("mark", "an input begins")))
 
 
 def _curve(dedup: Dedup) -> Html:

@@ -19,6 +19,7 @@ _FILTERS: dict[str, type[BaseModel]] = {
     "pii": Pii,
 }
 _STEPS = {
+    "read": "Every record that could be read.",
     "ids": "Was a record with this id there before, in the same input?",
     "quality": "Does the fast model find it good enough?",
     "earlier": "Is it in a corpus that was curated before?",
@@ -45,7 +46,6 @@ _MEASURED = {
     "exact": "{} documents in its cluster",
     "near": "{} documents in its cluster",
     "earlier": "{} documents in its cluster",
-    "ids": "{} documents in its cluster",
     "leaks": "{} runs of words that the item has",
 }
 

@@ -15,7 +15,8 @@ ELSEWHERE = ("earlier", "exact", "near", "common_lines", "leaks")  # steps that 
 
 def filtering(report: Report, palette: Palette) -> Html:
     lead = (
-        "Of each document the first rule that it broke counts. A rule opens to some of the documents that it dropped."
+        "Of each document the first rule that it broke counts. A rule opens to some of the documents that it dropped; "
+        "what became of any other one, xgen data trace OUT ID says."
     )
     cards = [
         step_card(number, step, palette)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+from xgen.data.curate.report_html.explain import explain_step
 from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.palette import Palette
 from xgen.data.curate.report_html.reading import unreadable
@@ -49,7 +50,7 @@ def _row(name: Child, drawn: Child, said: Child, class_: str = "") -> Html:
 
 def _name(number: int, step: Step) -> list[Html]:
     return [
-        el("a", step.name, href=f"#{step_anchor(number)}"),
+        el("a", step.name, href=f"#{step_anchor(number)}", title=explain_step(step.name) or None),
         el("small", "left: " if number else "", documents(step.kept)),
     ]
 

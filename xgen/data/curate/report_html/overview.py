@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xgen.data.curate.report_html.accounts import accounts
 from xgen.data.curate.report_html.funnel import funnel
-from xgen.data.curate.report_html.markup import Child, Html, el
+from xgen.data.curate.report_html.markup import Html, el
 from xgen.data.curate.report_html.palette import Palette
 from xgen.data.curate.report_html.reading import unreadable
 from xgen.data.curate.report_html.tables import nothing, section, tile
@@ -29,8 +29,8 @@ def _tiles(report: Report) -> list[Html]:
     alike = dedup.exact + dedup.near + dedup.earlier
     tiles = [
         tile("read", size(read.bytes), many(read.documents, "document")),
-        tile("kept", share(kept.bytes, read.bytes), *_what(kept), class_="good"),
-        tile("duplicates", share(alike, read.documents), f"{many(alike, 'document')} dropped", class_="bad"),
+        tile("kept", share(kept.bytes, read.bytes), f"of the bytes: {_what(kept)}", class_="good"),
+        tile("duplicates", share(alike, read.documents), f"of the documents: {alike:,} dropped", class_="bad"),
     ]
     rules = [(reason, step) for step in report.steps for reason in step.reasons]
     if rules:
@@ -48,5 +48,5 @@ def _tiles(report: Report) -> list[Html]:
     return tiles
 
 
-def _what(kept: Count) -> list[Child]:
-    return [f"{size(kept.bytes)} in {many(kept.documents, 'document')}"]
+def _what(kept: Count) -> str:
+    return f"{size(kept.bytes)} in {many(kept.documents, 'document')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from xgen.data.curate.report_html.explain import explain_rule, explain_step, measured
@@ -64,7 +65,10 @@ def _kept_side(reason: Reason) -> str:
     """The threshold with the side that stays, where the rule's name says which."""
     rule = reason.name.rpartition(".")[2]
     sign = "≥" if rule.startswith("min_") else "≤" if rule.startswith("max_") else ""
-    return f"{sign} {value(reason.bound)}" if sign and reason.bound is not None else ""
+    if not sign or reason.bound is None:
+        return ""
+    chance = f" (p = {1 / (1 + math.exp(-reason.bound)):.2g})" if rule == "min_probability" else ""
+    return f"{sign} {value(reason.bound)}{chance}"
 
 
 def _by_domain(reason: Reason, palette: Palette) -> list[Child]:

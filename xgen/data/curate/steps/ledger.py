@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import xxhash
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +16,7 @@ from xgen.data.readers import Bad
 FACTS_FILE = "facts.json"
 NUM_SAMPLES = 5  # of each reason
 EXCERPT = 400  # bytes
+SCORES = tuple(float(value) for value in np.linspace(-8, 8, 33))  # edges of the histograms of log-odds
 _Rule = tuple[str, float | None]  # reason and threshold: domains may have thresholds of their own
 
 
@@ -75,6 +77,11 @@ class Ledger:
         self._samples[key].append((rank(sample), sample))
         if len(self._samples[key]) > 4 * NUM_SAMPLES:
             self._samples[key] = lowest(self._samples[key])
+
+    def reject(self, domain: str, score: float) -> None:
+        """Log-odds for which a model dropped a document."""
+        place = np.clip(np.searchsorted(SCORES, score, side="right") - 1, 0, len(SCORES) - 2)
+        self.count(f"rejected {domain}", str(place), 1)
 
     def count(self, what: str, name: str, number: int) -> None:
         self._counts[what][name] += number

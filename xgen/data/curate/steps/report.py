@@ -39,7 +39,7 @@ def make_report(context: Context, stores: dict[str, StoreMeta]) -> Report:
         leaks=leaks(context),
         lines=shared_lines(context, selected),
         classifiers=_classifiers(context),
-        domains=domains(columns, names, context),
+        domains=domains(columns, names, context, (tagged, selected)),
         mixtures=tuple(mixture(context, name, meta, columns, names) for name, meta in stores.items()),
     )
 

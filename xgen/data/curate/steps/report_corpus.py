@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,15 @@ from xgen.data.curate.steps import results
 from xgen.data.curate.steps.balance import COPIES_FILE, MixturePlan, Names, mixture_items
 from xgen.data.curate.steps.balance import PLAN_FILE as MIXTURE_FILE
 from xgen.data.curate.steps.base import Context
+from xgen.data.curate.steps.ledger import SCORES, Facts
 from xgen.data.store import StoreMeta
 
 _LENGTHS = tuple(float(2**power) for power in range(24))
-_SCORES = tuple(float(value) for value in np.linspace(-8, 8, 33))
 
 
-def domains(columns: dict[str, NDArray[Any]], names: Names, context: Context) -> tuple[Domain, ...]:
+def domains(
+    columns: dict[str, NDArray[Any]], names: Names, context: Context, facts: Sequence[Facts]
+) -> tuple[Domain, ...]:
     languages: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     scores = []
     for one in context.units_of("select"):
@@ -43,6 +46,10 @@ def domains(columns: dict[str, NDArray[Any]], names: Names, context: Context) ->
                 sources[source] += documents
                 licences[licence] += documents
         judged = score[own][~np.isnan(score[own])]
+        rejected = np.zeros(len(SCORES) - 1, dtype=np.int64)
+        for each in facts:
+            for place, number_of in each.counts.get(f"rejected {name}", {}).items():
+                rejected[int(place)] += number_of
         rows.append(
             Domain(
                 name=name,
@@ -53,7 +60,8 @@ def domains(columns: dict[str, NDArray[Any]], names: Names, context: Context) ->
                 licences=dict(licences),
                 languages=dict(sorted(languages[name].items())),
                 lengths=_histogram(columns["num_tokens"][own], _LENGTHS),
-                quality=_histogram(judged, _SCORES) if len(judged) else None,
+                quality=_histogram(judged, SCORES) if len(judged) or rejected.any() else None,
+                rejected=Histogram(edges=SCORES, counts=tuple(rejected.tolist())),
                 bands=names.bands.get(name, ()),
             )
         )

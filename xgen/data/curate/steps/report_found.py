@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xgen.data.curate.decontaminate import Index, leaks_by_set
-from xgen.data.curate.report_model import CommonLine, Dedup, EvaluationLeaks, Lines, SizeBin
+from xgen.data.curate.report_model import CommonLine, Dedup, EvaluationLeaks, Lines, SizeBin, Slice
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.ledger import Facts
 from xgen.data.curate.steps.lines import common_lines, most_common
 from xgen.data.curate.steps.tag import geometry_of
 from xgen.data.curate.tally import SIZE_BINS
+
+_SLICES, _AT_ONCE = 50, 1 << 24  # of the documents, in the order of reading; states that are counted at once
 
 
 def duplicates(context: Context) -> Dedup:
@@ -23,16 +26,17 @@ def duplicates(context: Context) -> Dedup:
     bins = np.searchsorted(np.array(SIZE_BINS), sizes, side="right") - 1
     clusters = np.bincount(bins, weights=counts, minlength=len(SIZE_BINS)).astype(np.int64)
     documents = np.bincount(bins, weights=counts * sizes, minlength=len(SIZE_BINS)).astype(np.int64)
-    states = np.bincount(state, minlength=6)
+    slices = [_slice(part) for part in np.array_split(state, _SLICES)]
     return Dedup(
         ngram=geometry.ngram,
         bands=geometry.bands,
         rows=geometry.rows,
         threshold=geometry.similarity,
         curve=tuple((step / 50, geometry.probability(step / 50)) for step in range(51)),
-        exact=int(states[results.EXACT]),
-        near=int(states[results.NEAR]),
-        earlier=int(states[results.EARLIER]),
+        exact=sum(one.exact for one in slices),
+        near=sum(one.near for one in slices),
+        earlier=sum(one.earlier for one in slices),
+        slices=tuple(slices),
         unplaced=sum(int(np.load(one.folder / results.UNPLACED_FILE)) for one in matched),
         clusters=int(counts.sum()),
         largest=int(sizes.max(initial=0)),
@@ -41,6 +45,15 @@ def duplicates(context: Context) -> Dedup:
             for size, number, total in zip(SIZE_BINS, clusters.tolist(), documents.tolist(), strict=True)
         ),
     )
+
+
+def _slice(state: NDArray[np.uint8]) -> Slice:
+    """What became of some of the documents, in the order in which they were read."""
+    counts = np.zeros(6, dtype=np.int64)
+    for begin in range(0, len(state), _AT_ONCE):
+        counts += np.bincount(state[begin : begin + _AT_ONCE], minlength=6)
+    found = {"exact": results.EXACT, "near": results.NEAR, "earlier": results.EARLIER, "first": results.CHOSEN}
+    return Slice(read=len(state), **{name: int(counts[what]) for name, what in found.items()})
 
 
 def leaks(context: Context) -> tuple[EvaluationLeaks, ...]:

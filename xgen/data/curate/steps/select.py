@@ -101,7 +101,7 @@ class Select:
                         document=begin + row,
                         domain=domains[at],
                         source=sources[at],
-                        value=float(self._size[begin + row]),
+                        value=None if what == results.SAME_ID else float(self._size[begin + row]),
                         text=cut(beginning(texts, at)),
                         other=int(self._label[begin + row]) if what in (results.NEAR, results.EXACT) else None,
                     )
@@ -155,6 +155,7 @@ class Select:
         for at in np.flatnonzero(bad).tolist():
             sample = sample_of(batch, at, float(scores[at]))
             rows.drop(ledger, "ensemble.min_probability", batch.num_bytes(at), sample, self._judge.least)
+            ledger.reject(batch.domains[at], float(scores[at]))
             # Of what the filters remove of each size: for the rule of frequencies.
             ledger.count("removed", str(int(self._size[int(batch.numbers[at])])), 1)
         scores = np.where(np.isnan(scores), batch.scores, scores)

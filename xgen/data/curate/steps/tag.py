@@ -17,6 +17,8 @@ import pyarrow
 from numpy.typing import NDArray
 
 from xgen.data.curate.exact import exact_hash
+from xgen.data.curate.filters.pii import PiiFilter
+from xgen.data.curate.filters.trace import Batch
 from xgen.data.curate.match import band_records, exact_records
 from xgen.data.curate.minhash import Geometry, signatures
 from xgen.data.curate.report_model import Sample
@@ -72,6 +74,7 @@ class Tag:
         self._chains = Chains(job)
         self._sorter = Sorter(job, plan)
         self._judge = Judge(job.quality, plan.models["quality"]) if job.quality else None
+        self._pii = PiiFilter(job.pii) if job.pii else None
         self._geometry = geometry_of(job)
         self._trace = pyarrow.schema(
             [
@@ -162,6 +165,15 @@ class Tag:
         good[left[scores < self._judge.least]] = False
         return good, scores
 
+    def _excerpts(self, texts: Texts, rows: NDArray[np.int64]) -> list[str]:
+        """How documents begin, without the personal data that is masked in those that stay."""
+        begins = (texts.data[texts.offsets[at] : min(texts.offsets[at] + 500, texts.offsets[at + 1])] for at in rows)
+        found = Texts.of([cut(begin.tobytes().decode(errors="ignore")) for begin in begins])
+        if self._pii and len(found):
+            changed = self._pii.check(Batch(found)).changed
+            found = changed.texts if changed else found
+        return found.to_strings()
+
     def _write_dropped(
         self,
         out: pyarrow.ipc.RecordBatchFileWriter,
@@ -178,13 +190,13 @@ class Tag:
         sizes = np.diff(texts.offsets) - sum(filtered.cut.values())  # as they came to what dropped them
         place = np.cumsum(filtered.kept) - 1  # in the texts that the filters kept
         columns: dict[str, list[object]] = {name: [] for name in DROPPED.names}
-        for at in lost.tolist():
+        for at, excerpt in zip(lost.tolist(), self._excerpts(texts, lost), strict=True):
             reason = filtered.reason[at]
             value, bound = float(filtered.value[at]), float(filtered.bound[at])
             if filtered.kept[at]:
                 assert self._judge is not None
                 reason, value, bound = _QUALITY, float(scores[place[at]]), self._judge.least
-            excerpt = cut(texts.data[texts.offsets[at] : texts.offsets[at] + 500].tobytes().decode(errors="ignore"))
+                ledger.reject(domains[at], value)
             record = batch[at]
             row = (int(rows[at]), domains[at], record.source, reason, value, bound, int(sizes[at]), excerpt)
             for name, cell in zip(DROPPED.names, row, strict=True):
