@@ -27,7 +27,7 @@ def test_pages_are_curated_and_what_is_none_is_counted(raw: Path, store: TokenSt
         raw, store.path / "tokenizer.json", tmp_path / "out", decontaminate=None, dedup={}, domains={"other": "web"},
         inputs=[{"path": str(tmp_path / "crawl"), "source": "crawl"}],
         filters=[{"url_lists": {"domains": [str(tmp_path / "adult.txt")]}}],
-        mixtures={"once": {"tokens": "1B", "max_epochs": 1}},
+        mixtures={"once": {"tokens": "1B", "max_epochs": 1}}, frequency="none",
     )  # fmt: skip
     run_all(job)
     report = read_report(Path(job.out))
