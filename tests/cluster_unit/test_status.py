@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xgen.cluster.slurm import QueueRow
-from xgen.cluster.status import QueueView, ask_queue, run_status
+from xgen.cluster.status import QueueView, ask_queue, queue_view, run_status
 from xgen.runs import EventName, EventWriter, RunDir
 
 NAME = "demo-abc234"
@@ -151,6 +151,15 @@ def test_somebody_else_s_run_that_is_not_in_the_queue_is_unknown(run: RunDir, mo
     assert run_status(run, queue("RUNNING")).state == "running"
     status = run_status(run, queue(None))
     assert (status.state, status.reason) == ("unknown", f"it belongs to {owner}, who alone can cancel or resume it")
+
+
+def test_it_is_lost_where_all_jobs_are_seen(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    tell(run, "started")
+    monkeypatch.setattr(os, "getuid", lambda: 4242)
+    assert run_status(run, queue_view([], sees_all=True)).state == "lost"
+    (run.path / "local").mkdir()
+    (run.path / "local" / "host").write_text("another-machine\n")
+    assert run_status(run, queue_view([], sees_all=True)).state == "unknown"
 
 
 def test_the_queue_is_asked_for_the_owners_of_all_runs_at_once(

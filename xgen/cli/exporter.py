@@ -39,7 +39,7 @@ def command(
     profile = load_profile(file)
     settings = profile.metrics
     targets = Targets(Path(profile.run_root) / ".discovery")
-    exporter = Exporter([targets, *_collectors(profile)], xgen.__version__)
+    exporter = Exporter([targets, *_collectors(profile, name)], xgen.__version__)
     if once:
         sys.exit(_once(exporter))
     try:
@@ -66,12 +66,16 @@ def command(
     exporter.close()
 
 
-def _collectors(profile: Profile) -> list[Collector]:
-    from xgen.metrics import slurm
+def _collectors(profile: Profile, cluster: str) -> list[Collector]:
+    from pathlib import Path
 
-    if profile.scheduler != "slurm":
-        return []
-    return slurm.collectors(list(profile.partitions), as_json=profile.metrics.slurm_output == "json")
+    from xgen.metrics import fleet, slurm
+
+    found: list[Collector] = []
+    if profile.scheduler == "slurm":
+        found = slurm.collectors(list(profile.partitions), as_json=profile.metrics.slurm_output == "json")
+    queue = next((one for one in found if isinstance(one, slurm.Queue)), None)
+    return [*found, fleet.Runs(Path(profile.run_root), cluster, profile.default_partition, queue)]
 
 
 def _once(exporter: Exporter) -> int:

@@ -59,6 +59,7 @@ class QueueView:
     jobs: Mapping[str, slurm.QueueRow] | None
     error: str = ""
     shards: Mapping[str, set[int]] = field(default_factory=dict)
+    sees_all: bool = False  # the jobs of other people too: a run of theirs that is not in it has no job
 
 
 def ask_queue(runs: Iterable[RunDir]) -> QueueView:
@@ -68,12 +69,18 @@ def ask_queue(runs: Iterable[RunDir]) -> QueueView:
         rows = slurm.queue(uid for uid in owners if _name(uid))
     except slurm.SchedulerError as error:
         return QueueView(None, str(error))
+    return queue_view(rows)
+
+
+def queue_view(rows: Iterable[slurm.QueueRow], sees_all: bool = False) -> QueueView:
+    """Of all jobs that are in the queue, none that has ended."""
+    rows = list(rows)
     shards: dict[str, set[int]] = {}
     for row in rows:
         _, _, number = row.job_id.partition("_")
         if number.isdecimal() and row.state not in _WAITING:
             shards.setdefault(row.name, set()).add(int(number))
-    return QueueView({row.name: row for row in sorted(rows, key=_distance, reverse=True)}, "", shards)
+    return QueueView({row.name: row for row in sorted(rows, key=_distance, reverse=True)}, "", shards, sees_all)
 
 
 def _distance(row: slurm.QueueRow) -> tuple[bool, bool, int]:
@@ -180,7 +187,7 @@ def run_state(run: RunDir, last: Event | None, view: QueueView) -> tuple[State, 
         return "running", "is being cancelled" if cancelled else ""
     if cancelled:
         return "cancelled", ""
-    if said := not_ours(run):
+    if (not view.sees_all or local.is_local(run)) and (said := not_ours(run)):
         return "unknown", said
     if local.is_local(run):
         return "lost", "its supervisor is gone; write xgen resume"

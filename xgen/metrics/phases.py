@@ -19,7 +19,7 @@ class PhaseCounters:
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._one_scrape = threading.Lock()
         self._published: dict[Phase, float] = dict.fromkeys(PHASES, 0.0)
         # Time between an end and a later `xgen resume` belongs to no phase.
@@ -44,8 +44,8 @@ class PhaseCounters:
         The trainer writes its events in another thread and must never wait for a scrape: no lock, but another look.
         """
         for _ in range(_TRIES):
-            totals = self._ledger.totals(now)
-            wall = now - self._ledger.began - self._outside
-            if self._ledger.phase is None or abs(sum(totals.values()) - wall) < _EXACT:
+            totals = self.ledger.totals(now)
+            wall = now - self.ledger.began - self._outside
+            if self.ledger.phase is None or abs(sum(totals.values()) - wall) < _EXACT:
                 break
         return totals

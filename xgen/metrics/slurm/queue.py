@@ -6,9 +6,11 @@ waits in several partitions counts in each, and once in the totals.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from prometheus_client.core import Metric
 
@@ -29,6 +31,14 @@ _MAX_REASONS = 100
 _BY_CHOICE = ("JobHeld", "Dependency", "BeginTime", "JobArrayTaskLimit", "Assoc", "QOS", "launch_failed", "JobHold")
 
 
+@dataclass(frozen=True)
+class Answer:
+    """For collectors that want to know of jobs, too: so they need no squeue of their own."""
+
+    time: float  # seconds since 1970, when it was asked
+    rows: Sequence[JobRow]
+
+
 class Queue:
     name = "queue"
     interval = 30.0
@@ -37,9 +47,16 @@ class Queue:
     def __init__(self, partitions: Iterable[str] = (), as_json: bool = False) -> None:
         self._partitions = set(partitions)  # those that get a 0; also every one that was ever seen
         self._as_json = as_json
+        self.answer: Answer | None = None  # the last good one
+        self.asked = threading.Event()  # once, whatever came of it
 
     def poll(self) -> Iterable[Metric]:
-        return self._metrics(self.rows(), time.time())
+        now = time.time()
+        try:
+            self.answer = Answer(now, self.rows())
+        finally:
+            self.asked.set()
+        return self._metrics(self.answer.rows, now)
 
     def rows(self) -> list[JobRow]:
         """Raises CollectorError."""

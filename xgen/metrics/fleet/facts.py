@@ -1,0 +1,78 @@
+"""What the exporter keeps of a run's spec: thousands of specs would be a hundred megabytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xgen.runs import RunDir
+from xgen.spec import Job, Pretrain, SpecError, load_resolved
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the jobs of a run. Steps and tokens are 0 for work that has none."""
+
+    name: str
+    partition: str  # '' for the cluster's default
+    num_gpus: int  # of one job; of an array, of each shard
+    is_array: bool = False
+    first_step: int = 0  # steps and tokens of the stages before
+    first_token: int = 0
+    num_steps: int = 0
+    batch: int = 0  # tokens a step
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of a run whose spec cannot be read all is empty: what its events say is served all the same."""
+
+    name: str = ""
+    kind: str = ""
+    project: str = ""
+    stages: tuple[Stage, ...] = (Stage("", "", 0),)
+    arrays: Job | None = None  # the whole spec, where a stage is a job array
+
+    @property
+    def planned_steps(self) -> int:
+        """0 for work that trains nothing."""
+        return self.stages[-1].first_step + self.stages[-1].num_steps
+
+    @property
+    def planned_tokens(self) -> int:
+        return self.stages[-1].first_token + self.stages[-1].num_steps * self.stages[-1].batch
+
+    def stage(self, name: str) -> Stage:
+        """The first one, for a name that there is not."""
+        return next((stage for stage in self.stages if stage.name == name), self.stages[0])
+
+    def tokens_at(self, step: int) -> int:
+        """Tokens since step 0."""
+        stage = next((one for one in self.stages if step <= one.first_step + one.num_steps), self.stages[-1])
+        return stage.first_token + (step - stage.first_step) * stage.batch
+
+
+def read_facts(run: RunDir) -> Facts | None:
+    """None where the spec cannot be read, or is none."""
+    try:
+        job = load_resolved(run.spec_file)
+    except (OSError, SpecError):
+        return None
+    stages = tuple(
+        Stage(name, resources.partition or "", resources.nodes * resources.gpus_per_node, bool(job.array_of(index)))
+        for index, (name, resources) in enumerate(job.jobs)
+    )
+    if isinstance(job, Pretrain):
+        stages = tuple(
+            Stage(
+                stage.name,
+                stage.partition,
+                stage.num_gpus,
+                first_step=place.first_step,
+                first_token=place.first_token,
+                num_steps=place.stage.num_steps,
+                batch=place.stage.global_batch,
+            )
+            for stage, place in zip(stages, job.places, strict=True)
+        )
+    arrays = job if any(stage.is_array for stage in stages) else None
+    return Facts(job.name, job.kind, job.project or "", stages, arrays)
