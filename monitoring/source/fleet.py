@@ -47,7 +47,7 @@ def _count(state: str) -> str:
 
 
 _SINCE = f"(time() - ALERTS_FOR_STATE{{{ALERTS}}})"
-_WHAT = "alertname, severity, run, node, partition, collector"
+_WHAT = "alertname, severity, run, node, gpu, partition, collector"
 _FIRING = f'ALERTS{{alertstate="firing", {ALERTS}}}'
 _IDLE_GPUS = (
     f"count(({by_host('avg_over_time(DCGM_FI_DEV_GPU_UTIL[15m])')} < 5) and on (hostname, gpu) xgen_gpu_info) "
@@ -153,6 +153,7 @@ _WRONG = Row(
                 Column(title="Severity", label="severity", show="filled", texts=SEVERITIES, width=110),
                 Column(title="Run", label="run", link=TO_RUN, no_value="none"),
                 Column(title="Node", label="node", link=TO_NODE, no_value="none", width=170),
+                Column(title="GPU", label="gpu", no_value="none", width=60),
                 Column(title="Partition", label="partition", no_value="none", width=170),
                 Column(title="Collector", label="collector", no_value="none", width=170),
                 Column(

@@ -66,7 +66,7 @@ _NUMBERS = Row(
             description="Of the runs that train now, the one that needs longest at its present speed, restarts not "
             "counted.",
             width=4,
-            queries=(Query(f"max({_TO_GO} / on (run) ({_of_chosen(_SPEED)} > 0))", "left", instant=True),),
+            queries=(Query(f"max({_TO_GO} / on (run) ({_of_chosen(f'({_SPEED} > 0)')}))", "left", instant=True),),
             unit="s",
             decimals=1,
             no_value="none: no run trains",
@@ -119,7 +119,7 @@ _PROGRESS = Row(
                 ),
                 Column(
                     title="Left at this speed",
-                    expr=f"{_TO_GO} / on (run) ({_of_chosen(_SPEED)} > 0)",
+                    expr=f"{_TO_GO} / on (run) ({_of_chosen(f'({_SPEED} > 0)')})",
                     unit="s",
                     decimals=1,
                     width=140,

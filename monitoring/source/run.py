@@ -6,7 +6,7 @@ from monitoring.source.charts import Bands, Lines, Stat, States
 from monitoring.source.dashboard import Annotation, Dashboard, Row, Variable
 from monitoring.source.look import GREY, PHASES, RATIO, STEP_AGE, UNSAVED_AGE
 from monitoring.source.panel import Link, Named, Query
-from monitoring.source.training import CHECKPOINTS, GUARD, SPEED
+from monitoring.source.training import CHECKPOINTS, GUARD, MACHINE, SPEED
 
 _NOW = """topk(1,
   max by (phase) (rate(xgen_train_time_seconds_total{run="$run"}[$__rate_interval]))
@@ -210,5 +210,6 @@ DASHBOARD = Dashboard(
         SPEED,
         CHECKPOINTS,
         GUARD,
+        MACHINE,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.source.charts import Bars, Lines, Stat
+from monitoring.source.charts import Bands, Bars, Lines, Stat
 from monitoring.source.dashboard import Row
 from monitoring.source.look import FAINT
 from monitoring.source.panel import Named, Query
@@ -163,6 +163,46 @@ GUARD = Row(
             no_value="none",
             color="purple",
             show="name",
+        ),
+    ),
+)
+_MIXTURE = 'sum by (domain) (rate(xgen_train_mixture_tokens_total{run="$run"}[$__rate_interval]))'
+MACHINE = Row(
+    7,
+    (
+        Lines(
+            title="MFU",
+            description="FLOPs that the model needs, over what its GPUs could do (model FLOPs utilization). Far below "
+            "what xgen plan says: look at step time, then at Nodes & GPUs. It falls as documents grow longer.",
+            width=6,
+            queries=(Query('max(xgen_train_mfu_ratio{run="$run"})', "MFU"),),
+            unit="percentunit",
+            no_value="none: the processor's speed is not known",
+            color="green",
+            axis="from zero",
+            fill=10,
+        ),
+        Lines(
+            title="Memory",
+            description="Peak of rank 0 since the attempt started: allocated is what the tensors took, reserved what "
+            "PyTorch holds. Reserved far above allocated: fragments; near the GPU's size: the next stage may not fit.",
+            width=6,
+            queries=(Query('max by (kind) (xgen_train_memory_bytes{run="$run"})', "{{kind}}"),),
+            unit="bytes",
+            no_value="none: no step yet",
+            axis="from zero",
+            legend="list",
+        ),
+        Bands(
+            title="Mixture as consumed",
+            description="Shares of the tokens that are trained on, by domain: what was consumed, not what the spec "
+            "asked for. They must stay within a stage; one that vanishes has run out.",
+            width=12,
+            queries=(Query(f"{_MIXTURE} / ignoring (domain) group_left () sum({_MIXTURE})", "{{domain}}"),),
+            unit="percentunit",
+            high=1,
+            no_value="none: no mixture",
+            legend="table",
         ),
     ),
 )

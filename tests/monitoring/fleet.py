@@ -292,7 +292,7 @@ class Fleet:
             ("XgenNodeFlapping", "warning", 0.5, {"node": "g11"}),
             ("XgenExporterBlind", "critical", 0.92, {"collector": "ended"}),
             ("XgenQueueStuck", "warning", 0.6, {"partition": "main"}),
-            ("XgenGpuXid", "critical", 0.975, {"node": "g05", "run": "xgen-4b-q8w2xz"}),
+            ("XgenGpuXid", "critical", 0.975, {"node": "g05", "gpu": "3"}),
         ):
             if self.part >= since:
                 label = {"alertname": name, "severity": severity, **labels}

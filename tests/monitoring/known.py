@@ -12,13 +12,9 @@ from tests.monitoring.names import labels_of
 
 _TARGET = frozenset({"job", "instance"})
 _RUN_TARGET = _TARGET | {"run", "attempt", "job_id", "user", "partition", "node"}
-# Of an alert every label of its expression; these are those that a dashboard shows.
-_ALERT = frozenset({"alertname", "severity", "run", "node", "partition", "collector"})
 _PROMETHEUS = {
     "up": _RUN_TARGET,
     "scrape_duration_seconds": _RUN_TARGET,
-    "ALERTS": _ALERT | {"alertstate"},
-    "ALERTS_FOR_STATE": _ALERT,
 }
 
 
@@ -38,7 +34,8 @@ def promised() -> dict[str, frozenset[str]]:
 def rules() -> list[dict[str, Any]]:
     files = sorted((ROOT / "monitoring" / "rules").glob("*.yml"))
     groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
-    return [rule for group in groups for rule in group["rules"]]
+    # YAML reads a number as one.
+    return [rule | {"expr": str(rule["expr"])} for group in groups for rule in group["rules"]]
 
 
 def known() -> dict[str, frozenset[str]]:
@@ -46,5 +43,10 @@ def known() -> dict[str, frozenset[str]]:
     found = promised() | _PROMETHEUS
     for rule in rules():
         if "record" in rule:
-            found[rule["record"]] = labels_of(rule["expr"], found) | rule.get("labels", {}).keys()
-    return found
+            found[rule["record"]] = _labels(rule, found)
+    alerts = frozenset({"alertname"}).union(*(_labels(rule, found) for rule in rules() if "alert" in rule))
+    return found | {"ALERTS": alerts | {"alertstate"}, "ALERTS_FOR_STATE": alerts}
+
+
+def _labels(rule: dict[str, Any], known: dict[str, frozenset[str]]) -> frozenset[str]:
+    return labels_of(rule["expr"], known) | rule.get("labels", {}).keys()

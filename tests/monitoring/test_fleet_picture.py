@@ -146,6 +146,13 @@ def test_goodput_is_what_the_runs_spent(filled: Filled) -> None:
     assert lost == pytest.approx((held - trained) / 3600, rel=0.05)
 
 
+def test_the_slowest_run_says_how_long_it_all_takes(filled: Filled) -> None:
+    """One that makes no step at all has no time of its own: it is among what is wrong."""
+    steps_left = {run.name: (run.planned - run.step) * _HOURS * 3600 / run.steps for run in filled.fleet.runs}
+    [(_, seconds)] = filled.ask("pipeline", "Until all are done")
+    assert seconds == pytest.approx(max(steps_left[name] for name in _RUNS.split("|")), rel=0.01)
+
+
 def test_losses_are_compared_after_the_same_number_of_tokens(filled: Filled) -> None:
     [panel] = [panel for panel in DASHBOARDS["compare"]["panels"] if panel["title"] == "Side by side"]
     fields = {title: field for field, title in organized(panel)["renameByName"].items()}
