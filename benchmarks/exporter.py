@@ -3,7 +3,8 @@
 SLURM's commands are scripts on PATH that print what a cluster of 5,000 nodes (each in two partitions, 8 GPUs) and
 20,000 jobs would; the exporter is the real process. "poll" is all collectors once, with the start of the process.
 Scrapes are timed over whole polls, from the connection to the last byte, by one client and by eight at 5 a second; the
-commands that were started in both times are counted. The shape of `--json` is that of SLURM 23.11.
+commands that were started in both times are counted. The peer is a bare server that sends the same bytes and does
+nothing else: what the machine's other work costs a scrape. The shape of `--json` is that of SLURM 23.11.
 """
 
 from __future__ import annotations
@@ -67,15 +68,16 @@ def run(folder: Path, options: argparse.Namespace) -> Result:
     polls = {
         how: [poll_once(folder / f"{how}.yaml", environment) for _ in range(options.rounds)] for how in ("rows", "json")
     }
-    scrapes, calls, packed = {}, {}, {}
+    scrapes, calls = {}, {}
     with serving(folder / "rows.yaml", environment) as (process, port):
         for number in (1, 8):
             before = count_calls(folder)
             scrapes[number] = scrape(port, number, options.seconds)
             calls[number] = (count_calls(folder) - before) * 60 / options.seconds
         text = get(port, gzip=False)
-        packed = len(get(port, gzip=True))
+        packed = get(port, gzip=True)
         high = memory_of(process.pid)
+    bare = scrape_bare(packed, 8, options.seconds)
     series = {m[1]: float(m[2]) for m in re.finditer(rb'xgen_exporter_series\{collector="(\w+)"\} (\S+)', text)}
     figures = {
         "scrape p99": Figure.of([p99(scrapes[1])], "ms"),
@@ -92,11 +94,12 @@ def run(folder: Path, options: argparse.Namespace) -> Result:
         "series": sum(series.values()),
         **{f"series of {name.decode()}": count for name, count in series.items()},
         "bytes of a scrape": float(len(text)),
-        "bytes of a scrape with gzip": float(packed),
+        "bytes of a scrape with gzip": float(len(packed)),
         "commands a minute, 1 scraper": calls[1],
         "commands a minute, 8 scrapers": calls[8],
     }
-    return ExporterResult("exporter", figures, {}, GOALS, facts)
+    peers = {"bare server p99, 8 scrapers": Figure.of([p99(bare)], "ms")}
+    return ExporterResult("exporter", figures, peers, GOALS, facts)
 
 
 _REPORT = """
@@ -128,6 +131,35 @@ def memory_of(pid: int) -> float:
     found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) / 1024
+
+
+_BARE = """
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *arguments):
+        pass
+body = sys.stdin.buffer.read()
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+def scrape_bare(body: bytes, number: int, seconds: float) -> list[float]:
+    with subprocess.Popen([sys.executable, "-c", _BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(body)
+        process.stdin.close()
+        try:
+            return scrape(int(process.stdout.readline()), number, seconds)
+        finally:
+            process.terminate()
 
 
 @contextmanager

@@ -29,6 +29,7 @@ def make_cluster(folder: Path, num_nodes: int, num_jobs: int) -> None:
     rng, now = random.Random(1), int(time.time())
     (folder / "bin").mkdir()
     (folder / "calls").touch()
+    (folder / "runs").mkdir()
     nodes = [line for number in range(num_nodes) for line in _node(rng, number, now)]
     jobs = [_job(rng, number, now) for number in range(1, num_jobs + 1)]
     shares = [f" a{a}|u{u}|1|0.1|100|0.1|0.5|1.0" for a in range(ACCOUNTS) for u in range(a, USERS, ACCOUNTS)]

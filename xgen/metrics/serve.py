@@ -67,6 +67,7 @@ class _IPv6Server(_Server):
 
 class _Silent(WSGIRequestHandler):
     timeout = _CLIENT_TIMEOUT
+    wbufsize = -1  # wsgiref writes each header by itself
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is wsgiref's
         pass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from prometheus_client.core import Metric
 
@@ -13,14 +15,23 @@ from xgen.metrics.exporter.page import Part, join, join_gzip, render
 from xgen.metrics.exporter.poller import Poller
 
 
+@dataclass(frozen=True)
+class _Page:
+    parts: Sequence[Part]
+    gzip: bytes
+    expires: float  # monotonic seconds; then something in it is too old
+
+
 class Exporter:
-    """Polls each collector at its own pace. A page takes as long as joining bytes, whatever the collectors do."""
+    """Polls each collector at its own pace. A page is made when a poll ends; a scrape gets the one that is there."""
 
     def __init__(self, collectors: Sequence[Collector], version: str, log: Callable[[str], None] | None = None) -> None:
-        self.pollers = {collector.name: Poller(collector, log) for collector in collectors}
+        self.pollers = {collector.name: Poller(collector, self._made, log) for collector in collectors}
         if len(self.pollers) != len(collectors):
             raise ValueError(f"two collectors of one name: {', '.join(c.name for c in collectors)}")
         self._version, self._started = version, time.time()
+        self._making = threading.Lock()
+        self._page = self._made()
 
     def start(self) -> None:
         # A second apart, so that two that compute do not do so together; never by more than an interval allows.
@@ -34,15 +45,23 @@ class Exporter:
         kill_running()
 
     def page(self, gzip: bool = False) -> bytes:
-        parts = self._parts()
-        return join_gzip(parts) if gzip else join(parts)
+        page = self._page
+        if time.monotonic() > page.expires:
+            page = self._made()
+        return page.gzip if gzip else join(page.parts)
 
-    def _parts(self) -> list[Part]:
-        fresh = [part for poller in self.pollers.values() if (part := poller.part()) is not None]
-        return [*fresh, render(self._own())]
+    def _made(self) -> _Page:
+        with self._making:
+            pollers = self.pollers.values()
+            # Before what it is about: too early is no harm.
+            expires = min((poller.expires for poller in pollers if poller.part() is not None), default=float("inf"))
+            fresh = [part for poller in pollers if (part := poller.part()) is not None]
+            parts = [*fresh, render(self._own())]
+            self._page = _Page(parts, join_gzip(parts), expires)
+            return self._page
 
     def _own(self) -> Iterator[Metric]:
-        """About itself; some ten series a collector, made at each scrape: they say what the scrape got."""
+        """About itself; some ten series a collector."""
         pollers = {(name,): poller for name, poller in self.pollers.items()}
         states = {key: poller.state for key, poller in pollers.items()}
         yield gauges("xgen_exporter_build_info", "1 for the version that runs.", ["version"], {(self._version,): 1})

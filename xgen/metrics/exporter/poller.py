@@ -21,7 +21,7 @@ class State:
     """What a poller knows; replaced as one, so that a scrape never mixes two polls."""
 
     part: Part | None = None  # of the last poll that succeeded
-    polled: float = 0.0  # when it ended: monotonic seconds
+    polled: float = float("-inf")  # when it ended: monotonic seconds
     last_success: float = 0.0  # the same as time since 1970; 0: never
     succeeded: bool = False  # the last poll
     duration: float | None = None  # seconds, of the last poll
@@ -31,34 +31,44 @@ class State:
 class Poller:
     """Polls until it is closed; whatever a poll does, it holds up no scrape and no other collector."""
 
-    def __init__(self, collector: Collector, log: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, collector: Collector, polled: Callable[[], object], log: Callable[[str], None] | None = None
+    ) -> None:
+        """`polled` is called after each poll."""
         self.collector = collector
         self.state = State()
+        self._polled = polled
         self._log = log or _to_stderr
-        self._stop, self._offset = threading.Event(), 0.0
-        self._thread = threading.Thread(target=self._run, name=f"poll-{collector.name}", daemon=True)
+        self._stop = threading.Event()
 
     def start(self, offset: float = 0.0) -> None:
         """Poll now, and from then on `offset` seconds after each interval: pollers that all begin now part."""
-        self._offset = offset
-        self._thread.start()
+        name = f"poll-{self.collector.name}"
+        threading.Thread(target=self._run, args=(offset,), name=name, daemon=True).start()
 
     def stop(self) -> None:
         """No poll begins after this; one that is under way is not waited for."""
         self._stop.set()
 
+    @property
+    def expires(self) -> float:
+        """When the last good poll is too long ago: monotonic seconds."""
+        return self.state.polled + _FRESH * self.collector.interval
+
     def part(self) -> Part | None:
         """The last good poll's, or None when that is too long ago."""
-        state = self.state
-        return state.part if self._age(state) <= _FRESH * self.collector.interval else None
+        return self.state.part if time.monotonic() <= self.expires else None
 
     def healthy(self) -> bool:
         """The last poll succeeded, and not too long ago: a poll that never comes back is a failure too."""
-        state = self.state
-        return state.succeeded and self._age(state) <= _FRESH * self.collector.interval
+        return self.state.succeeded and time.monotonic() <= self.expires
 
     def poll(self) -> None:
         """One poll. Never raises."""
+        self._poll()
+        self._polled()
+
+    def _poll(self) -> None:
         before, began = self.state, time.monotonic()
         try:
             part = render(self.collector.poll())
@@ -82,11 +92,7 @@ class Poller:
         if before.succeeded or before.duration is None:  # the first of a row; the count says how many more
             self._log(f"{self.collector.name}: {reason}: {text}")
 
-    def _age(self, state: State) -> float:
-        return time.monotonic() - state.polled if state.part is not None else float("inf")
-
-    def _run(self) -> None:
-        offset = self._offset
+    def _run(self, offset: float) -> None:
         while not self._stop.is_set():
             began = time.monotonic()
             self.poll()
