@@ -96,7 +96,7 @@ def _size_table(dedup: Dedup) -> Html:
     if not rows:
         return nothing("There are no clusters.")
     heads = ("documents in a cluster", "clusters", "documents", "beside the first")
-    said = "Of all that was read: documents that a filter dropped count in the frequency of those like them."
+    said = "Of all that was read, without repeated ids: what a filter dropped counts in the frequency of those like it."
     return el("div", table(heads, rows), el("p", said, class_="faint"), class_="narrow")
 
 

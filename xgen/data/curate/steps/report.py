@@ -15,7 +15,7 @@ from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.ledger import NUM_SAMPLES, Facts, merge
 from xgen.data.curate.steps.models import opened, roles
 from xgen.data.curate.steps.report_corpus import domains, mixture
-from xgen.data.curate.steps.report_found import duplicates, leaks, shared_lines
+from xgen.data.curate.steps.report_found import AT_ONCE, duplicates, leaks, shared_lines
 from xgen.data.curate.steps.report_funnel import facts_of, funnel, unit_facts
 from xgen.data.curate.steps.texts import first_with_id, origins
 from xgen.data.store import StoreMeta
@@ -69,10 +69,14 @@ def _quarantine(context: Context, tagged: Facts) -> tuple[Quarantined, ...]:
         for reason, (number, places) in tagged.quarantined.items()
     ]
     state = np.load(context.work / "cluster" / results.STATE_FILE, mmap_mode="r")
-    if len(again := np.flatnonzero(state == results.SAME_ID)):
-        places = _repeated_ids(context, again[:NUM_SAMPLES].tolist())
+    again, some = 0, list[int]()
+    for begin in range(0, len(state), AT_ONCE):
+        found = np.flatnonzero(state[begin : begin + AT_ONCE] == results.SAME_ID) + begin
+        again += len(found)
+        some += found[: NUM_SAMPLES - len(some)].tolist()
+    if again:
         reason = "has the id of a record before it"
-        rows.append(Quarantined(reason=reason, records=len(again), places=places, read=True))
+        rows.append(Quarantined(reason=reason, records=again, places=_repeated_ids(context, some), read=True))
     return tuple(sorted(rows, key=lambda row: (-row.records, row.reason)))
 
 

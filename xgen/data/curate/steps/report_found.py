@@ -14,7 +14,8 @@ from xgen.data.curate.steps.lines import common_lines, most_common
 from xgen.data.curate.steps.tag import geometry_of
 from xgen.data.curate.tally import SIZE_BINS
 
-_SLICES, _AT_ONCE = 50, 1 << 24  # of the documents, in the order of reading; states that are counted at once
+AT_ONCE = 1 << 24  # documents whose states are looked at together
+_SLICES = 50  # of all documents, in the order of reading
 
 
 def duplicates(context: Context) -> Dedup:
@@ -50,8 +51,8 @@ def duplicates(context: Context) -> Dedup:
 def _slice(state: NDArray[np.uint8]) -> Slice:
     """What became of some of the documents, in the order in which they were read."""
     counts = np.zeros(6, dtype=np.int64)
-    for begin in range(0, len(state), _AT_ONCE):
-        counts += np.bincount(state[begin : begin + _AT_ONCE], minlength=6)
+    for begin in range(0, len(state), AT_ONCE):
+        counts += np.bincount(state[begin : begin + AT_ONCE], minlength=6)
     found = {"exact": results.EXACT, "near": results.NEAR, "earlier": results.EARLIER, "first": results.CHOSEN}
     return Slice(read=len(state), **{name: int(counts[what]) for name, what in found.items()})
 
