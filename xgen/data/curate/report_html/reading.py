@@ -8,6 +8,8 @@ from xgen.data.curate.report_html.tables import nothing, section, table
 from xgen.data.curate.report_html.wording import count, exact_size, many
 from xgen.data.curate.report_model import Quarantined, Report
 
+_READ = "read, and dropped in the funnel: by ids, or by a filter before it"
+
 
 def reading(report: Report) -> Html:
     lead = "Records that cannot be read are put aside with their place and the reason; nothing else stops for them."
@@ -49,7 +51,7 @@ def _quarantine(report: Report) -> list[Html]:
             "details",
             el(
                 "summary",
-                el("span", row.reason, el("small", "read, and in the funnel") if row.read else "", class_="reason"),
+                el("span", row.reason, el("small", _READ) if row.read else "", class_="reason"),
                 el("span", many(row.records, "record"), class_="n"),
                 meter(row.records, most, "dropped"),
                 class_="quarantined",
