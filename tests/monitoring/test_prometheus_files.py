@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from tests.monitoring.conftest import MONITORING, run
+from tests.monitoring.known import known, rules
+from tests.monitoring.names import labels_of
 from xgen.metrics import write_target
 
 Promtool = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,18 +40,31 @@ def test_rules_are_valid(promtool: Promtool) -> None:
 
 
 def test_rules_do_what_they_say(promtool: Promtool) -> None:
-    done = promtool("test", "rules", *sorted(MONITORING.glob("*_test.yml")))
+    done = promtool("test", "rules", *sorted((MONITORING / "rules_test").glob("*.yml")))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_rules_name_metrics_labels_and_limits_that_exist() -> None:
+    """What a limit that nobody records is held against never fires."""
+    exist = known()
+    for rule in rules():
+        labels_of(rule["expr"], exist)
+
+
+def test_every_limit_is_held_against() -> None:
+    alerts = "".join(rule["expr"] for rule in rules() if "alert" in rule)
+    limits = [rule["record"] for rule in rules() if rule.get("record", "").endswith(":limit")]
+    assert [name for name in limits if f"scalar({name})" not in alerts] == []
+
+
 def test_every_alert_is_tested_and_explained() -> None:
-    rules = yaml.safe_load((MONITORING / "rules" / "runs.yml").read_text())
-    alerts = [rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule]
-    tests = (MONITORING / "rules_test.yml").read_text()
+    tests = "".join(file.read_text() for file in (MONITORING / "rules_test").glob("*.yml"))
     docs = (MONITORING.parent / "docs" / "monitoring.md").read_text()
+    alerts = [rule for rule in rules() if "alert" in rule]
+    assert {f"### {rule['alert']}" for rule in alerts} == set(re.findall("^### Xgen.+", docs, re.MULTILINE))
     for alert in alerts:
-        assert f"alertname: {alert['alert']}" in tests
-        assert f"### {alert['alert']}\n" in docs
+        assert re.search(rf"alertname: {alert['alert']}\n +exp_alerts:\n", tests), f"{alert['alert']} never fires"
+        assert f"alertname: {alert['alert']}, exp_alerts: []" in tests, f"{alert['alert']} is never silent"
         assert alert["annotations"]["runbook_url"] == f"docs/monitoring.md#{alert['alert'].lower()}"
 
 
