@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -20,6 +21,7 @@ _FOREIGN = ("SLURM_", "SQUEUE_", "SINFO_", "SACCT_", "SSHARE_", "SDIAG_", "SCONT
 # Times as seconds since 1970; array tasks in full.
 _SETTINGS = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}
 _running: set[subprocess.Popen[bytes]] = set()
+_starting = threading.Lock()  # held until what was started is in the set
 
 
 def output(arguments: Sequence[str], timeout: float) -> str:
@@ -31,17 +33,18 @@ def chunks(arguments: Sequence[str], timeout: float, max_output: int = _MAX_OUTP
     """What a command prints, as it comes. Raises CollectorError, in the end too: an exit code spoils what came."""
     name, deadline = arguments[0], time.monotonic() + timeout
     try:
-        process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # a group of its own, to be killed as one
-            env=_environment(),
-        )
+        with _starting:
+            process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # a group of its own, to be killed as one
+                env=_environment(),
+            )
+            _running.add(process)
     except OSError as error:
         raise CollectorError("missing", f"{name}: {error.strerror}: is SLURM's client on PATH here?") from None
-    _running.add(process)
     errors = b""
     try:
         with selectors.DefaultSelector() as selector:
@@ -82,7 +85,9 @@ def chunks(arguments: Sequence[str], timeout: float, max_output: int = _MAX_OUTP
 
 def kill_running() -> None:
     """End the commands that are under way; their polls fail."""
-    for process in list(_running):
+    with _starting:
+        running = list(_running)
+    for process in running:
         _kill(process)
 
 
