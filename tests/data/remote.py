@@ -69,6 +69,7 @@ class Bucket:
 def s3_server(environ: Any) -> Iterator[Bucket]:
     """`environ.setenv` makes it the one that s3fs reaches, in this process and its children."""
     import boto3
+    import s3fs
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -80,6 +81,7 @@ def s3_server(environ: Any) -> Iterator[Bucket]:
         environ.setenv(name, value)
     client = boto3.client("s3", endpoint_url="http://{}:{}".format(*server.get_host_and_port()))
     client.create_bucket(Bucket="raw")
+    s3fs.S3FileSystem.clear_instance_cache()  # one of another server would be taken, for its arguments are the same
     try:
         yield Bucket("raw", client, wire)
     finally:

@@ -48,7 +48,7 @@ def command(
     except StoreError as error:
         usage(str(error))
     if not found:
-        keys = "" if any(item.keys.id for item in context.job.inputs) else ": no input of the spec has keys.id"
+        keys = "" if context.has_ids else ": no input of the spec has keys.id"
         hint = f"; for document {int(plain):,} write --number" if plain.isdecimal() else ""
         usage(f"{folder}: no record has the id {name!r}{keys}{hint}")
     if as_json:

@@ -98,7 +98,7 @@ def read_unit(unit: Unit, keys: Keys, defaults: Defaults, max_bytes: int = 0) ->
     """
     for piece in unit.pieces:
         empty = True
-        own = keys.of_pages if piece.kind in ("warc", "html") else keys
+        own = keys.of_pages if piece.has_pages else keys
         for line, row in _rows(piece, own.named, max_bytes):
             empty = False
             record = row if isinstance(row, Bad) else _record(piece.path, line, row, own, defaults)

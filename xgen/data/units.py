@@ -38,6 +38,11 @@ class Piece:
     first: int = 0
     last: int = 0
 
+    @property
+    def has_pages(self) -> bool:
+        """Whether its documents are pages, which have an id of their own."""
+        return self.kind in ("warc", "html")
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -67,7 +72,7 @@ class Plan:
     @property
     def extractor(self) -> str:
         """The version of what finds the text of pages, where there are some."""
-        pages = any(piece.kind in ("warc", "html") for unit in self.units for piece in unit.pieces)
+        pages = any(piece.has_pages for unit in self.units for piece in unit.pieces)
         return version("resiliparse") if pages else ""
 
     @cached_property

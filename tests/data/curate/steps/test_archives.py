@@ -20,7 +20,8 @@ def test_pages_are_curated_and_what_is_none_is_counted(raw: Path, store: TokenSt
     write(tmp_path / "crawl" / "0.warc.gz", [*pages(), record("png", response(b"\x89PNG", "image/png")), adult])
     gone = [record(f"gone-{n}", response(b"<p>Not here.</p>", status="404 Not Found")) for n in range(3)]
     twice = pages()[1].replace(b"urn:uuid:textwrap", b"urn:uuid:again")
-    write(tmp_path / "crawl" / "1.warc.zst", [*gone, twice, record("empty", response(b"<html></html>"))])
+    other = record("string", response(b"<p>A page of another text, whose record has the id of one before it.</p>"))
+    write(tmp_path / "crawl" / "1.warc.zst", [*gone, twice, other, record("empty", response(b"<html></html>"))])
     hurt = bytearray(write(tmp_path / "crawl" / "2.warc.gz", [pages()[0]]).read_bytes())
     (tmp_path / "crawl" / "2.warc.gz").write_bytes(hurt[:-100])
     job = spec_of(
@@ -32,6 +33,7 @@ def test_pages_are_curated_and_what_is_none_is_counted(raw: Path, store: TokenSt
     run_all(job)
     report = read_report(Path(job.out))
     assert {row.reason: row.records for row in report.quarantine} == {
+        "has the id of a record before it": 1,
         "is not an HTTP response of success": 3,
         "is not HTML": 1,
         "has no text": 1,
@@ -41,4 +43,7 @@ def test_pages_are_curated_and_what_is_none_is_counted(raw: Path, store: TokenSt
     found = {fate.id.removeprefix("urn:uuid:"): fate.reason for fate in fates(Context(job, work, read_plan(job)))}
     assert set(found) == {*MODULES, "again", "adult"}
     assert (found["adult"], found["again"]) == ("url.domains", "exact.duplicate")
+    steps = {step.name: step for step in report.steps}
+    assert steps["ids"].dropped.documents == 1
+    assert report.steps[0].taken.documents == len(MODULES) + sum(step.dropped.documents for step in report.steps)
     assert TokenStore.open(Path(job.out) / "once").meta.num_documents == len(MODULES)

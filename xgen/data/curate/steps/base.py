@@ -103,6 +103,12 @@ class Context:
         """Of a unit, by what it reads: an input more or less moves no result of the others."""
         return self.work / step / self.plan.units[number].name
 
+    @cached_property
+    def has_ids(self) -> bool:
+        """Whether any record has an id, by which it is told from the others of its input."""
+        pages = any(piece.has_pages for unit in self.plan.units for piece in unit.pieces)
+        return pages or any(item.keys.id for item in self.job.inputs)
+
     def input_name(self, number: int) -> str:
         """By what an input is told from the others, wherever it stands among them."""
         return fingerprint(self.job.inputs[number])
