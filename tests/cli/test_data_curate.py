@@ -34,8 +34,8 @@ def test_all_steps_run_and_the_funnel_is_shown(spec: Path) -> None:
     done = xgen("data", "curate", str(spec), "--workers", "2")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:8]] == [
-        "prepare", "tag", "match", "cluster", "select", "balance", "shuffle", "assemble",
+    assert [line.split()[0] for line in lines[:9]] == [
+        "prepare", "tag", "match", "cluster", "select", "balance", "deal", "shuffle", "assemble",
     ]  # fmt: skip
     assert any(line.split() == ["exact", "21", "0.0", "exact.duplicate", "1"] for line in lines), done.stdout
     assert "  not read: 1  is no JSON" in lines

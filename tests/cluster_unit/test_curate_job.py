@@ -83,6 +83,6 @@ def test_a_shard_that_is_killed_or_stopped_in_a_unit_runs_again_alone_and_the_bu
     assert len(events(run.shard("tag", 0), "started")) == 1
     assert (unit(1) / "done.json").stat().st_mtime_ns == first
     assert [e.stage for e in events(run, "stage_finished")] == [
-        "prepare", "tag", "match", "cluster", "select", "balance", "shuffle",
+        "prepare", "tag", "match", "cluster", "select", "balance", "deal", "shuffle",
     ]  # fmt: skip
     assert TokenStore.open(bench.path / "out" / "all").meta.num_tokens == 200_000

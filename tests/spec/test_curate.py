@@ -65,9 +65,9 @@ def test_steps_are_jobs_of_which_some_are_arrays(tmp_path: Path) -> None:
     job = load(tmp_path, array={"shards": 1000, "at_once": 200}, single={"memory": "200GB"}, dedup={"lines": {}})
     arrays = [name for stage, (name, _) in enumerate(job.jobs) if job.array_of(stage)]
     assert [name for name, _ in job.jobs] == [
-        "prepare", "tag", "match", "cluster", "lines", "common", "select", "balance", "shuffle", "assemble",
+        "prepare", "tag", "match", "cluster", "lines", "common", "select", "balance", "deal", "shuffle", "assemble",
     ]  # fmt: skip
-    assert arrays == ["tag", "match", "lines", "common", "select", "shuffle"]
+    assert arrays == ["tag", "match", "lines", "common", "select", "deal", "shuffle"]
     resources = dict(job.jobs)
     assert resources["cluster"].memory == 200 << 30 and resources["tag"].memory is None
     assert resources["cluster"].time == resources["tag"].time == 3600

@@ -287,7 +287,7 @@ class Curate(Job):
     def steps(self) -> tuple[str, ...]:
         """The steps in their order, each a job."""
         lines = ("lines", "common") if self.dedup.lines else ()
-        return ("prepare", "tag", "match", "cluster", *lines, "select", "balance", "shuffle", "assemble")
+        return ("prepare", "tag", "match", "cluster", *lines, "select", "balance", "deal", "shuffle", "assemble")
 
     @property
     def jobs(self) -> tuple[tuple[str, Resources], ...]:

@@ -7,25 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.curate.test_budget import made, tokens_in
+from tests.data.curate.test_budget import made, planned, tokens_in
 from xgen.data import StoreError
-from xgen.data.curate.balance import Fixed, UniMax
-from xgen.data.curate.budget import Target
-from xgen.data.curate.frequency import FINEWEB2, ONCE
-from xgen.data.curate.longdocs import LongShare, plan_long
+from xgen.data.curate.balance import Balance, Fixed, UniMax
+from xgen.data.curate.frequency import FINEWEB2
+from xgen.data.curate.quotas import LongShare, Target
 
 BOUNDARY = 4096
 
 
+def target(num_tokens: int, balance: Balance, max_epochs: float = 1.0, share: float = 0.4) -> Target:
+    return Target("long", num_tokens, balance, max_epochs, long=LongShare(BOUNDARY, share))
+
+
 def test_two_fifths_of_the_tokens_are_of_long_documents_in_every_domain() -> None:
     documents = made(100_000)
-    weights = {"d0": 2, "d1": 1, "d2": 1}
-    planned = plan_long(
-        documents, ONCE(documents.sizes), Target("long", 10_000_000, Fixed(weights)), LongShare(BOUNDARY)
-    )
-    assert sum(tokens_in(documents, planned)) == planned.num_tokens == 10_000_000
-    assert not planned.unmet
-    assert {(quota.domain, quota.part): quota.tokens for quota in planned.quotas} == {
+    found = planned(documents, target(10_000_000, Fixed({"d0": 2, "d1": 1, "d2": 1})))
+    assert sum(tokens_in(documents, found, 3)) == found.plan.num_tokens == 10_000_000
+    assert not found.plan.unmet
+    assert {(quota.domain, quota.part): quota.tokens for quota in found.plan.quotas} == {
         ("d0", "long"): 2_000_000,
         ("d0", "short"): 3_000_000,
         ("d1", "long"): 1_000_000,
@@ -33,16 +33,15 @@ def test_two_fifths_of_the_tokens_are_of_long_documents_in_every_domain() -> Non
         ("d2", "long"): 1_000_000,
         ("d2", "short"): 1_500_000,
     }
-    assert planned.weights == {"d0": 5_000_000, "d1": 2_500_000, "d2": 2_500_000}
+    assert found.plan.weights == {"d0": 5_000_000, "d1": 2_500_000, "d2": 2_500_000}
     long = documents.num_tokens >= BOUNDARY
-    written = int((planned.copies[long] * documents.num_tokens[long].astype(int)).sum())
+    written = int((found.copies[long] * documents.num_tokens[long].astype(int)).sum())
     assert written == pytest.approx(4_000_000, abs=3 * 20_000)
 
 
 def test_the_distribution_of_lengths_is_kept_within_either_part() -> None:
-    documents = made(200_000, num_domains=1)
-    planned = plan_long(documents, FINEWEB2(documents.sizes), Target("long", 60_000_000, UniMax()), LongShare(BOUNDARY))
-    taken = planned.copies > 0
+    documents = made(200_000, FINEWEB2, num_domains=1)
+    taken = planned(documents, target(60_000_000, UniMax())).copies > 0
     for part in (documents.num_tokens >= BOUNDARY, documents.num_tokens < BOUNDARY):
         every, drawn = np.sort(documents.num_tokens[part]), np.sort(documents.num_tokens[part & taken])
         assert 500 < len(drawn) < 0.9 * len(every)
@@ -57,20 +56,19 @@ def test_domains_without_long_documents_leave_them_to_the_others() -> None:
     documents = made(20_000, num_domains=2)
     short = (documents.domains == 1) & (documents.num_tokens >= BOUNDARY)
     documents.num_tokens[short] = 100
-    planned = plan_long(documents, ONCE(documents.sizes), Target("long", 1_000_000, UniMax()), LongShare(BOUNDARY))
-    assert [quota.tokens for quota in planned.quotas] == [400_000, 300_000, 0, 300_000]
-    assert len(planned.unmet) == 1
-    assert planned.unmet[0].startswith("d1 (long): 200,000 tokens were wanted, 0 are there")
+    found = planned(documents, target(1_000_000, UniMax())).plan
+    assert [quota.tokens for quota in found.quotas] == [400_000, 300_000, 0, 300_000]
+    assert len(found.unmet) == 1
+    assert found.unmet[0].startswith("d1 (long): 200,000 tokens were wanted, 0 are there")
 
 
 def test_where_long_text_is_short_the_budget_is_met_by_the_rest() -> None:
     documents = made(5_000)
     long = int(documents.num_tokens[documents.num_tokens >= BOUNDARY].sum())
-    target = Target("long", long, UniMax(), max_epochs=0.5)
-    planned = plan_long(documents, ONCE(documents.sizes), target, LongShare(BOUNDARY, 0.9))
-    assert planned.num_tokens == long == sum(tokens_in(documents, planned))
-    assert all(quota.tokens == quota.cap for quota in planned.quotas if quota.part == "long")
-    assert any("d0 (long)" in line for line in planned.unmet)
+    found = planned(documents, target(long, UniMax(), 0.5, 0.9))
+    assert found.plan.num_tokens == long == sum(tokens_in(documents, found, 3))
+    assert all(quota.tokens == quota.cap for quota in found.plan.quotas if quota.part == "long")
+    assert any("d0 (long)" in line for line in found.plan.unmet)
 
 
 @given(
@@ -80,17 +78,14 @@ def test_where_long_text_is_short_the_budget_is_met_by_the_rest() -> None:
     boundary=st.integers(1, 20_000),
 )
 def test_the_budget_is_met_whatever_the_shares(budget: int, share: float, epochs: float, boundary: int) -> None:
-    documents = made(300)
-    planned = plan_long(
-        documents, FINEWEB2(documents.sizes), Target("m", budget, UniMax(), epochs), LongShare(boundary, share)
-    )
-    assert tokens_in(documents, planned) == [planned.weights.get(name, 0) for name in documents.domain_names]
-    if planned.num_tokens < budget:
-        assert all(quota.tokens == quota.cap for quota in planned.quotas)
-        assert "tokens are missing" in planned.unmet[-1]
+    documents = made(300, FINEWEB2)
+    found = planned(documents, Target("m", budget, UniMax(), epochs, long=LongShare(boundary, share)), num_parts=3)
+    assert tokens_in(documents, found, 3) == [found.plan.weights.get(name, 0) for name in ("d0", "d1", "d2")]
+    if found.plan.num_tokens < budget:
+        assert all(quota.tokens == quota.cap for quota in found.plan.quotas)
+        assert "tokens are missing" in found.plan.unmet[-1]
 
 
 def test_a_share_of_everything_is_refused() -> None:
-    documents = made(10)
     with pytest.raises(StoreError, match=r"mixture long: 1\.0 is no share of long documents"):
-        plan_long(documents, ONCE(documents.sizes), Target("long", 10, UniMax()), LongShare(BOUNDARY, 1.0))
+        planned(made(10), target(10, UniMax(), share=1.0))

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.curate.test_budget import made
+from tests.data.curate.test_budget import made, planned
 from xgen.data.curate.balance import UniMax
-from xgen.data.curate.budget import Target, plan
 from xgen.data.curate.frequency import FINEWEB2
+from xgen.data.curate.quotas import Target
 from xgen.data.curate.spread import apart, document_keys, places, stretch_of
 
 
@@ -91,23 +91,20 @@ def test_keys_are_fixed_for_ever_and_differ_by_what_they_are_for() -> None:
 
 @pytest.mark.parametrize("num_stretches", [1, 7])
 def test_a_store_written_by_stretches_is_the_plan(num_stretches: int) -> None:
-    documents = made(2_000, num_domains=2)
-    table = FINEWEB2(documents.sizes)
-    target = Target("m", 3_333_333, UniMax(), max_epochs=3)
-    planned = plan(documents, table, target)
-    document, copy, place = places(documents.numbers, planned.copies)
+    documents = made(2_000, FINEWEB2, num_domains=2)
+    found = planned(documents, Target("m", 3_333_333, UniMax(), max_epochs=3))
+    document, copy, place = places(documents.numbers, found.copies)
     written = []  # (document, tokens), as the store has them
     for number in range(num_stretches):
         mine = np.flatnonzero(stretch_of(place, num_stretches) == number)
         mine = mine[np.argsort(place[mine], kind="stable")]
         for row in mine[apart(document[mine])].tolist():
             i = int(document[row])
-            is_cut = i in planned.cuts and copy[row] + 1 == planned.copies[i]
-            written.append((i, planned.cuts[i] if is_cut else int(documents.num_tokens[i])))
+            is_cut = i in found.cuts and copy[row] + 1 == found.copies[i]
+            written.append((i, found.cuts[i] if is_cut else int(documents.num_tokens[i])))
     assert sum(tokens for _, tokens in written) == 3_333_333
     assert all(one != other for (one, _), (other, _) in pairwise(written))
-    found = np.bincount([i for i, _ in written], minlength=len(documents))
-    multiple = found / table
+    multiple = np.bincount([i for i, _ in written], minlength=len(documents)) / documents.copies
     for domain in (0, 1):
         passes = np.floor(multiple[documents.domains == domain].min())
         mine = multiple[documents.domains == domain]

@@ -5,95 +5,79 @@ whole passes, and documents of one more in an order that their numbers fix, each
 until the quota is reached; the last one is cut. So apart from one document a domain, the number of copies is a
 multiple of the table's.
 
-All is arrays, some 70 bytes a document at the peak: 100 million take 7 GB and half a minute. Beyond that plan parts of
-the corpus by themselves.
+Documents come part by part, twice: to be counted by hash, and for the few hashes among which a quota ends. What a plan
+says is where each quota ends; of any documents alone `draw` finds their copies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xgen.data.curate.balance import Balance, allot, weights_of
+from xgen.data.curate.longdocs import long_quotas
+from xgen.data.curate.quotas import Quota, Target, quotas_of, unmet_of
 from xgen.data.curate.spread import document_keys
-from xgen.data.errors import StoreError
 
-_Counts = NDArray[np.int64]
 _BUCKET_BITS = 16  # of hashes
+_NUM_BUCKETS = 1 << _BUCKET_BITS
 
 
 @dataclass(frozen=True)
 class Documents:
-    """Every document that is kept, as parallel arrays in the order of their numbers."""
+    """Documents that are kept, as parallel arrays."""
 
     numbers: NDArray[np.uint64]
     num_tokens: NDArray[np.integer]  # with the end of text
     domains: NDArray[np.integer]  # in `domain_names`
-    sources: NDArray[np.integer]  # in `source_names`
+    sources: NDArray[np.integer]
     bands: NDArray[np.integer]  # of quality; the highest is the best
     sizes: NDArray[np.integer]  # of clusters
-    domain_names: Sequence[str]
-    source_names: Sequence[str]
+    copies: NDArray[np.integer]  # of one pass (frequency.py)
 
     def __post_init__(self) -> None:
-        arrays = (self.numbers, self.num_tokens, self.domains, self.sources, self.bands, self.sizes)
-        assert len({len(array) for array in arrays}) == 1
+        assert len({len(array) for array in vars(self).values()}) == 1
         assert not len(self) or int(self.num_tokens.min()) > 0
 
     def __len__(self) -> int:
         return len(self.numbers)
 
 
-@dataclass(frozen=True)
-class Target:
-    """A mixture that is wanted."""
-
-    name: str
-    num_tokens: int
-    balance: Balance
-    max_epochs: float = 1.0  # passes over a domain, each with the copies of the table
-    max_epochs_of: Mapping[str, float] = field(default_factory=dict)  # where a domain has another cap
-    min_band: int = 0
-
-    def epochs(self, domain: str) -> Fraction:
-        return Fraction(str(self.max_epochs_of.get(domain, self.max_epochs)))
+# All documents in parts; given a rule of their numbers: at least those that it is true of.
+Rule = Callable[[NDArray[np.uint64]], NDArray[np.bool_]]
+Parts = Callable[[Rule | None], Iterable[Documents]]
 
 
 @dataclass(frozen=True)
-class Quota:
-    """What a group of documents was asked for and what it gives."""
+class End:
+    """Where a group's quota is reached: after `passes` over all of it, and of one more the documents of lower hashes
+    than `key`. The document of this hash gives `copies` more, the last of them only `cut` tokens (0: it is whole)."""
 
-    domain: str
-    part: str  # of the domain: "long", "short"; "" for all
-    num_documents: int
-    supply: int  # tokens of one pass
-    cap: int  # tokens it can give at most
-    wanted: int  # tokens, by weight alone
-    tokens: int  # that it gives
-
-    @property
-    def epochs(self) -> float:
-        return self.tokens / self.supply if self.supply else 0.0
+    passes: int = 0
+    key: int = 0
+    copies: int = 0
+    cut: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Copies of every document, with what was cut and what could not be."""
+    """What each group gives, and where that ends."""
 
-    name: str
-    budget: int
-    copies: NDArray[np.uint32]  # [documents]
-    cuts: Mapping[int, int]  # by document (its place in the arrays): tokens of its last copy, if not all
-    quotas: tuple[Quota, ...]
-    unmet: tuple[str, ...]  # what was wanted and is not there, and why
+    target: Target
+    seed: int
+    quotas: tuple[Quota, ...]  # by group
+    ends: tuple[End, ...]
 
     @property
     def num_tokens(self) -> int:
         return sum(quota.tokens for quota in self.quotas)
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """What was wanted and is not there, and why."""
+        return unmet_of(self.target, self.quotas)
 
     @property
     def weights(self) -> dict[str, int]:
@@ -104,100 +88,108 @@ class Plan:
         return {domain: number for domain, number in tokens.items() if number}
 
 
-def plan(documents: Documents, copies: NDArray[np.integer], target: Target, seed: int = 0) -> Plan:
-    """The plan for `target`, where a pass over a domain has `copies` of each document (frequency.py).
+@dataclass(frozen=True)
+class Drawn:
+    """What a plan takes of some documents."""
+
+    copies: NDArray[np.uint32]  # [documents]
+    cuts: Mapping[int, int]  # by document (its place in the arrays): tokens of its last copy, if not all
+
+
+def plan(parts: Parts, names: Sequence[str], target: Target, seed: int = 0) -> Plan:
+    """The plan for `target`; `names` are those of the domains.
 
     What caps and lack of text leave of the budget is said in `unmet`. Raises StoreError for weights of unknown domains
     and a mixture without any text.
     """
-    groups = np.where((documents.bands >= target.min_band) & (copies > 0), documents.domains, -1)
-    num_documents, supply = supplies(documents, copies, groups, len(documents.domain_names))
-    place = f"mixture {target.name}"
-    names = list(documents.domain_names)
-    weights = list(weights_of(target.balance, dict(zip(names, supply, strict=True)), place).values())
-    caps = [int(target.epochs(name) * tokens) for name, tokens in zip(names, supply, strict=True)]
-    tokens = allot(weights, caps, target.num_tokens)
-    if not sum(tokens):
-        raise StoreError(place, "has no text", "lower min_band, or raise max_epochs")
-    wanted = [round(weight * target.num_tokens) for weight in weights]
-    quotas = tuple(
-        Quota(name, "", *rest) for name, *rest in zip(names, num_documents, supply, caps, wanted, tokens, strict=True)
-    )
-    drawn, cuts = draw(documents, copies, groups, tokens, seed)
-    return Plan(target.name, target.num_tokens, drawn, cuts, quotas, unmet_of(target, quotas))
+    num_groups = len(names) * (2 if target.long else 1)
+    num_documents = np.zeros(num_groups, dtype=np.int64)
+    sums = np.zeros(num_groups << _BUCKET_BITS, dtype=np.int64)  # tokens of one pass by group and hash
+    for documents in parts(None):
+        groups = _groups(documents, target)
+        rows = np.flatnonzero(groups >= 0)
+        groups = groups[rows]
+        num_documents += np.bincount(groups, minlength=num_groups)
+        np.add.at(sums, groups << _BUCKET_BITS | _buckets(documents.numbers[rows], seed), _tokens(documents)[rows])
+    by_hash = sums.reshape(num_groups, _NUM_BUCKETS)
+    facts = (names, num_documents.tolist(), by_hash.sum(axis=1).tolist())
+    quotas = long_quotas(target, target.long, *facts) if target.long else quotas_of(target, *facts)
+    return Plan(target, seed, quotas, _ends(parts, target, seed, quotas, by_hash))
 
 
-def supplies(
-    documents: Documents, copies: NDArray[np.integer], groups: NDArray[np.integer], num_groups: int
-) -> tuple[list[int], list[int]]:
-    """Documents of each group, and tokens of one pass over it; group -1 is left out."""
-    # Sums of floats are exact up to 2^53 tokens.
-    counts = np.bincount(groups + 1, minlength=num_groups + 1)
-    tokens = np.bincount(groups + 1, weights=_tokens(documents, copies), minlength=num_groups + 1)
-    return counts[1:].tolist(), tokens[1:].astype(np.int64).tolist()
-
-
-def draw(
-    documents: Documents, copies: NDArray[np.integer], groups: NDArray[np.integer], quotas: Sequence[int], seed: int
-) -> tuple[NDArray[np.uint32], dict[int, int]]:
-    """Copies of each document so that group g has exactly `quotas[g]` tokens, and the cuts: {document: tokens of its
-    last copy}.
-
-    Of the last pass a group takes the documents of the lowest hashes. Nothing but the few of the one bucket of hashes
-    in which its quota ends has to be sorted.
-    """
+def draw(documents: Documents, target: Target, ends: Sequence[End], seed: int) -> Drawn:
+    """Copies of each document by where the groups' quotas end."""
+    groups = _groups(documents, target)
     keys = document_keys(documents.numbers, "draw", seed)
-    tokens = _tokens(documents, copies)
-    buckets = (groups + 1).astype(np.int64) << _BUCKET_BITS
-    buckets |= (keys >> np.uint64(64 - _BUCKET_BITS)).astype(np.int64)
-    # Sums of floats are exact up to 2^53 tokens.
-    sums = np.bincount(buckets, weights=tokens, minlength=(len(quotas) + 1) << _BUCKET_BITS)
-    passes, left, ends = [0], [0], [0]  # by group, from -1 on: of the last pass, and the bucket in which it ends
-    for group, quota in enumerate(quotas):
-        cumulated = np.cumsum(sums[(group + 1) << _BUCKET_BITS : (group + 2) << _BUCKET_BITS])
-        whole, rest = divmod(quota, int(cumulated[-1])) if quota else (0, 0)
-        end = int(np.searchsorted(cumulated, rest, side="right"))
-        passes.append(whole)
-        left.append(rest - int(cumulated[end - 1]) if end else rest)
-        ends.append((group + 1 << _BUCKET_BITS) + end)
-    del sums
-    drawn = np.array(passes, dtype=np.uint32)[groups + 1]
-    end_of = np.array(ends)[groups + 1]
-    drawn += buckets < end_of
-    drawn *= copies.astype(np.uint32)
+    passes = np.array([end.passes for end in ends], dtype=np.uint32)[groups]
+    end_keys = np.array([end.key for end in ends], dtype=np.uint64)[groups]
+    copies = documents.copies.astype(np.uint32)
+    drawn = (passes + (keys < end_keys)) * copies
     drawn[groups < 0] = 0
-    last = np.flatnonzero((buckets == end_of) & (groups >= 0))
-    last = last[np.lexsort((keys[last], groups[last]))]
-    cuts: dict[int, int] = {}
-    for document, group in zip(last.tolist(), groups[last].tolist(), strict=True):
-        rest = left[group + 1]
-        if rest >= tokens[document]:
-            drawn[document] += copies[document]
-        elif rest:
-            some, cut = divmod(rest, int(documents.num_tokens[document]))
-            drawn[document] += some + (cut > 0)
-            if cut:
-                cuts[document] = cut
-        left[group + 1] = max(0, rest - int(tokens[document]))
-    return drawn, cuts
+    cuts = {}
+    for document in np.flatnonzero((keys == end_keys) & (groups >= 0)).tolist():
+        end = ends[int(groups[document])]
+        drawn[document] += end.copies
+        if end.cut:
+            cuts[document] = end.cut
+    return Drawn(drawn, cuts)
 
 
-def unmet_of(target: Target, quotas: Sequence[Quota]) -> tuple[str, ...]:
-    """What of a mixture could not be, and why, one line each."""
-    lines = []
-    for quota in quotas:
-        name = f"{quota.domain} ({quota.part})" if quota.part else quota.domain
-        if quota.tokens >= quota.wanted or quota.tokens < quota.cap:
+def _groups(documents: Documents, target: Target) -> NDArray[np.int64]:
+    """Whose quota each document may fill: its domain's, or, where the long ones are apart, 2 * domain for these and
+    2 * domain + 1 for the others; -1: none."""
+    groups = documents.domains.astype(np.int64)
+    if target.long:
+        groups = 2 * groups + (documents.num_tokens < target.long.min_tokens)
+    return np.where((documents.bands >= target.min_band) & (documents.copies > 0), groups, -1)
+
+
+def _ends(
+    parts: Parts, target: Target, seed: int, quotas: Sequence[Quota], by_hash: NDArray[np.int64]
+) -> tuple[End, ...]:
+    """Nothing but the documents of the one bucket of hashes in which a quota ends has to be sorted."""
+    ends: list[End] = []
+    open_: dict[int, tuple[int, int]] = {}  # by group: the bucket, and tokens that are wanted of it
+    for group, quota in enumerate(quotas):
+        passes, rest = divmod(quota.tokens, quota.supply) if quota.supply else (0, 0)
+        bucket, before = 0, 0
+        if rest:
+            reached = np.cumsum(by_hash[group])
+            bucket = int(np.searchsorted(reached, rest, side="right"))
+            before = int(reached[bucket - 1]) if bucket else 0
+        ends.append(End(passes, bucket << 64 - _BUCKET_BITS))
+        if rest > before:
+            open_[group] = (bucket, rest - before)
+    if not open_:
+        return tuple(ends)
+    wanted = np.zeros(_NUM_BUCKETS, dtype=np.bool_)
+    wanted[[bucket for bucket, _ in open_.values()]] = True
+    found: list[tuple[int, int, int, int]] = []  # hash, group, tokens, copies
+    for documents in parts(lambda numbers: wanted[_buckets(numbers, seed)]):
+        keys = document_keys(documents.numbers, "draw", seed)
+        groups = _groups(documents, target)
+        buckets = (keys >> np.uint64(64 - _BUCKET_BITS)).astype(np.int64)
+        bucket_of = np.array([open_.get(group, (-1, 0))[0] for group in range(len(quotas))])
+        own = np.flatnonzero((groups >= 0) & (bucket_of[groups] == buckets))
+        columns = (groups[own], documents.num_tokens[own], documents.copies[own])
+        found += zip(keys[own].tolist(), *(column.tolist() for column in columns), strict=True)
+    left = {group: tokens for group, (_, tokens) in open_.items()}
+    for key, group, num_tokens, copies in sorted(found):
+        if not left.get(group):
             continue
-        why = f"one pass has {quota.supply:,} and at most {float(target.epochs(quota.domain)):g} may be made"
-        if not quota.num_documents:
-            why = f"it has no document of band {target.min_band} or better" if target.min_band else "it has no text"
-        lines.append(f"{name}: {quota.wanted:,} tokens were wanted, {quota.tokens:,} are there: {why}")
-    if missing := target.num_tokens - sum(quota.tokens for quota in quotas):
-        lines.append(f"{missing:,} of {target.num_tokens:,} tokens are missing: every domain gives all that it may")
-    return tuple(lines)
+        if left[group] >= num_tokens * copies:
+            left[group] -= num_tokens * copies
+            ends[group] = End(ends[group].passes, key, copies)
+        else:
+            some, cut = divmod(left.pop(group), num_tokens)
+            ends[group] = End(ends[group].passes, key, some + (cut > 0), cut)
+    return tuple(ends)
 
 
-def _tokens(documents: Documents, copies: NDArray[np.integer]) -> _Counts:
-    tokens: _Counts = np.multiply(documents.num_tokens, copies, dtype=np.int64)
+def _buckets(numbers: NDArray[np.uint64], seed: int) -> NDArray[np.int64]:
+    return (document_keys(numbers, "draw", seed) >> np.uint64(64 - _BUCKET_BITS)).astype(np.int64)
+
+
+def _tokens(documents: Documents) -> NDArray[np.int64]:
+    tokens: NDArray[np.int64] = np.multiply(documents.num_tokens, documents.copies, dtype=np.int64)
     return tokens

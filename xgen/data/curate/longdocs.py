@@ -8,42 +8,26 @@ are drawn without regard to length, so that either part keeps its distribution o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fractions import Fraction
 
-import numpy as np
-from numpy.typing import NDArray
-
 from xgen.data.curate.balance import allot, weights_of
-from xgen.data.curate.budget import Documents, Plan, Quota, Target, draw, supplies, unmet_of
+from xgen.data.curate.quotas import LongShare, Quota, Target
 from xgen.data.errors import StoreError
 
 
-@dataclass(frozen=True)
-class LongShare:
-    """Documents of `min_tokens` and more are long; they give `share` of the tokens."""
-
-    min_tokens: int
-    share: float = 0.4
-
-
-def plan_long(
-    documents: Documents, copies: NDArray[np.integer], target: Target, long: LongShare, seed: int = 0
-) -> Plan:
-    """As `budget.plan`, with the tokens of each part, long and short, shared by the weights of `target`.
+def long_quotas(
+    target: Target, long: LongShare, names: Sequence[str], num_documents: Sequence[int], supply: Sequence[int]
+) -> tuple[Quota, ...]:
+    """As `quotas_of`, with the tokens of each part, long and short, shared by the weights of `target`: of the long
+    documents of the first domain, its short ones, the long ones of the second, …
 
     Where there is too little text of a domain in a part the other domains give more of that part; where they cannot,
-    the other part does. Either is said in `unmet`.
+    the other part does. Either is said by `unmet_of`.
     """
     place = f"mixture {target.name}"
     if not 0 < long.share < 1:
         raise StoreError(place, f"{long.share} is no share of long documents", "write more than 0 and less than 1")
-    names = list(documents.domain_names)
-    wanted_part = (documents.bands >= target.min_band) & (copies > 0)
-    is_long = documents.num_tokens >= long.min_tokens
-    # The groups are long 0, short 0, long 1, short 1, …
-    groups = np.where(wanted_part, 2 * documents.domains.astype(np.int64) + ~is_long, -1)
-    num_documents, supply = supplies(documents, copies, groups, 2 * len(names))
     whole = {name: supply[2 * i] + supply[2 * i + 1] for i, name in enumerate(names)}
     weights = list(weights_of(target.balance, whole, place).values())
     caps = [int(target.epochs(names[group // 2]) * tokens) for group, tokens in enumerate(supply)]
@@ -56,7 +40,7 @@ def plan_long(
     tokens = [given[group % 2][group // 2] for group in range(len(supply))]
     if not sum(tokens):
         raise StoreError(place, "has no text", "lower min_band, or raise max_epochs")
-    quotas = tuple(
+    return tuple(
         Quota(
             names[group // 2],
             ("long", "short")[group % 2],
@@ -68,5 +52,3 @@ def plan_long(
         )
         for group in range(len(supply))
     )
-    drawn, cuts = draw(documents, copies, groups, tokens, seed)
-    return Plan(target.name, target.num_tokens, drawn, cuts, quotas, unmet_of(target, quotas))

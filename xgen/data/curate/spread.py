@@ -57,8 +57,10 @@ def apart(documents: NDArray[np.int64]) -> NDArray[np.int64]:
     `documents` are in the order of their places. It is kept but for the few that meet a copy of their own: each of
     them goes to the nearest gap that touches none.
     """
-    ids = documents.tolist()
     stuck = (np.flatnonzero(documents[1:] == documents[:-1]) + 1).tolist()
+    if not stuck:
+        return np.arange(len(documents))
+    ids = documents.tolist()
     meets = set(stuck)
     order = [i for i in range(len(ids)) if i not in meets]
     for i in stuck:

@@ -1,69 +1,68 @@
-"""What a plan holds, counted by domain, source, band of quality and cluster size: the table of the report."""
+"""What a plan takes, counted by domain, source, band of quality and cluster size: the table of the report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xgen.data.curate.budget import Documents, Plan
+from xgen.data.curate.budget import Documents, Drawn
 
 SIZE_BINS = (1, 2, 3, 5, 10, 30, 100, 300, 1000)  # each up to the next
+LENGTHS = tuple(float(2**power) for power in range(24))
+_KEYS = 4
 
 
 @dataclass(frozen=True)
-class Row:
-    """Documents that have all of these in common, as they are and as the plan takes them."""
+class Tally:
+    """Sums over documents; of several parts: `merge`."""
 
-    domain: str
-    source: str
-    band: int
-    size: int  # clusters of this size up to the next bin's
-    num_documents: int
-    num_tokens: int
-    planned_documents: int  # with at least one copy
-    planned_copies: int
-    planned_tokens: int
+    # [rows, 9]: domain, source, band, bin of sizes; documents, tokens; of the plan: documents, copies, tokens.
+    rows: NDArray[np.int64]
+    copies: NDArray[np.int64]  # [rows, 2]: copies of a document, documents with so many
+    lengths: NDArray[np.int64]  # [domains, len(LENGTHS) - 1]: copies by the length of the document
 
-    @property
-    def repeats(self) -> float:
-        """Mean copies of a document that is taken."""
-        return self.planned_copies / self.planned_documents if self.planned_documents else 0.0
+    @classmethod
+    def count(cls, documents: Documents, drawn: Drawn, num_domains: int) -> Tally:
+        lengths = documents.num_tokens.astype(np.int64)
+        planned = lengths * drawn.copies
+        for document, tokens in drawn.cuts.items():
+            planned[document] -= lengths[document] - tokens
+        bins = np.searchsorted(np.array(SIZE_BINS), documents.sizes, side="right") - 1
+        keys = (documents.domains, documents.sources, documents.bands, bins)
+        sums = (np.ones_like(lengths), lengths, drawn.copies > 0, drawn.copies, planned)
+        rows = _added([column.astype(np.int64) for column in (*keys, *sums)], _KEYS)
+        copies = _added([drawn.copies.astype(np.int64), np.ones_like(lengths)], 1)
+        place = documents.domains.astype(np.int64) * (len(LENGTHS) - 1) + length_bins(lengths)
+        by_length = np.zeros(num_domains * (len(LENGTHS) - 1), dtype=np.int64)
+        np.add.at(by_length, place, drawn.copies.astype(np.int64))
+        return cls(rows, copies, by_length.reshape(num_domains, -1))
 
-
-def tally(documents: Documents, plan: Plan, size_bins: Sequence[int] = SIZE_BINS) -> tuple[Row, ...]:
-    """Rows in order of domain, source, band and size; their planned tokens sum to those of the plan."""
-    bins = np.searchsorted(np.array(size_bins), documents.sizes, side="right") - 1
-    columns = (documents.domains, documents.sources, documents.bands, bins)
-    row, keys = np.zeros(len(documents), dtype=np.int64), np.zeros((1, 0), dtype=np.int64)
-    for column in columns:
-        span = int(column.max()) + 1 if len(column) else 1
-        row = row * span + column
-        present = np.flatnonzero(np.bincount(row))
-        keys = np.column_stack([keys[present // span], present % span])
-        number = np.zeros(int(present[-1]) + 1 if len(present) else 1, dtype=np.int64)
-        number[present] = np.arange(len(present))
-        row = number[row]
-    lengths = documents.num_tokens.astype(np.int64)
-    planned = lengths * plan.copies
-    for document, tokens in plan.cuts.items():
-        planned[document] -= lengths[document] - tokens
-    taken = (plan.copies > 0).astype(np.int64)
-    sums = [_sums(row, values, len(keys)) for values in (None, lengths, taken, plan.copies, planned)]
-    return tuple(
-        Row(documents.domain_names[domain], documents.source_names[source], band, size_bins[size], *counts)
-        for (domain, source, band, size), *counts in zip(keys.tolist(), *sums, strict=True)
-    )
+    @classmethod
+    def merge(cls, parts: Iterable[Tally]) -> Tally:
+        """In any order."""
+        every = list(parts)
+        rows = np.concatenate([part.rows for part in every])
+        copies = np.concatenate([part.copies for part in every])
+        lengths: NDArray[np.int64] = np.sum([part.lengths for part in every], axis=0)
+        return cls(_added(list(rows.T), _KEYS), _added(list(copies.T), 1), lengths)
 
 
-def copies_by_size(documents: Documents, plan: Plan) -> dict[tuple[int, int], int]:
-    """{(cluster size, copies): documents}: shows that the table was applied as it stands."""
-    pairs, counts = np.unique(documents.sizes.astype(np.uint64) << np.uint64(32) | plan.copies, return_counts=True)
-    return {(pair >> 32, pair & 0xFFFFFFFF): count for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True)}
+def length_bins(num_tokens: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Of each length the bin of `LENGTHS`."""
+    return np.clip(np.searchsorted(np.array(LENGTHS), num_tokens, side="right") - 1, 0, len(LENGTHS) - 2)
 
 
-def _sums(row: NDArray[np.intp], values: NDArray[np.integer] | None, num_rows: int) -> list[int]:
-    # Sums of floats are exact up to 2^53.
-    return [int(total) for total in np.bincount(row, weights=values, minlength=num_rows)]
+def _added(columns: list[NDArray[np.int64]], num_keys: int) -> NDArray[np.int64]:
+    """[rows, columns] sums of the other columns over rows with the same keys, in the order of these."""
+    code = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns[:num_keys]:
+        code = code * (int(column.max(initial=0)) + 1) + column
+    _, first, row = np.unique(code, return_index=True, return_inverse=True)
+    found = np.stack([column[first] for column in columns], axis=1)
+    found[:, num_keys:] = 0
+    for number, column in enumerate(columns[num_keys:], start=num_keys):
+        np.add.at(found[:, number], row, column)
+    return found

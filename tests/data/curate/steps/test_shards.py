@@ -83,7 +83,7 @@ def test_another_mixture_costs_its_own_plan_and_store_only(small: Curate) -> Non
     run_all(changed)
     after = marks(work)
     again = {name for name, time in after.items() if before.get(name) != time}
-    assert {name.split("/")[0] for name in again} == {"balance", "shuffle"}
+    assert {name.split("/")[0] for name in again} == {"balance", "deal", "shuffle"}
     assert "balance/all/done.json" not in again
     assert TokenStore.open(Path(small.out) / "more").meta.num_tokens == 1_000
     assert TokenStore.open(Path(small.out) / "all").meta.num_tokens == 2_000

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict
 from xgen.data.assemble import assemble
 from xgen.data.curate.report_html import REPORT_PAGE, render_report
 from xgen.data.curate.report_model import REPORT_FILE
-from xgen.data.curate.steps.balance import PLAN_FILE, MixturePlan, mixture_items, read_documents
+from xgen.data.curate.steps.balance import MixturePlan, mixture_items, read_mixture
 from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.earlier import INDEX_FILE, INDEXED, IndexMeta, index_file
 from xgen.data.curate.steps.folders import clear_leftovers, clear_others, write_json
+from xgen.data.curate.steps.kept import Kept
 from xgen.data.curate.steps.report import make_report
 from xgen.data.curate.steps.results import MANIFEST_FILE, MIXTURES_FILE
 from xgen.data.curate.steps.shuffle import INDEX, index_items, store_folder, stretch_items
@@ -74,7 +75,7 @@ def finish(context: Context, tick: Callable[[int], None]) -> None:
             stores[name] = assemble(folder, [item.folder for item in items], tokenizer, context.whole)
             clear_others(folder / PARTS_DIR, (part.name for part in stores[name].parts))
             tick(0)
-        plans = _plans(context)
+        plans = {name: read_mixture(context, name) for name in stores}
         for name, meta in stores.items():
             if meta.num_tokens != plans[name].planned:
                 what = f"has {meta.num_tokens:,} tokens, and {plans[name].planned:,} were planned"
@@ -122,13 +123,12 @@ def _put_index(context: Context, folder: Path) -> dict[str, FileMeta]:
         for section in INDEXED:
             os.link(index_file(item.folder, section, number), index_file(folder, section, number))
     files = {file.name: file_meta(file) for file in sorted(folder.iterdir())}
-    columns, _ = read_documents(context)
     spec = context.job.dedup
     meta = IndexMeta(
         ngram=spec.ngram,
         bands=spec.bands,
         rows=spec.rows,
-        num_documents=len(columns["numbers"]),
+        num_documents=sum(Kept.open(context).names.documents),
         num_buckets=len(items),
         files=files,
     )
@@ -143,13 +143,6 @@ def _clear_other(folder: Path, mark: Path, recipe: str) -> None:
     folder.mkdir(exist_ok=True)
     clear_others(folder, [PARTS_DIR])  # the rest is written anew
     mark.write_text(recipe)
-
-
-def _plans(context: Context) -> dict[str, MixturePlan]:
-    return {
-        name: MixturePlan.model_validate_json((item.folder / PLAN_FILE).read_bytes())
-        for name, item in mixture_items(context).items()
-    }
 
 
 def _mixtures(plans: dict[str, MixturePlan], out: Path) -> str:

@@ -13,9 +13,9 @@ import pyarrow.compute
 from pydantic import TypeAdapter, ValidationError
 
 from xgen.data.curate.steps import results
-from xgen.data.curate.steps.balance import COPIES_FILE, documents_item, mixture_items, read_documents
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.chains import ChainRules
+from xgen.data.curate.steps.deal import COPIES_FILE, deal_items
 from xgen.data.curate.steps.fates import STATES
 from xgen.data.curate.steps.folders import is_done
 from xgen.data.curate.steps.ledger import cut
@@ -115,7 +115,7 @@ def history(context: Context, number: int) -> History:
     elif cluster is not None:
         drop, selected = _as_duplicate(context, number), context.units_of("select")[unit]
         if drop is None and _there(selected):
-            drop, kept = _selected(context, selected.folder, number)
+            drop, kept = _selected(context, unit, number)
     return History(
         number=number,
         id=trace["id"],
@@ -165,22 +165,22 @@ def _as_duplicate(context: Context, number: int) -> Drop | None:
     return Drop(STATES[state], other=other, other_id=origin.id, other_place=origin.place)
 
 
-def _selected(context: Context, folder: Path, number: int) -> tuple[Drop | None, Kept | None]:
+def _selected(context: Context, unit: int, number: int) -> tuple[Drop | None, Kept | None]:
+    folder = context.folder("select", unit)
     if found := _one(folder / DROPPED_FILE, "number", number, ("reason", "value", "bound", "other")):
         return Drop(found["reason"], _finite(found["value"]), _finite(found["bound"]), found["other"]), None
     found = _one(folder / results.TABLE_FILE, "number", number, ("bytes", "num_tokens", "score"))
     assert found
-    return None, Kept(found["bytes"], found["num_tokens"], _finite(found["score"]), _copies(context, number))
+    return None, Kept(found["bytes"], found["num_tokens"], _finite(found["score"]), _copies(context, unit, number))
 
 
-def _copies(context: Context, number: int) -> dict[str, int]:
-    """In each mixture that is planned."""
-    if not _there(documents_item(context)):
-        return {}
-    columns, _ = read_documents(context)
-    at = int(np.searchsorted(columns["numbers"], number))
-    items = {name: item for name, item in mixture_items(context).items() if _there(item)}
-    return {name: int(np.load(item.folder / COPIES_FILE, mmap_mode="r")[at]) for name, item in items.items()}
+def _copies(context: Context, unit: int, number: int) -> dict[str, int]:
+    """In each mixture that is dealt."""
+    items = {name: every[unit] for name, every in deal_items(context).items() if _there(every[unit])}
+    return {
+        name: int(np.count_nonzero(np.load(item.folder / COPIES_FILE, mmap_mode="r")["number"] == number))
+        for name, item in items.items()
+    }
 
 
 def _there(item: Item) -> bool:

@@ -10,8 +10,8 @@ import numpy as np
 from xgen.data.curate.classify.model import Model
 from xgen.data.curate.report_model import Classifier, Input, Quarantined, Report, sum_of
 from xgen.data.curate.steps import results
-from xgen.data.curate.steps.balance import read_documents
 from xgen.data.curate.steps.base import Context
+from xgen.data.curate.steps.kept import Kept
 from xgen.data.curate.steps.ledger import NUM_SAMPLES, Facts, merge
 from xgen.data.curate.steps.models import opened, roles
 from xgen.data.curate.steps.report_corpus import domains, mixture
@@ -25,7 +25,7 @@ def make_report(context: Context, stores: dict[str, StoreMeta]) -> Report:
     """`stores` are the metas of the stores that were written, by mixture."""
     tagged = facts_of(context, "tag")
     selected = facts_of(context, "select")
-    columns, names = read_documents(context)
+    kept = Kept.open(context)
     return Report(
         name=context.job.name,
         recipe=context.whole,
@@ -35,12 +35,12 @@ def make_report(context: Context, stores: dict[str, StoreMeta]) -> Report:
         steps=funnel(context, tagged, selected),
         pii=tagged.counts.get("pii", {}),
         dedup=duplicates(context),
-        frequency=names.frequency,
+        frequency=kept.names.frequency,
         leaks=leaks(context),
         lines=shared_lines(context, selected),
         classifiers=_classifiers(context),
-        domains=domains(columns, names, context, (tagged, selected)),
-        mixtures=tuple(mixture(context, name, meta, columns, names) for name, meta in stores.items()),
+        domains=domains(kept, (tagged, selected)),
+        mixtures=tuple(mixture(kept, name, meta) for name, meta in stores.items()),
     )
 
 

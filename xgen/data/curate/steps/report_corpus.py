@@ -2,98 +2,112 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import pyarrow
+import pyarrow.compute
 from numpy.typing import NDArray
 
-from xgen.data.curate.report_model import Copies, Domain, Histogram, Mixture
-from xgen.data.curate.steps import results
-from xgen.data.curate.steps.balance import COPIES_FILE, MixturePlan, Names, mixture_items
-from xgen.data.curate.steps.balance import PLAN_FILE as MIXTURE_FILE
-from xgen.data.curate.steps.base import Context
+from xgen.data.curate.report_model import Copies, Domain, Histogram, Mixture, PlanRow
+from xgen.data.curate.steps.balance import read_mixture
+from xgen.data.curate.steps.deal import tally_of
+from xgen.data.curate.steps.kept import Kept, origins_of, read_table
 from xgen.data.curate.steps.ledger import SCORES, Facts
+from xgen.data.curate.tally import LENGTHS, SIZE_BINS, length_bins
 from xgen.data.store import StoreMeta
 
-_LENGTHS = tuple(float(2**power) for power in range(24))
+_COLUMNS = ("domain", "source", "licence", "language", "score", "bytes", "num_tokens")
 
 
-def domains(
-    columns: dict[str, NDArray[Any]], names: Names, context: Context, facts: Sequence[Facts]
-) -> tuple[Domain, ...]:
-    languages: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    scores = []
-    for one in context.units_of("select"):
-        with pyarrow.memory_map(str(one.folder / results.TABLE_FILE)) as file:
-            table = pyarrow.ipc.open_file(file).read_all().select(["domain", "language", "score"])
-            scores.append(table["score"].to_numpy())
-        counted = table.group_by(["domain", "language"]).aggregate([([], "count_all")]).to_pylist()
-        for row in counted:
-            if row["language"]:
-                languages[row["domain"]][row["language"]] += row["count_all"]
-    score = np.concatenate(scores)
-    rows = []
-    for number, name in enumerate(names.domains):
-        own = np.flatnonzero(columns["domains"] == number)
-        origins = np.bincount(columns["origins"][own], minlength=len(names.origins)).tolist()
-        sources: dict[str, int] = defaultdict(int)
-        licences: dict[str, int] = defaultdict(int)
-        for (source, licence), documents in zip(names.origins, origins, strict=True):
-            if documents:
-                sources[source] += documents
-                licences[licence] += documents
-        judged = score[own][~np.isnan(score[own])]
-        rejected = np.zeros(len(SCORES) - 1, dtype=np.int64)
+class _Sums:
+    """Of a domain, while units are counted."""
+
+    def __init__(self) -> None:
+        self.documents = self.bytes = self.tokens = 0
+        self.origins: Counter[tuple[str, str]] = Counter()
+        self.languages: Counter[str] = Counter()
+        self.lengths = np.zeros(len(LENGTHS) - 1, dtype=np.int64)
+        self.scores = np.zeros(len(SCORES) - 1, dtype=np.int64)
+        self.rejected = np.zeros(len(SCORES) - 1, dtype=np.int64)
+
+    def add(self, table: pyarrow.Table) -> None:
+        num_tokens, scores = table["num_tokens"].to_numpy(), table["score"].to_numpy()
+        self.documents += len(table)
+        self.bytes += int(table["bytes"].to_numpy().sum())
+        self.tokens += int(num_tokens.sum())
+        codes, pairs = origins_of(table)
+        self.origins.update(dict(zip(pairs, np.bincount(codes).tolist(), strict=True)))
+        self.languages.update({row["values"]: row["counts"] for row in table["language"].value_counts().to_pylist()})
+        self.lengths += np.bincount(length_bins(num_tokens), minlength=len(self.lengths))
+        judged = np.searchsorted(np.array(SCORES), scores[~np.isnan(scores)], side="right") - 1
+        self.scores += np.bincount(np.clip(judged, 0, len(self.scores) - 1), minlength=len(self.scores))
+
+
+def domains(kept: Kept, facts: Sequence[Facts]) -> tuple[Domain, ...]:
+    sums = {name: _Sums() for name in kept.names.domains}
+    for name, own in sums.items():
         for each in facts:
-            for place, number_of in each.counts.get(f"rejected {name}", {}).items():
-                rejected[int(place)] += number_of
+            for place, number in each.counts.get(f"rejected {name}", {}).items():
+                own.rejected[int(place)] += number
+    for number in range(len(kept.names.documents)):
+        table = read_table(kept.context, number, _COLUMNS)
+        for name in table["domain"].unique().to_pylist():
+            sums[name].add(table.filter(pyarrow.compute.equal(table["domain"], name)))
+    rows = []
+    for name, own in sums.items():
+        sources, licences = Counter[str](), Counter[str]()
+        for (source, licence), documents in sorted(own.origins.items()):
+            sources[source] += documents
+            licences[licence] += documents
         rows.append(
             Domain(
                 name=name,
-                documents=len(own),
-                bytes=int(columns["num_bytes"][own].sum()),
-                tokens=int(columns["num_tokens"][own].sum()),
+                documents=own.documents,
+                bytes=own.bytes,
+                tokens=own.tokens,
                 sources=dict(sources),
                 licences=dict(licences),
-                languages=dict(sorted(languages[name].items())),
-                lengths=_histogram(columns["num_tokens"][own], _LENGTHS),
-                quality=_histogram(judged, SCORES) if len(judged) or rejected.any() else None,
-                rejected=Histogram(edges=SCORES, counts=tuple(rejected.tolist())),
-                bands=names.bands.get(name, ()),
+                languages={language: number for language, number in sorted(own.languages.items()) if language},
+                lengths=_histogram(LENGTHS, own.lengths),
+                quality=_histogram(SCORES, own.scores) if own.scores.any() or own.rejected.any() else None,
+                rejected=_histogram(SCORES, own.rejected),
+                bands=kept.names.bands.get(name, ()),
             )
         )
     return tuple(rows)
 
 
-def mixture(context: Context, name: str, meta: StoreMeta, columns: dict[str, NDArray[Any]], names: Names) -> Mixture:
-    folder = mixture_items(context)[name].folder
-    planned = MixturePlan.model_validate_json((folder / MIXTURE_FILE).read_bytes())
-    copies = np.load(folder / COPIES_FILE, mmap_mode="r")
-    lengths = {}
-    for number, domain in enumerate(names.domains):
-        own = np.flatnonzero((columns["domains"] == number) & (copies > 0))
-        if len(own):
-            lengths[domain] = _histogram(columns["num_tokens"][own], _LENGTHS, copies[own])
+def mixture(kept: Kept, name: str, meta: StoreMeta) -> Mixture:
+    planned = read_mixture(kept.context, name)
+    tally = tally_of(kept.context, name)
+    names = kept.names
+    rows = [
+        PlanRow(
+            domain=names.domains[domain], source=names.origins[source][0], band=band, size=SIZE_BINS[size],
+            documents=documents, tokens=tokens, taken=taken, copies=copies, planned=tokens_planned,
+        )
+        for domain, source, band, size, documents, tokens, taken, copies, tokens_planned in tally.rows.tolist()
+    ]  # fmt: skip
     return Mixture(
         name=name,
         budget=planned.budget,
         planned=planned.planned,
         written=meta.num_tokens,
-        documents=planned.documents,
+        documents=sum(row.taken for row in rows),
         store=name,
         fingerprint=meta.fingerprint,
         quotas=planned.quotas,
-        rows=planned.rows,
-        copies=tuple(Copies(copies=number, documents=count) for number, count in sorted(planned.copies.items())),
-        lengths=lengths,
+        rows=tuple(rows),
+        copies=tuple(Copies(copies=number, documents=count) for number, count in tally.copies.tolist()),
+        lengths={
+            domain: _histogram(LENGTHS, own)
+            for domain, own in zip(names.domains, tally.lengths, strict=True)
+            if own.any()
+        },
         unmet=planned.unmet,
     )
 
 
-def _histogram(values: NDArray[Any], edges: tuple[float, ...], weights: NDArray[Any] | None = None) -> Histogram:
-    places = np.clip(np.searchsorted(np.array(edges), values, side="right") - 1, 0, len(edges) - 2)
-    counts = np.bincount(places, weights=weights, minlength=len(edges) - 1)
-    return Histogram(edges=edges, counts=tuple(int(count) for count in counts))
+def _histogram(edges: tuple[float, ...], counts: NDArray[np.int64]) -> Histogram:
+    return Histogram(edges=edges, counts=tuple(counts.tolist()))

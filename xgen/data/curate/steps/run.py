@@ -10,6 +10,7 @@ from typing import Literal
 from xgen.data.curate.steps.balance import BalanceStep
 from xgen.data.curate.steps.base import BEGINS, Context, Item, Step
 from xgen.data.curate.steps.cluster import Cluster
+from xgen.data.curate.steps.deal import Deal
 from xgen.data.curate.steps.finish import finish, read_manifest
 from xgen.data.curate.steps.folders import is_done, published, remove
 from xgen.data.curate.steps.lines import Common, Lines
@@ -32,6 +33,7 @@ _STEPS: dict[str, Callable[[Context], Step]] = {
     "common": Common,
     "select": Select,
     "balance": BalanceStep,
+    "deal": Deal,
     "shuffle": Shuffle,
 }
 

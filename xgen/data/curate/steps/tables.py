@@ -14,11 +14,15 @@ from numpy.typing import ArrayLike
 def batches_of(file: Path, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
     """The batches of a table, without its other columns."""
     with pyarrow.memory_map(str(file)) as mapped:
-        names = pyarrow.ipc.open_file(mapped).schema.names
-        options = pyarrow.ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns])
-        table = pyarrow.ipc.open_file(mapped, options=options)
+        table = _opened(mapped, columns)
         for place in range(table.num_record_batches):
             yield table.get_batch(place)
+
+
+def table_of(file: Path, columns: Sequence[str]) -> pyarrow.Table:
+    """All of a table but its other columns, in one piece."""
+    with pyarrow.memory_map(str(file)) as mapped:
+        return _opened(mapped, columns).read_all().combine_chunks()
 
 
 def rows_of(file: Path, key: str, values: ArrayLike, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -27,3 +31,9 @@ def rows_of(file: Path, key: str, values: ArrayLike, columns: Sequence[str]) -> 
         at = np.flatnonzero(np.isin(batch.column(key).to_numpy(), values))
         if len(at):
             yield from batch.take(pyarrow.array(at)).to_pylist()
+
+
+def _opened(mapped: pyarrow.MemoryMappedFile, columns: Sequence[str]) -> pyarrow.RecordBatchFileReader:
+    names = pyarrow.ipc.open_file(mapped).schema.names
+    options = pyarrow.ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns])
+    return pyarrow.ipc.open_file(mapped, options=options)
