@@ -1,9 +1,10 @@
 """select: of each cluster one document stays; evaluation leaks, shared lines and what the second model rejects go; the
 rest becomes tokens.
 
-tokens.bin has the documents in the order of their places in a store (`spread`), so that a stretch of a store is read
-nearly in one piece; table.arrow has a row for each, by number. dropped.arrow says why a document that was chosen went
-all the same; leaks.npy [leaks, 2] has documents and evaluation items.
+tokens.bin has the documents by size of their clusters, for these have as many copies, then in the order of their places
+in a store (`spread`), so that a stretch of a store is read in a few pieces; table.arrow has a row for each, by number.
+dropped.arrow says why a document that was chosen went all the same; leaks.npy [leaks, 2] has documents and evaluation
+items.
 """
 
 from __future__ import annotations
