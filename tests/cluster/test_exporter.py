@@ -86,6 +86,7 @@ def test_the_numbers_are_those_of_slurm() -> None:
 def test_json_says_the_same_and_nothing_private_is_exported(cluster: Cluster) -> None:
     assert sorted(Queue().rows(), key=repr) == sorted(Queue(as_json=True).rows(), key=repr)
     assert sorted(Nodes().rows(), key=repr) == sorted(Nodes(as_json=True).rows(), key=repr)
+    cluster.run_root.mkdir()
     done = cluster.xgen("exporter", "--once")
     assert done.returncode == 0, done.stderr
     assert value(read_page(done.stdout), "xgen_slurm_controller_up") == 1
