@@ -44,6 +44,25 @@ def test_a_window_holds_the_mixture_to_the_token_and_is_full(samples: PackedSamp
         assert np.bincount(domain_of(batch.tokens.ravel(), samples)).tolist() == quotas
 
 
+@pytest.mark.parametrize("number", [0, 1, 77, 4096, 5000, 10**7 + 3])
+def test_tokens_taken_are_counted_as_they_came(samples: PackedSamples, number: int) -> None:
+    window = number // samples.window_samples * samples.window_samples
+    expected = np.array(samples.mixture.quotas(window * 8192))
+    if number > window:
+        tokens = samples.batch(window, number - window).tokens.ravel()
+        expected += np.bincount(domain_of(tokens, samples), minlength=3)
+    taken = samples.taken(number)
+    assert list(taken.values()) == expected.tolist()
+    assert list(taken) == [component.name for component in samples.mixture.components]
+    assert sum(taken.values()) == number * 8192
+
+
+def test_tokens_taken_go_on_from_those_of_the_stages_before() -> None:
+    first = made_mixture(([web_lengths(3000, 1)], 1))
+    name, origin = first.components[0].name, first.components[0].origin
+    assert PackedSamples(first.after({(name, origin): 5000}), 512, seed=3).taken(10) == {name: 5000 + 10 * 512}
+
+
 def test_an_epoch_of_a_component_holds_each_of_its_tokens_once() -> None:
     mixture = made_mixture(([web_lengths(3000, 1), web_lengths(3000, 2)], 1))
     total = mixture.components[0].num_tokens

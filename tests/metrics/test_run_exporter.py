@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from xgen.metrics import RunExporter
+from xgen.metrics import RunExporter, TrainingPlan
 from xgen.runs import PHASES, RESTART_REASONS, EventWriter, Ledger, Refused, RunDir, read_events, replay
 
 Samples = dict[tuple[str, str], float]  # (name, value of the only label or '') -> value
@@ -101,6 +101,37 @@ def test_a_step_is_seen_with_its_numbers(rank0: Rank0) -> None:
     assert before <= samples["xgen_train_last_step_timestamp_seconds", ""] <= time.time()
 
 
+def test_what_it_sets_out_to_do_and_how_far_it_is_from_what_its_gpus_can(rank0: Rank0) -> None:
+    consumed = {"web": 600, "code": 400}
+    rank0.exporter.will_train(TrainingPlan(50_000, 0.12, lambda: {"allocated_peak": 7 << 30}, lambda: consumed))
+    before = scrape(rank0.port)
+    assert before["xgen_train_planned_tokens", ""] == 50_000
+    assert before["xgen_train_memory_bytes", "allocated_peak"] == 7 << 30
+    # Before the checkpoint is loaded it is not known how much was read, and before a step not how fast it is.
+    assert not {"xgen_train_mixture_tokens_total", "xgen_train_mfu_ratio"} & {name for name, _ in before}
+    rank0.train(1, 10)
+    consumed |= {"web": 1200}
+    samples = scrape(rank0.port)
+    assert samples["xgen_train_mixture_tokens_total", "web"] == 1200
+    assert samples["xgen_train_mixture_tokens_total", "code"] == 400
+    assert samples["xgen_train_mfu_ratio", ""] == pytest.approx(0.12 / 0.3)
+
+
+def test_without_a_gpu_there_is_no_share_of_its_peak(rank0: Rank0) -> None:
+    rank0.exporter.will_train(TrainingPlan(50_000, None, lambda: {"rss": 1 << 30}, dict))
+    rank0.train(1, 10)
+    names = {name for name, _ in scrape(rank0.port)}
+    assert "xgen_train_memory_bytes" in names
+    assert not {"xgen_train_mfu_ratio", "xgen_train_mixture_tokens_total"} & names
+
+
+def test_a_spike_is_the_loss_over_the_median_that_the_guard_has(rank0: Rank0) -> None:
+    rank0.train(1, 10)
+    assert "xgen_train_loss_spike_ratio" not in {name for name, _ in scrape(rank0.port)}
+    rank0.exporter.on_step(11, 7.5, 1.25, 3e-4, 11_000, 0.3, 0.05, 2.5)
+    assert scrape(rank0.port)["xgen_train_loss_spike_ratio", ""] == 3
+
+
 def test_the_parts_of_the_start_are_seen_once_the_first_step_is_done(rank0: Rank0) -> None:
     assert "xgen_train_startup_seconds" not in {name for name, _ in scrape(rank0.port)}
     rank0.events.write("first_step", step=1, startup={"imports": 4.25, "build": 0.5})
@@ -183,11 +214,14 @@ def test_a_step_costs_less_than_50_microseconds(rank0: Rank0) -> None:
 
 
 def test_a_run_has_no_more_series_than_the_documentation_says(rank0: Rank0) -> None:
+    memory = {"allocated_peak": 1, "reserved_peak": 2}
+    rank0.exporter.will_train(TrainingPlan(50_000, 0.12, lambda: memory, lambda: {"web": 1}))
     rank0.train(1, 1)
+    rank0.exporter.on_step(2, 2.5, 1.25, 3e-4, 2000, 0.3, 0.05, 2.5)
     rank0.events.write("checkpoint_durable", step=1)
     rank0.exporter.on_checkpoint(1, 0.5, time.time())
     samples = scrape(rank0.port)
-    assert len(samples) == 58  # 59 in a stage that has a name
+    assert len(samples) == 64  # 65 in a stage that has a name; one for each further component of the mixture
     assert not [name for name, _ in samples if name.endswith("_created")]
 
 

@@ -39,6 +39,17 @@ def test_what_is_not_finite_is_never_applied(policy: Any, value: float) -> None:
         assert str(value) in verdict.reason
 
 
+def test_the_median_that_a_loss_was_held_against_is_known() -> None:
+    guard = StepGuard(Guard())
+    assert guard.median_loss is None
+    guard = _fed(guard, 40)
+    assert guard.median_loss == pytest.approx(3.02)
+    guard.judge(9.0, 1.0)
+    assert guard.median_loss == pytest.approx(3.02)
+    guard.forget()
+    assert guard.median_loss is None  # the next losses are of other data
+
+
 @pytest.mark.parametrize("policy", ["record", "stop", "skip", "rollback"])
 def test_a_spike_is_held_against_the_median(policy: Any) -> None:
     guard = _fed(StepGuard(Guard(spike=policy)))

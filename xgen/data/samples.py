@@ -63,6 +63,7 @@ class PackedSamples:
         """
         self.mixture, self.seq_len, self.seed = mixture, seq_len, seed
         self._parts = [part for component in mixture.components for part in component.parts]
+        self._component = np.repeat(np.arange(len(mixture.components)), [len(c.parts) for c in mixture.components])
         self.window_samples = _window_samples(seq_len, mixture)
         window_tokens = self.window_samples * seq_len
         self._own_block = block_tokens(mixture, seq_len)
@@ -102,6 +103,18 @@ class PackedSamples:
             lengths.append(self._fill(self.window(number), within, tokens[rows], labels[rows]))
             done += size
         return Batch(tokens, labels, _positions(np.concatenate(lengths)).reshape(shape))
+
+    def taken(self, samples: int) -> dict[str, int]:
+        """Tokens of each component in the first `samples`, and in the stages before by their plan. Not by its share
+        alone: within a window documents come as they are shuffled."""
+        number, within = divmod(samples, self.window_samples)
+        counts = np.array(self.mixture.quotas(number * self.window_samples * self.seq_len), dtype=np.int64)
+        if within:
+            window = self.window(number)
+            pieces = slice(0, int(window.first[within]))
+            np.add.at(counts, self._component[window.pieces.part[pieces]], window.pieces.length[pieces])
+        components = zip(self.mixture.components, counts.tolist(), strict=True)
+        return {component.name: component.begin + count for component, count in components}
 
     def window(self, number: int) -> Window:
         """The plan of a window; planned once and kept for a while."""

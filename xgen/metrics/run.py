@@ -8,7 +8,7 @@ curve must not dip to 0 when an attempt starts.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, make_wsgi_app
@@ -80,12 +80,25 @@ class _Step:
     lr: float
     tokens: int
     data_wait: float  # seconds of this attempt
+    seconds: float
+    median_loss: float | None
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What the attempt sets out to do; the callables are asked at a scrape, in the exporter's thread."""
+
+    tokens: int  # of the whole run
+    ideal_step_seconds: float | None  # of a step at the peak of its GPUs; None: it has none
+    memory: Callable[[], Mapping[str, int]]  # bytes by kind
+    mixture: Callable[[], Mapping[str, int]]  # tokens by domain
 
 
 class _AttemptCollector(Collector):
     """What this attempt has told."""
 
     def __init__(self) -> None:
+        self.plan: TrainingPlan | None = None
         self.last: _Step | None = None
         self.resumed: int | None = None
         self.save_seconds: float | None = None
@@ -105,6 +118,11 @@ class _AttemptCollector(Collector):
         elif self.resumed == 0:
             yield _counter("tokens", "Tokens trained on since step 0, over all ranks.", 0)
             yield _counter("data_wait_seconds", "Time that steps of this attempt waited for data.", 0)
+        if self.plan:
+            yield from self._of_plan(self.plan)
+        if last and last.median_loss:
+            text = "Loss of the last step, over the median of those before, as the guard sees them."
+            yield _gauge("loss_spike_ratio", text, last.loss / last.median_loss)
         if self.resumed is not None:
             yield _gauge("resumed_step", "Step of the checkpoint this attempt began from; 0: none.", self.resumed)
         if self.slowest is not None:
@@ -118,6 +136,23 @@ class _AttemptCollector(Collector):
             yield losses
         if self.save_seconds is not None:
             yield _gauge("checkpoint_save_seconds", "How long the last save held up the training.", self.save_seconds)
+
+    def _of_plan(self, plan: TrainingPlan) -> Iterator[Metric]:
+        yield _gauge("planned_tokens", "Tokens of all stages.", plan.tokens)
+        if self.last and plan.ideal_step_seconds:
+            text = "FLOPs of the last step, over those that its GPUs could have done in its time."
+            yield _gauge("mfu_ratio", text, plan.ideal_step_seconds / self.last.seconds)
+        text = "Most memory that rank 0 has held in this attempt."
+        memory = GaugeMetricFamily("xgen_train_memory_bytes", text, labels=["kind"])
+        for kind, size in plan.memory().items():
+            memory.add_metric([kind], size)
+        yield memory
+        if self.resumed is not None:  # before that it would be the count of step 0
+            text = "Tokens that were read, over all ranks, by the mixture's components."
+            mixture = CounterMetricFamily("xgen_train_mixture_tokens", text, labels=["domain"])
+            for domain, tokens in plan.mixture().items():
+                mixture.add_metric([domain], tokens)
+            yield mixture
 
 
 class RunExporter:
@@ -161,11 +196,15 @@ class RunExporter:
         tokens: int,
         step_seconds: float,
         data_wait_seconds: float,
+        median_loss: float | None = None,
     ) -> None:
         """One finished step; `tokens` since step 0 of the run, over all ranks; the seconds are this step's."""
         waited = (self._attempt.last.data_wait if self._attempt.last else 0.0) + data_wait_seconds
-        self._attempt.last = _Step(step, time.time(), loss, grad_norm, lr, tokens, waited)
+        self._attempt.last = _Step(step, time.time(), loss, grad_norm, lr, tokens, waited, step_seconds, median_loss)
         self._seconds.observe(step_seconds)
+
+    def will_train(self, plan: TrainingPlan) -> None:
+        self._attempt.plan = plan
 
     def on_checkpoint(self, step: int, seconds: float, time: float) -> None:
         """A checkpoint is durable; its step and time reach the exporter through the ledger, as an event."""

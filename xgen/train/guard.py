@@ -52,6 +52,7 @@ class StepGuard:
     @state.setter
     def state(self, state: GuardState) -> None:
         losses, norms, acted, self._seen = state
+        self.median_loss: float | None = None  # of the steps before the last one; None: too few to say
         self._losses = deque(losses, self._policy.window)
         self._norms = deque(norms, self._policy.window)
         self.acted = acted  # number of steps seen, at each skip or rollback
@@ -81,6 +82,7 @@ class StepGuard:
             if len(before) < min(self._policy.window, 20):
                 continue
             median = statistics.median(before)
+            self.median_loss = median if name == "loss" else self.median_loss
             spread = _MAD_TO_SIGMA * statistics.median(abs(other - median) for other in before)
             limit = median + self._policy.threshold * max(spread, _LEAST_SPREAD * abs(median))
             if value > limit:

@@ -14,6 +14,7 @@ import torch
 from torchtitan.components.dataloader import BaseDataLoader
 
 from xgen.data import MODULUS, batch_digest, samples_of
+from xgen.data.samples import PackedSamples
 from xgen.spec import Pretrain
 
 Prepared = tuple[dict[str, torch.Tensor], torch.Tensor, int]  # inputs, labels, digest
@@ -87,6 +88,11 @@ class StoreLoader(BaseDataLoader):
             "positions": torch.from_numpy(batch.positions.copy()),
         }
         return inputs, torch.from_numpy(batch.labels).long(), batch_digest(start, batch)
+
+    def taken(self) -> dict[str, int]:
+        """Tokens of each component of the mixture, over all ranks, up to the step that is under way; empty where
+        there is none. For another thread: it only looks."""
+        return self.samples.taken(self.next_sample) if isinstance(self.samples, PackedSamples) else {}
 
     def begin_at_step(self, step: int) -> None:
         """Go on as if all steps of this stage up to `step`, of the run, had been taken from this very data."""

@@ -72,7 +72,7 @@ class StepRecorder(MetricsProcessor):
             )
         )
         if trainer.exporter:
-            trainer.exporter.on_step(step, loss, grad_norm, rate, tokens, seconds, data_wait)
+            trainer.exporter.on_step(step, loss, grad_norm, rate, tokens, seconds, data_wait, trainer.guard.median_loss)
         if self.sinks:
             values = {"loss": loss, "grad_norm": grad_norm, "learning_rate": rate, "tokens": tokens, "seconds": seconds}
             self.sinks.tell({f"train/{name}": value for name, value in values.items()}, step)

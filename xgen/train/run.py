@@ -11,8 +11,8 @@ from xgen.spec import Pretrain, load_profile
 from xgen.train import preverify, startup
 
 if TYPE_CHECKING:
-    from xgen.metrics import RunExporter
-    from xgen.train.trainer import TrainResult
+    from xgen.metrics import RunExporter, TrainingPlan
+    from xgen.train.trainer import PretrainTrainer, TrainResult
 
 
 def run_pretrain(context: TaskContext, job: Pretrain) -> TrainResult:
@@ -57,6 +57,8 @@ def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) ->
         trainer = PretrainTrainer(trainer_config(job, context.run, context.stage), context, job, exporter)
     except StoreError as error:
         raise Refused(str(error)) from None
+    if exporter:
+        exporter.will_train(_training_plan(trainer))
     try:
         result = trainer.fit()
     finally:
@@ -67,6 +69,33 @@ def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) ->
         trainer.close()
     dist.destroy_process_group()
     return result
+
+
+def _training_plan(trainer: PretrainTrainer) -> TrainingPlan:
+    """Of the stage that is trained; FLOPs as `xgen plan` counts them, what is computed again left out."""
+    import resource
+
+    import torch
+
+    from xgen.metrics import TrainingPlan
+
+    job, place, device = trainer.job, trainer.place, trainer.device
+    ideal = None
+    if device.type != "cpu":
+        gpus = load_profile(trainer.context.run.profile_file).gpus
+        flops = job.model.flops_per_token(place.stage.seq_len) * place.stage.global_batch
+        ideal = flops / (gpus.flops * trainer.context.world_size)
+
+    def memory() -> dict[str, int]:
+        if device.type == "cpu":
+            return {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        return {
+            "allocated_peak": torch.accelerator.max_memory_allocated(device),
+            "reserved_peak": torch.accelerator.max_memory_reserved(device),
+        }
+
+    last = job.places[-1]
+    return TrainingPlan(last.tokens_at(last.last_step), ideal, memory, trainer.dataloader.taken)
 
 
 def _start_exporter(context: TaskContext) -> RunExporter | None:
