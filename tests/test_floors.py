@@ -20,7 +20,7 @@ FLOORS: dict[str, set[str]] = {
     "plan": {"spec"},
     "images": {"spec", "runs"},
     "cluster": {"spec", "runs", "images"},
-    "metrics": {"runs"},
+    "metrics": {"spec", "runs", "cluster"},
     "data": {"spec"},
     "model": {"spec"},
     "train": {"model", "data", "runs", "metrics", "spec"},
@@ -34,7 +34,7 @@ PACKAGES: dict[str, set[str]] = {
     "plan": set(),
     "images": {"pydantic", "rich"},
     "cluster": {"submitit", "cryptography"},
-    "metrics": {"prometheus_client"},
+    "metrics": {"prometheus_client", "yaml"},
     "cli": {"typer"},
 }
 MODULES = sorted((ROOT / "xgen").rglob("*.py"))

@@ -19,10 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from xgen.cluster.local_srun import die_with_parent
 from xgen.cluster.secrets import KEY_VARIABLE
 from xgen.cluster.slurm import SchedulerError
 from xgen.runs import EXIT_STOPPED, STOP_SIGNALS, RunDir, write_atomic
+from xgen.runs.bond import die_with_parent
 from xgen.spec import Array, Job, Profile, load_profile, load_resolved
 
 _SCONTROL = """#!/bin/sh

@@ -6,7 +6,6 @@ it leaves no process of a task behind, and ends with the batch script.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import signal
@@ -14,14 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-_PR_SET_PDEATHSIG = 1
+from xgen.runs.bond import die_with_parent
+
 _DRAIN = 5.0  # seconds for the last output, should a process that left its task's group hold the pipes
 
 
@@ -48,19 +47,6 @@ def parse(arguments: list[str]) -> Arguments:
         elif name == "--ntasks":  # of a step with one task per node, which are all this machine
             parsed.num_tasks = 1
     return parsed
-
-
-def die_with_parent() -> Callable[[], None]:
-    """For `preexec_fn`: the child is killed when this process ends. Call it, and start the child, in the main thread:
-    the kernel means the thread that forked. An exec of a setuid program ends the bond."""
-    parent, prctl = os.getpid(), ctypes.CDLL(None).prctl
-
-    def bind() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the bond was made
-            os._exit(1)
-
-    return bind
 
 
 class Step:

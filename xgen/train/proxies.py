@@ -21,10 +21,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from xgen.cluster.local_srun import die_with_parent
 from xgen.data.curate.proxies import Proxy, ProxyResult, proxies_of
 from xgen.data.curate.steps.folders import write_json
 from xgen.runs import Diverged, RankOutcome, Refused, RunDir, TaskContext, write_atomic
+from xgen.runs.bond import die_with_parent
 from xgen.runs.outcome import RankStatus
 from xgen.spec import Regmix, dump
 from xgen.train.run import run_pretrain

@@ -10,10 +10,9 @@ from xgen.data.curate.proxies import Proxies, ProxyResult, in_parts, proxies_of
 from xgen.data.curate.regmix import Proposal, Regression, fit, propose
 from xgen.data.curate.regmix_model import DomainRow, ModelScore, ProxyRow, RegmixReport
 from xgen.data.curate.report_html.weights import render_weights
-from xgen.data.curate.steps.folders import write_json
+from xgen.data.curate.steps.folders import write_json, write_text
 from xgen.data.curate.weights import WEIGHTS_FILE, write_weights
 from xgen.data.errors import StoreError
-from xgen.runs import write_atomic
 from xgen.spec.regmix import LEAST_PROXIES, Regmix
 
 FACTS_FILE, PAGE_FILE = "regmix.json", "regmix.html"
@@ -25,9 +24,9 @@ def write_fit(job: Regmix) -> None:
     report = fit_report(job)
     out = Path(job.out)
     write_json(out / FACTS_FILE, report)
-    write_atomic(out / PAGE_FILE, render_weights(report))
+    write_text(out / PAGE_FILE, render_weights(report))
     text = write_weights({row.name: row.weight for row in report.domains}, report.said)
-    write_atomic(out / WEIGHTS_FILE, text)
+    write_text(out / WEIGHTS_FILE, text)
     print(text, end="", flush=True)
 
 

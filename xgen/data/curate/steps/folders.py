@@ -91,8 +91,13 @@ def remove_any(path: Path) -> None:
 
 def write_json(file: Path, value: BaseModel) -> None:
     """Atomically."""
+    write_text(file, value.model_dump_json(indent=1) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Atomically."""
     own = file.with_name(f".{file.name}.{os.uname().nodename}.{os.getpid()}{_TMP}")
-    own.write_text(value.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    own.write_text(text, encoding="utf-8")
     with own.open("rb") as written:
         os.fsync(written.fileno())
     own.rename(file)
