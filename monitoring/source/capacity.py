@@ -9,8 +9,14 @@ from monitoring.source.panel import Named, Query
 from monitoring.source.table import Column, Table
 
 CHOSEN = f'xgen_run_info{{{HERE}, project=~"$project", user=~"$user"}}'
-# A run without GPUs weighs as much as one with one.
-GPUS = f"(clamp_min(max by (run) (xgen_run_gpus), 1) and on (run) {CHOSEN})"
+
+
+def held(phases: str = "") -> str:
+    """GPUs that runs hold, by what they do: all of it, or in phases that match."""
+    chosen = f'{HERE}, project=~"$project", user=~"$user"'
+    return f"phase:xgen_run_gpus:sum{{{chosen}{phases and ', '}{phases}}}"
+
+
 _PARTITION = (
     ("GPUs free", "slurm_partition_gpus_idle"),
     ("allocated", "slurm_partition_gpus_allocated"),
@@ -20,7 +26,7 @@ _PARTITION = (
 )
 
 USE = Row(
-    8,
+    9,
     (
         Bands(
             title="GPUs by user",
@@ -39,20 +45,12 @@ USE = Row(
             "colour is what to mend: replay asks for more frequent saves, data_wait for faster data, start for "
             "smaller images.",
             width=12,
-            queries=(
-                Query(
-                    "sum by (phase) (max by (run, phase) "
-                    '(rate(xgen_run_time_seconds_total{phase!="queued"}[$__rate_interval])) '
-                    f"* on (run) group_left () {GPUS})",
-                    "{{phase}}",
-                ),
-            ),
+            queries=(Query(f"sum by (phase) ({held()})", "{{phase}}"),),
             unit="locale",
             decimals=0,
             no_value="no run yet",
             series=PHASES,
             legend="table",
-            step="2m",
         ),
     ),
 )

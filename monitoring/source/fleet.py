@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.source.capacity import CHOSEN, COST, GPUS, PARTITIONS, QUEUE, USE
+from monitoring.source.capacity import CHOSEN, COST, PARTITIONS, QUEUE, USE, held
 from monitoring.source.charts import Stat
 from monitoring.source.dashboard import Annotation, Dashboard, Row
 from monitoring.source.look import (
@@ -21,7 +21,6 @@ from monitoring.source.look import (
     TO_RUN,
     UNSAVED_AGE,
     USER,
-    by_host,
     or_zero,
 )
 from monitoring.source.panel import Query
@@ -30,12 +29,9 @@ from monitoring.source.table import Column, Table
 _ALIVE = 'xgen_run_state{state=~"queued|running|stopping|failed|lost"} == 1'
 
 
-def _spent(phases: str) -> str:
-    """GPU-seconds of the time range in these phases."""
-    return f"sum(sum by (run) (increase(xgen_run_time_seconds_total{{{phases}}}[$__range])) * on (run) {GPUS})"
-
-
-_TRAINED, _HELD = _spent('phase=~"train|work"'), _spent('phase!="queued"')
+# In GPU-minutes: the record has a sample a minute.
+_WORK = held('phase=~"train|work"')
+_TRAINED, _HELD = f"sum(sum_over_time({_WORK}[$__range]))", f"sum(sum_over_time({held()}[$__range]))"
 
 
 def _of_alive(expr: str) -> str:
@@ -49,10 +45,7 @@ def _count(state: str) -> str:
 _SINCE = f"(time() - ALERTS_FOR_STATE{{{ALERTS}}})"
 _WHAT = "alertname, severity, run, node, gpu, partition, collector"
 _FIRING = f'ALERTS{{alertstate="firing", {ALERTS}}}'
-_IDLE_GPUS = (
-    f"count(({by_host('avg_over_time(DCGM_FI_DEV_GPU_UTIL[15m])')} < 5) and on (hostname, gpu) xgen_gpu_info) "
-    "or 0 * count(xgen_gpu_info)"
-)
+_IDLE_GPUS = "count(gpu:xgen_gpu_idle_use_percent:avg15m) or 0 * count(DCGM_FI_DEV_GPU_UTIL)"
 
 _NUMBERS = Row(
     4,
@@ -131,7 +124,7 @@ _NUMBERS = Row(
             description="What runs held in this time range beyond that: starts, restores, replays, saves, waiting for "
             "data. What faults and preemptions cost.",
             width=4,
-            queries=(Query(f"({_HELD} - {_TRAINED}) / 3600", "GPU-hours", instant=True),),
+            queries=(Query(f"({_HELD} - {_TRAINED}) / 60", "GPU-hours", instant=True),),
             unit="suffix:GPU-h",
             no_value="no run yet",
         ),

@@ -8,21 +8,18 @@ from monitoring.source.look import HERE, TO_NODE, TO_NODE_OF_SERIES, TO_RUN, TO_
 from monitoring.source.panel import Query
 from monitoring.source.table import Column, Table
 
-_INFO = 'topk by (hostname, gpu) (1, xgen_gpu_info{hostname=~"$node", run=~"$run"})'
-
-
-def of_gpus(metric: str) -> str:
-    """Of the GPUs that the chosen runs hold on the chosen nodes, with the run."""
-    return f"({by_host(metric)} * on (hostname, gpu) group_left (run) {_INFO})"
-
-
-USE = of_gpus("DCGM_FI_DEV_GPU_UTIL")
-_RECENT_USE = of_gpus("avg_over_time(DCGM_FI_DEV_GPU_UTIL[15m])")
-XID = of_gpus("max_over_time(DCGM_FI_DEV_XID_ERRORS[1h])")
-_MEMORY = of_gpus("DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE)")
-TEMPERATURE = of_gpus("DCGM_FI_DEV_GPU_TEMP")
-_POWER = of_gpus("DCGM_FI_DEV_POWER_USAGE")
+_CHOSEN = 'hostname=~"$node", run=~"$run"'
+_HELD = f"topk by (hostname, gpu) (1, xgen_gpu_info{{{_CHOSEN}}})"
+_XID_RECORD = 'gpu:xgen_gpu_xid:max1h{hostname=~"$node"}'
+USE = f"node:xgen_gpu_use_percent:avg{{{_CHOSEN}}}"
+XID = (  # with the run that holds the GPU, if one does
+    f"({_XID_RECORD} * on (hostname, gpu) group_left (run, job_id) {_HELD} "
+    f"or {_XID_RECORD} unless on (hostname, gpu) xgen_gpu_info)"
+)
+TEMPERATURE = f"{by_host('DCGM_FI_DEV_GPU_TEMP')} * on (hostname, gpu) group_left (run) {_HELD}"
 UNREAD = "none: no GPU is read"
+_IDLE = f"gpu:xgen_gpu_idle_use_percent:avg15m{{{_CHOSEN}}}"
+_MEMORY = f"node:xgen_gpu_memory_used:ratio{{{_CHOSEN}}}"
 
 GPUS = Row(
     8,
@@ -70,8 +67,6 @@ GPUS = Row(
         ),
     ),
 )
-_KEYS = "by (hostname, gpu)"
-_LOOK_AT = f"(({_RECENT_USE} < 5) or ({XID} > 0))"
 DETAILS = Row(
     8,
     (
@@ -80,42 +75,30 @@ DETAILS = Row(
             description="Held by a run, and idle for 15 minutes or with an XID error. Idle: ask who holds it. XID 79: "
             "fell off the bus; 48, 63, 64, 94, 95: memory; drain the node.",
             width=14,
-            rows=f"max by (hostname, gpu, run) ({_LOOK_AT})",
+            rows=f"max by (hostname, gpu, run, job_id) ({_IDLE} or {XID})",
             no_value="none: all GPUs that are held work",
             sort="-XID",
             columns=(
-                Column(title="Node", label="hostname", link=TO_NODE, width=110),
+                Column(title="Node", label="hostname", link=TO_NODE, width=120),
                 Column(title="GPU", label="gpu", width=60),
-                Column(title="Run", label="run", link=TO_RUN),
+                Column(title="Run", label="run", link=TO_RUN, no_value="none"),
+                Column(title="Job", label="job_id", width=110, no_value="none"),
                 Column(
                     title="XID",
-                    expr=f"max {_KEYS} ({XID}) > 0",
+                    expr=f"max by (hostname, gpu) ({XID})",
                     decimals=0,
                     show="filled",
                     levels=("red",),
-                    width=70,
+                    width=80,
                     no_value="none",
                 ),
                 Column(
                     title="Use, 15 min",
-                    expr=f"max {_KEYS} ({_RECENT_USE}) and on (hostname, gpu) {_LOOK_AT}",
+                    expr=f"max by (hostname, gpu) ({_IDLE})",
                     unit="percent",
                     decimals=0,
-                    width=100,
-                ),
-                Column(
-                    title="Power",
-                    expr=f"max {_KEYS} ({_POWER}) and on (hostname, gpu) {_LOOK_AT}",
-                    unit="watt",
-                    decimals=0,
-                    width=90,
-                ),
-                Column(
-                    title="Temperature",
-                    expr=f"max {_KEYS} ({TEMPERATURE}) and on (hostname, gpu) {_LOOK_AT}",
-                    unit="celsius",
-                    decimals=0,
                     width=110,
+                    no_value="none",
                 ),
             ),
         ),

@@ -12,7 +12,7 @@ from monitoring.source.look import (
     TO_NODE_OF_SERIES,
     or_zero,
 )
-from monitoring.source.panel import PLAIN, Levels, Named, Query, Texts
+from monitoring.source.panel import PLAIN, Levels, Named, Query
 from monitoring.source.table import Column, Table
 
 # SLURM's states by what they mean for a job; a node that is drained takes no new one, what runs there goes on.
@@ -30,11 +30,15 @@ _CLASSES = (
     ("drained", _DRAINED, "orange"),
     ("down", _DOWN, "red"),
 )
-_TEXTS: Texts = {index: (name, color) for index, (name, _, color) in enumerate(_CLASSES)}
 
 
 def _status(states: str) -> str:
     return f"max by (node, status) (slurm_node_status{{{_CHOSEN}, {states}}} == 1)"
+
+
+def _counted(states: str) -> str:
+    record = f"status:slurm_nodes:count{{{HERE}"
+    return or_zero(f"sum({record}, {states}}})", f"{record}}}")
 
 
 def _number(title: str, states: str, description: str, levels: Levels) -> Stat:
@@ -100,7 +104,7 @@ _NUMBERS = Row(
             description="GPUs that reported an error in the last hour (alert XgenGpuXid). 79: fell off the bus; 48, "
             "63, 64, 94, 95: memory. Drain the node; the run resumes elsewhere.",
             width=3,
-            queries=(Query(f"count({XID} > 0) or 0 * count({XID})", "GPUs", instant=True),),
+            queries=(Query(f"count({XID}) or 0 * count(DCGM_FI_DEV_XID_ERRORS)", "GPUs", instant=True),),
             decimals=0,
             no_value=UNREAD,
             levels=("text", (0, "green"), (1, "red")),
@@ -136,10 +140,10 @@ _NODES = Row(
         ),
         Bands(
             title="Nodes by state",
-            description="Orange and red is capacity that is lost. All red at once: the scheduler or its network, not "
-            "the nodes.",
+            description="Of the whole cluster. Orange and red is capacity that is lost. All red at once: the "
+            "scheduler or its network, not the nodes.",
             width=10,
-            queries=tuple(Query(or_zero(f"count({_status(states)})", _SEEN), name) for name, states, _ in _CLASSES),
+            queries=tuple(Query(_counted(states), name) for name, states, _ in _CLASSES),
             unit="locale",
             decimals=0,
             no_value="no exporter",
@@ -148,22 +152,24 @@ _NODES = Row(
         ),
     ),
 )
-_NUMBERED = " or ".join(
-    f"max by (node) ({_status(states)}) * 0 + {index}" for index, (_, states, _) in enumerate(_CLASSES)
-)
-_TROUBLED = f"max by (node) (max_over_time(({_status(_OUT_OF_USE)})[$__range:2m] @ end()))"
+
+
+def _out_of_use(states: str) -> str:
+    return f"max by (node) (node:slurm_node_out_of_use:max{{{_CHOSEN}, {states}}})"
+
+
 _TIMES = Row(
     7,
     (
         States(
             title="Nodes that were out of use",
-            description="Every node that was drained or down at some time of this range, and when it came back. Bands "
-            "that change together are one cause: a switch, a power line, the scheduler.",
+            description="When a node was drained or down; a gap: it took work. Bands that change together are one "
+            "cause: a switch, a power line, the scheduler.",
             width=24,
-            queries=(Query(f"({_NUMBERED}) and on (node) {_TROUBLED}", "{{node}}"),),
-            no_value="none: every node was in use or free all the time",
-            levels=("text", (0, "green"), (1, "blue"), (2, "purple"), (3, "orange"), (4, "red")),
-            texts=_TEXTS,
+            queries=(Query(f"{_out_of_use(_DRAINED)} * 0 or {_out_of_use(_DOWN)} * 0 + 1", "{{node}}"),),
+            no_value="none: every node took work all the time",
+            levels=("orange", (1, "red")),
+            texts={0: ("drained", "orange"), 1: ("down", "red")},
             links=(TO_NODE_OF_SERIES,),
         ),
     ),

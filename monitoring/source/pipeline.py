@@ -158,6 +158,7 @@ _TIMES = Row(
             no_value="none: no run in the last week",
             levels=("blue",),
             texts=_NUMBERS_OF_STATES,
+            points=240,
             links=(TO_RUN_OF_SERIES,),
         ),
         Shares(
@@ -180,11 +181,13 @@ _QUALITY = Row(
     (
         Lines(
             title="Progress",
-            description="Part of the planned steps, or of the shards, that are done. Flat: queued, stuck, or finished.",
+            description="Part of the planned steps, or of the shards, that are done, of the thirty runs heard of "
+            "last. Flat: queued, stuck, or finished.",
             width=8,
-            queries=(Query(_of_chosen(DONE), "{{run}}"),),
+            queries=(Query(f"{_of_chosen(DONE)} and on (run) {_NEWEST}", "{{run}}"),),
             unit="percentunit",
             high=1,
+            points=240,
             axis="from zero",
             no_value="none: no run has a plan",
             legend="list",

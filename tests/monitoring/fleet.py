@@ -48,6 +48,7 @@ class Run:
     again: int = 0  # steps
     gpu_seconds: float = 0
     last: float = 0
+    stepped: float = 0
 
     @property
     def gpus(self) -> int:
@@ -134,15 +135,16 @@ class Fleet:
             run.step -= run.again
         if phase in ("train", "replay") and run.planned:
             run.step += run.steps * self._every / self._length
+            run.stepped = self.time
         if phase == "checkpoint" or (phase == "train" and self.time % (self._length / 48) < self._every):
             run.saved, run.saved_step = self.time, int(run.step)
-        stage = "anneal" if run.stage == "broad" and self.part > 0.75 else run.stage
+        stage = "anneal" if run.stage and run.attempt > 1 else run.stage
         self._ledger(run, phase, stage)
         if run.kind == "curate":
             for state, share in (("finished", self.part), ("running", 0.1), ("waiting", 0.9 - 0.9 * self.part)):
                 self._add("xgen_run_shards", int(100 * share), run=run.name, stage="quality", state=state, **_EXPORTER)
         if run.loss and phase in _PHASES and phase != "queued":
-            self._trainer(run, phase, stage)
+            self._trainer(run, stage)
 
     def _ledger(self, run: Run, phase: str, stage: str) -> None:
         state = phase if phase in _STATES else "running"
@@ -169,17 +171,18 @@ class Fleet:
             }  # fmt: skip
         self._add_all("xgen_run_", values, **label)
 
-    def _trainer(self, run: Run, phase: str, stage: str) -> None:
+    def _trainer(self, run: Run, stage: str) -> None:
         attempt = {"run": run.name, "attempt": str(run.attempt), "job_id": f"812{run.attempt}"}
         target = {"node": run.nodes[0], "job": "xgen-runs", "instance": f"{run.nodes[0]}:4711"}
         label = {**attempt, **target, "user": run.user, "partition": "main"}
-        step, seconds = run.step, self._length / run.steps
+        step = run.step
         self._add("up", 1, **label)
         self._add_all(
             "xgen_train_",
             {
                 "step": int(step), "highest_step": int(step), "tokens_total": int(step) * run.per_step,
-                "last_step_timestamp_seconds": self.time - seconds, "attempt_start_timestamp_seconds": run.started,
+                "last_step_timestamp_seconds": run.stepped or run.started,
+                "attempt_start_timestamp_seconds": run.started,
                 "loss": run.loss + 7 * math.exp(-step / 300) + 0.02 * self._wave,
                 "grad_norm": 0.6 + 2 * math.exp(-step / 80) + 0.05 * self._wave,
                 "learning_rate": 3e-4 * min(1, step / 200), "data_wait_seconds_total": run.spent["data_wait"],
@@ -206,10 +209,6 @@ class Fleet:
         self._add("xgen_train_memory_bytes", 61e9, kind="allocated_peak", **label)
         if stage:
             self._add("xgen_train_stage_info", 1, stage=stage, **label)
-        age = seconds if phase in ("train", "replay") else self.time - run.started
-        self._add("run:xgen_train_progress_age_seconds:min", age, **attempt)
-        self._add("run:xgen_train_unsaved_seconds:min", self.time - max(run.saved, run.started), **attempt)
-        self._add("run:xgen_train_tokens:rate1m", run.per_step / seconds * (phase == "train"), run=run.name)
 
     def _exporter(self) -> None:
         self._add("up", 1, **_EXPORTER)

@@ -10,6 +10,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ from tests.monitoring.known import known
 from tests.monitoring.names import variables_in
 from tests.monitoring.test_dashboards import DASHBOARDS, organized
 
-_HOURS, _EVERY = 3, 60
+_HOURS, _EVERY = 2, 30
 _RUNS = "xgen-4b-k3f9ab|xgen-4b-q8w2xz"
 _CHOSEN = {"run": "--run=xgen-4b-k3f9ab", "compare": f"--variable=run={_RUNS}"}
-_CONFIG = "{global: {scrape_interval: 60s}, scrape_configs: [{job_name: xgen-runs}]}"
+_CONFIG = "{global: {scrape_interval: 30s}, scrape_configs: [{job_name: xgen-runs}]}"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Filled:
     def ask(self, name: str, title: str, target: int = 0) -> list[tuple[dict[str, str], float]]:
         """What a panel's query says at the end of the time."""
         [panel] = [panel for panel in DASHBOARDS[name]["panels"] if panel["title"] == title]
-        query = panel["targets"][target]["expr"].replace("$__range", f"{_HOURS}h").replace("$__rate_interval", "4m")
+        query = panel["targets"][target]["expr"].replace("$__range", f"{_HOURS}h").replace("$__rate_interval", "2m")
         for variable in variables_in(query):
             query = query.replace(f"${variable}", _RUNS if name == "compare" else ".*")
         parameters = urllib.parse.urlencode({"query": query, "time": self.end})
@@ -59,15 +60,27 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     done = run(tool("promtool"), "tsdb", "create-blocks-from", "openmetrics", folder / "fleet.txt", folder / "data")
     assert done.returncode == 0, done.stderr
     (folder / "prometheus.yml").write_text(_CONFIG)
+    url = f"http://127.0.0.1:{port}"
+    with _prometheus(folder, port):
+        # What the rules record, of all these hours; it is seen when Prometheus starts anew.
+        window = [f"--start={start}", f"--end={end}", f"--url={url}", f"--output-dir={folder}/data"]
+        rules = sorted((MONITORING / "rules").glob("*.yml"))
+        done = run(tool("promtool"), "tsdb", "create-blocks-from", "rules", *window, "--eval-interval=60s", *rules)
+        assert done.returncode == 0, done.stderr
+    with _prometheus(folder, port):
+        yield Filled(url, fleet, start, end)
+
+
+@contextmanager
+def _prometheus(folder: Path, port: int) -> Iterator[None]:
     options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-    options.append("--query.lookback-delta=90s")  # a series that ends has no mark of its end here
+    options.append("--query.lookback-delta=75s")  # a series that ends has no mark of its end here
     with (folder / "log").open("w") as log:
         command = [tool("prometheus"), *options, f"--web.listen-address=127.0.0.1:{port}"]
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_for(f"{url}/-/ready")
-        yield Filled(url, fleet, start, end)
+        _wait_for(f"http://127.0.0.1:{port}/-/ready")
+        yield
     finally:
         process.terminate()
         process.wait(30)
@@ -143,14 +156,15 @@ def test_goodput_is_what_the_runs_spent(filled: Filled) -> None:
     [(_, goodput)] = filled.ask("fleet", "Goodput")
     assert goodput == pytest.approx(trained / held, rel=0.02)
     [(_, lost)] = filled.ask("fleet", "GPU-hours lost")
-    assert lost == pytest.approx((held - trained) / 3600, rel=0.05)
+    # The record is a rate over five minutes: it begins that much later than the runs do.
+    assert lost == pytest.approx((held - trained) / 3600, rel=0.1)
 
 
 def test_the_slowest_run_says_how_long_it_all_takes(filled: Filled) -> None:
     """One that makes no step at all has no time of its own: it is among what is wrong."""
     steps_left = {run.name: (run.planned - run.step) * _HOURS * 3600 / run.steps for run in filled.fleet.runs}
     [(_, seconds)] = filled.ask("pipeline", "Until all are done")
-    assert seconds == pytest.approx(max(steps_left[name] for name in _RUNS.split("|")), rel=0.01)
+    assert seconds == pytest.approx(max(steps_left[name] for name in _RUNS.split("|")), rel=0.05)
 
 
 def test_losses_are_compared_after_the_same_number_of_tokens(filled: Filled) -> None:
