@@ -68,10 +68,8 @@ class Flow(_Frozen):
     @property
     def lost(self) -> Count:
         """What was taken and is nowhere: nothing, unless a step counts wrongly."""
-        return Count(
-            documents=self.taken.documents - self.kept.documents - self.dropped.documents,
-            bytes=self.taken.bytes - self.kept.bytes - self.dropped.bytes - self.cut,
-        )
+        told = sum_of((self.kept, self.dropped))
+        return Count(documents=self.taken.documents - told.documents, bytes=self.taken.bytes - told.bytes - self.cut)
 
 
 class Step(Flow):
@@ -161,14 +159,11 @@ class RateBin(_Frozen):
 
 
 class Frequency(_Frozen):
-    """From cluster size to copies: the table, what it rests on, and that it was applied.
-
-    `documents` has the kept documents of each size in the order of `table`.
-    """
+    """From cluster size to copies: the table, what it rests on, and that it was applied."""
 
     rule: str
     table: dict[int, int]  # from this size on: copies
-    documents: tuple[int, ...]
+    documents: tuple[int, ...]  # that were kept, of each size in the order of `table`
     bins: tuple[RateBin, ...]
     rate: float | None  # of all documents
     note: str
