@@ -1,8 +1,8 @@
 """From rows of documents to a store, steps `balance`, `deal` and `shuffle`, on synthetic documents:
-`python -m benchmarks.balance [--json] [N …]`, 1 and 10 million.
+`python -m benchmarks.balance [--json] [--tokens MEAN] [N …]`, 1 and 10 million.
 
-Units of a million documents of some 100 tokens, in 5 domains, a third of them in clusters; a mixture of four fifths of
-all. Each step of each N runs in a process of its own: seconds of CPU, and the most memory it held at any time.
+Units of a million documents of some 100 tokens each, in 5 domains, a third of them in clusters; a mixture of four fifths
+of all. Each step of each N runs in a process of its own: seconds of CPU, and the most memory it held at any time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from xgen.data.curate.tally import SIZE_BINS
 from xgen.spec import Curate
 
 UNIT = 1_000_000  # documents
-MEAN_TOKENS = 100
 DOMAINS = np.array([f"domain {number}" for number in range(5)])
 SOURCES = np.array([f"source {number}" for number in range(40)])
 MEASURED = ("balance", "deal", "shuffle")
@@ -43,18 +42,20 @@ MEASURED = ("balance", "deal", "shuffle")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.balance", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.add_argument("--tokens", type=int, default=100, metavar="MEAN", help="of a document (%(default)s)")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("sizes", type=int, nargs="*", default=[1_000_000, 10_000_000], metavar="N")
     options = parser.parse_args()
     if options.one:
         folder, size, step = options.one
-        print(json.dumps(_measure(Path(folder), int(size), step)))
+        print(json.dumps(_measure(Path(folder), int(size), options.tokens, step)))
         return
     runs = []
     for size in options.sizes:
         with tempfile.TemporaryDirectory(dir=ROOT / ".cache") as name:
             for step in ("select", *MEASURED):
                 command = [sys.executable, "-m", "benchmarks.balance", "--one", name, str(size), step]
+                command += ["--tokens", str(options.tokens)]
                 done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
                 if step in MEASURED:
                     runs.append({"documents": size, "step": step} | json.loads(done.stdout))
@@ -64,7 +65,7 @@ def main() -> None:
         print(json.dumps({"runs": runs, "machine": machine()}, indent=2))
 
 
-def _measure(folder: Path, num_documents: int, step: str) -> dict[str, float]:
+def _measure(folder: Path, num_documents: int, mean: int, step: str) -> dict[str, float]:
     num_units = -(-num_documents // UNIT)
     job = Curate.model_validate(
         {
@@ -75,7 +76,7 @@ def _measure(folder: Path, num_documents: int, step: str) -> dict[str, float]:
             "domains": {"rules": dict(zip(DOMAINS.tolist(), DOMAINS.tolist(), strict=True))},
             "tokenizer": str(folder / "store" / "tokenizer.json"),
             "frequency": "fineweb2",
-            "mixtures": {"all": {"tokens": num_documents * MEAN_TOKENS * 8 // 10, "balance": {"temperature": 2}}},
+            "mixtures": {"all": {"tokens": num_documents * mean * 8 // 10, "balance": {"temperature": 2}}},
             "resources": {"time": "1h"},
         }
     )
@@ -86,7 +87,7 @@ def _measure(folder: Path, num_documents: int, step: str) -> dict[str, float]:
         run_step(job, "prepare")
         context = Context(job, Path(job.work_folder), read_plan(job))
         for number in range(num_units):
-            _write_unit(context, number, min(UNIT, num_documents - number * UNIT))
+            _write_unit(context, number, min(UNIT, num_documents - number * UNIT), mean)
         return {}
     began = os.times()
     run_step(job, step)
@@ -98,7 +99,7 @@ def _measure(folder: Path, num_documents: int, step: str) -> dict[str, float]:
     }
 
 
-def _write_unit(context: Context, number: int, count: int) -> None:
+def _write_unit(context: Context, number: int, count: int, mean: int) -> None:
     """What `tag` and `select` leave of a unit."""
     tagged, selected = context.units_of("tag")[number], context.units_of("select")[number]
     with published(tagged.folder, tagged.recipe) as folder:
@@ -109,7 +110,7 @@ def _write_unit(context: Context, number: int, count: int) -> None:
         np.save(folder / KEPT_FILE, np.ones(count, dtype=np.bool_))
     rng = np.random.default_rng(number)
     numbers = np.arange(count, dtype=np.uint64) + np.uint64(number * UNIT)
-    lengths = rng.lognormal(np.log(MEAN_TOKENS) - 0.5, 1, count).astype(np.int64).clip(2, 100 * MEAN_TOKENS)
+    lengths = rng.lognormal(np.log(mean) - 0.5, 1, count).astype(np.int64).clip(2, 100 * mean)
     sizes = np.where(rng.random(count) < 2 / 3, 1, rng.zipf(1.8, count).clip(2, 100_000)).astype(np.uint32)
     order = np.lexsort((document_keys(numbers, "spread", 0), np.searchsorted(SIZE_BINS, sizes, side="right")))
     begins = np.empty(count, dtype=np.int64)
