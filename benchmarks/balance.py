@@ -1,7 +1,7 @@
 """From rows of documents to a store, steps `balance`, `deal` and `shuffle`, on synthetic documents:
 `python -m benchmarks.balance [--json] [--tokens MEAN] [N …]`, 1 and 10 million.
 
-Units of a million documents of some 100 tokens each, in 5 domains, a third of them in clusters; a mixture of four fifths
+Units of a million documents of some 100 tokens, in 5 domains, a third of them in clusters; a mixture of four fifths
 of all. Each step of each N runs in a process of its own: seconds of CPU, and the most memory it held at any time.
 """
 
