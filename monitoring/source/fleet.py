@@ -169,7 +169,7 @@ _RUNS = Row(
             "click on the name opens the run.",
             width=24,
             rows="max by (run, user, kind, stage, state) ("
-            f"({_ALIVE}) * on (run) group_left (user, kind, stage) max by (run, user, kind, stage) ({CHOSEN}))",
+            f"({_ALIVE}) * on (run) group_left (user, kind, stage) topk by (run) (1, {CHOSEN}))",
             no_value="none: no run is under way",
             sort="-Alerts",
             columns=(

@@ -37,8 +37,8 @@ def _status(states: str) -> str:
 
 
 def _counted(states: str) -> str:
-    record = f"status:slurm_nodes:count{{{HERE}"
-    return or_zero(f"sum({record}, {states}}})", f"{record}}}")
+    record = "status:slurm_nodes:count"
+    return or_zero(f"sum({record}{{{HERE}, {states}}})", f"{record}{{{HERE}}}")
 
 
 def _number(title: str, states: str, description: str, levels: Levels) -> Stat:
@@ -121,7 +121,7 @@ _NODES = Row(
             "`scontrol update nodename=NODE state=resume`. Many changes of state: it comes and goes (alert "
             "XgenNodeFlapping); keep it out until that is understood.",
             width=14,
-            rows=f"{_REASON} * on (node) group_left (status) {_status(_OUT_OF_USE)} or label_replace("
+            rows=f"{_REASON} * on (node) group_left (status) topk by (node) (1, {_status(_OUT_OF_USE)}) or label_replace("
             f'{_status(_OUT_OF_USE)} unless on (node) {_REASON}, "reason", "no reason was given", "", "")',
             no_value="none: every node takes jobs",
             sort="Node",

@@ -19,11 +19,6 @@ def _of_chosen(expr: str) -> str:
     return f"{expr} and on (run) {_CHOSEN}"
 
 
-def _with(label: str, expr: str) -> str:
-    """With a label that a person reads, next to the run's name."""
-    return f"{expr} * on (run) group_left ({label}) max by (run, {label}) ({_CHOSEN})"
-
-
 def _number(title: str, state: str, description: str, levels: Levels) -> Stat:
     there = f'(xgen_run_state{{state="{state}"}} == 1)'
     return Stat(
@@ -82,7 +77,7 @@ _PROGRESS = Row(
             "dashboard. A click on the name opens it.",
             width=24,
             rows="max by (run, user, kind, stage, state) ((xgen_run_state == 1) * on (run) group_left (user, kind, "
-            f"stage) max by (run, user, kind, stage) ({_CHOSEN}))",
+            f"stage) topk by (run) (1, {_CHOSEN}))",
             no_value="none: no run in the last week",
             sort="Run",
             columns=(
