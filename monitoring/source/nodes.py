@@ -112,6 +112,7 @@ _NUMBERS = Row(
     ),
 )
 _REASON = f'max by (node, reason) (slurm_node_drain_reason_info{{{HERE}, node=~"$node"}})'
+_BROKEN = _status(_OUT_OF_USE)
 _NODES = Row(
     8,
     (
@@ -121,8 +122,8 @@ _NODES = Row(
             "`scontrol update nodename=NODE state=resume`. Many changes of state: it comes and goes (alert "
             "XgenNodeFlapping); keep it out until that is understood.",
             width=14,
-            rows=f"{_REASON} * on (node) group_left (status) topk by (node) (1, {_status(_OUT_OF_USE)}) or label_replace("
-            f'{_status(_OUT_OF_USE)} unless on (node) {_REASON}, "reason", "no reason was given", "", "")',
+            rows=f"{_REASON} * on (node) group_left (status) topk by (node) (1, {_BROKEN}) or label_replace("
+            f'{_BROKEN} unless on (node) {_REASON}, "reason", "no reason was given", "", "")',
             no_value="none: every node takes jobs",
             sort="Node",
             columns=(
@@ -132,7 +133,7 @@ _NODES = Row(
                 Column(
                     title="Changes of state",
                     expr="max by (node) (increase(xgen_slurm_node_state_changes_total[$__range])) "
-                    f"and on (node) {_status(_OUT_OF_USE)}",
+                    f"and on (node) {_BROKEN}",
                     decimals=0,
                     width=130,
                 ),
