@@ -129,6 +129,7 @@ _COSTS = Row(
             description="What each loss cost. The lower curve learns more for the same machine time, restarts and "
             "waiting for data included. Needs runs with GPUs.",
             width=8,
+            step="1m",
             x=f"max by (run) (xgen_run_gpu_seconds_total{{{_RUN}}}) / 3600",
             x_title="GPU-hours",
             x_unit="suffix:GPU-h",
@@ -140,6 +141,7 @@ _COSTS = Row(
             title="Tokens by time since submission",
             description="All runs from the same start. Flat: queued, starting, or ended. Less steep: slower.",
             width=8,
+            step="1m",
             x=f"sum by (run) (xgen_run_time_seconds_total{{{_RUN}}})",
             x_title="since submission",
             x_unit="s",

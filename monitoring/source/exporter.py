@@ -94,7 +94,7 @@ _NUMBERS = Row(
     ),
 )
 _COLLECTORS = Row(
-    9,
+    10,
     (
         Table(
             title="Collectors",
@@ -241,7 +241,7 @@ _SCHEDULER = Row(
             "it hangs, or Prometheus cannot reach its node.",
             width=8,
             rows=f"max by (run, node, job_id) ({_SILENT})",
-            no_value="none: every trainer answers",
+            no_value="none: no trainer is known to be silent",
             sort="Run",
             columns=(
                 Column(title="Run", label="run", link=TO_RUN),

@@ -76,7 +76,7 @@ DETAILS = Row(
             "fell off the bus; 48, 63, 64, 94, 95: memory; drain the node.",
             width=14,
             rows=f"max by (hostname, gpu, run, job_id) ({_IDLE} or {XID})",
-            no_value="none: all GPUs that are held work",
+            no_value="none: no GPU is known to be idle or broken",
             sort="-XID",
             columns=(
                 Column(title="Node", label="hostname", link=TO_NODE, width=120),

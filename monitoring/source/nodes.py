@@ -124,7 +124,7 @@ _NODES = Row(
             width=14,
             rows=f"{_REASON} * on (node) group_left (status) topk by (node) (1, {_BROKEN}) or label_replace("
             f'{_BROKEN} unless on (node) {_REASON}, "reason", "no reason was given", "", "")',
-            no_value="none: every node takes jobs",
+            no_value="none: no node is known to be out of use",
             sort="Node",
             columns=(
                 Column(title="Node", label="node", link=TO_NODE, width=110),
@@ -168,7 +168,7 @@ _TIMES = Row(
             "cause: a switch, a power line, the scheduler.",
             width=24,
             queries=(Query(f"{_out_of_use(_DRAINED)} * 0 or {_out_of_use(_DOWN)} * 0 + 1", "{{node}}"),),
-            no_value="none: every node took work all the time",
+            no_value="none: no node is known to have been out of use",
             levels=("orange", (1, "red")),
             texts={0: ("drained", "orange"), 1: ("down", "red")},
             links=(TO_NODE_OF_SERIES,),
