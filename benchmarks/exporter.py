@@ -1,7 +1,8 @@
 """`xgen exporter` on a large cluster: `python -m benchmarks.exporter [--json] [--seconds N] [--nodes N] [--jobs N]`.
 
 SLURM's commands are scripts on PATH that print what a cluster of 5,000 nodes (each in two partitions, 8 GPUs) and
-20,000 jobs would; the exporter is the real process. "poll" is all collectors once, with the start of the process.
+20,000 jobs would; 2,000 run directories have 2.5 million events; the exporter is the real process. "poll" is all
+collectors once, with the start of the process: every event is read. A later poll of the runs follows 30 s of theirs.
 Scrapes are timed over whole polls, from the connection to the last byte, by one client and by eight at 5 a second; the
 commands that were started in both times are counted. The peer is a bare server that sends the same bytes and does
 nothing else: what the machine's other work costs a scrape. The shape of `--json` is that of SLURM 23.11.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import os
 import random
 import re
@@ -24,11 +26,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common import ROOT, Figure, Result
+from benchmarks.fleet_runs import make_runs
 from benchmarks.slurm_outputs import make_cluster
 
-GOALS = {"scrape p99": 100.0, "scrape p99, 8 scrapers": 100.0, "poll": 10.0, "memory": 500.0}
+GOALS = {
+    "scrape p99": 100.0, "scrape p99, 8 scrapers": 100.0, "poll": 10.0, "first poll of the runs": 10.0,
+    "later poll of the runs": 1.0, "memory": 500.0,
+}  # fmt: skip
 _PAUSE = 0.2  # seconds between two scrapes of a client
 _PROFILE = (
     "scheduler: slurm\nrun_root: {root}/runs\npartitions: {{p0: {{}}}}\nmetrics: {{port: 0, slurm_output: {how}}}\n"
@@ -54,6 +61,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=65, help="how long scrapes are timed, twice; a poll is every 30")
     parser.add_argument("--nodes", type=int, default=5000)
     parser.add_argument("--jobs", type=int, default=20000)
+    parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3, help="polls that are timed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -62,12 +70,15 @@ def main() -> None:
 
 def run(folder: Path, options: argparse.Namespace) -> Result:
     make_cluster(folder, options.nodes, options.jobs)
+    running = [line.split("|")[0] for line in (folder / "squeue.txt").read_text().splitlines() if "|RUNNING|" in line]
+    make_runs(folder / "runs", options.runs, running)
     for how in ("rows", "json"):
         (folder / f"{how}.yaml").write_text(_PROFILE.format(root=folder, how=how))
     environment = {**os.environ, "PATH": f"{folder}/bin:/usr/bin:/bin"}
     polls = {
         how: [poll_once(folder / f"{how}.yaml", environment) for _ in range(options.rounds)] for how in ("rows", "json")
     }
+    runs = poll_runs(folder / "runs", environment)
     scrapes, calls = {}, {}
     with serving(folder / "rows.yaml", environment) as (process, port):
         for number in (1, 8):
@@ -86,6 +97,8 @@ def run(folder: Path, options: argparse.Namespace) -> Result:
         "scrape, 8 scrapers": Figure.of(scrapes[8], "ms"),
         "poll": Figure.of([cpu for cpu, _ in polls["rows"]]),
         "poll with --json": Figure.of([cpu for cpu, _ in polls["json"]]),
+        "first poll of the runs": Figure.of([runs["first"]]),
+        "later poll of the runs": Figure.of(runs["later"]),
         "memory": Figure.of([high], "MB"),
         "memory of a poll": Figure.of([memory for _, memory in polls["rows"]], "MB"),
         "memory of a poll with --json": Figure.of([memory for _, memory in polls["json"]], "MB"),
@@ -100,6 +113,16 @@ def run(folder: Path, options: argparse.Namespace) -> Result:
     }
     peers = {"bare server p99, 8 scrapers": Figure.of([p99(bare)], "ms")}
     return ExporterResult("exporter", figures, peers, GOALS, facts)
+
+
+def poll_runs(run_root: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The collector of runs alone: see `benchmarks.fleet_runs.poll`."""
+    command = [sys.executable, "-m", "benchmarks.fleet_runs", str(run_root)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise SystemExit(f"benchmarks.fleet_runs: {done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 _REPORT = """
@@ -172,8 +195,9 @@ def serving(profile: Path, environment: Mapping[str, str]) -> Iterator[tuple[sub
             found = re.search(r":(\d+)/metrics", line := process.stderr.readline())
             if found is None:
                 raise SystemExit(line)
-            while b'xgen_exporter_collector_success{collector="nodes"} 1' not in get(int(found[1]), gzip=False):
-                time.sleep(0.2)
+            for name in (b"nodes", b"runs"):
+                while b'xgen_exporter_collector_success{collector="%s"} 1' % name not in get(int(found[1]), gzip=False):
+                    time.sleep(0.2)
             yield process, int(found[1])
         finally:
             process.terminate()

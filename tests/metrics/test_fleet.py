@@ -77,6 +77,25 @@ def test_the_tokens_of_a_later_stage_count_by_its_own_batch(root: Path, slurm: F
     assert stage == "anneal"
 
 
+def test_a_hang_is_counted_when_it_is_over(root: Path, slurm: FakeSlurm) -> None:
+    now = time.time()
+    run = FleetRun(root, "tiny-k3f9ab", PRETRAIN, "81")
+    run.told(now - 1000, "started")
+    run.told(now - 900, "first_step", step=1)
+    run.told(now - 800, "progress", step=20)
+    runs = fleet(root, says(slurm, "81 RUNNING"))
+    key = {"run": "tiny-k3f9ab", "phase": "train"}
+    before = polled(runs)
+    assert value(before, "xgen_run_time_seconds_total", **key) == pytest.approx(100)
+    assert value(before, "xgen_run_gpu_seconds_total", run="tiny-k3f9ab") == pytest.approx(16 * 200)
+    run.told(now - 5, "progress", step=21, data_wait=700.0)
+    after = polled(runs)
+    assert value(after, "xgen_run_time_seconds_total", **key) == pytest.approx(195)
+    waited = value(after, "xgen_run_time_seconds_total", run="tiny-k3f9ab", phase="data_wait")
+    assert waited == pytest.approx(700)
+    assert value(after, "xgen_run_gpu_seconds_total", run="tiny-k3f9ab") == pytest.approx(16 * 995)
+
+
 def test_work_without_steps_has_neither_steps_nor_a_ratio(root: Path, slurm: FakeSlurm) -> None:
     now = time.time()
     run = FleetRun(root, "hello-abc234", COMMAND, "81")
@@ -146,7 +165,7 @@ def test_without_the_scheduler_it_is_what_it_was_told_and_nothing_is_lost_that_w
     series = polled(runs)
     states = {name: state(series, name) for name in ("running-k3f9ab", "lost-k3f9ab", "queued-k3f9ab")}
     assert states == {"running-k3f9ab": ["running"], "lost-k3f9ab": ["lost"], "queued-k3f9ab": ["queued"]}
-    assert not [name for name, _ in series if name == "xgen_run_lost"]
+    assert [dict(labels)["run"] for name, labels in series if name == "xgen_run_lost"] == ["lost-k3f9ab"]
 
 
 def test_nothing_is_lost_where_the_jobs_of_others_are_hidden(

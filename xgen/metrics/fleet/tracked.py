@@ -19,8 +19,6 @@ _STATES: Mapping[str, State] = {
     "pending": "queued", "running": "running", "finished": "finished", "failed": "failed", "cancelled": "cancelled",
     "lost": "lost",
 }  # fmt: skip
-# Seconds. Of a step the events tell a little later; until then nobody knows what of its time was waiting for data.
-_LATE = 60.0
 _CLOCKS = 10.0  # seconds that the clocks of two nodes may differ by
 
 
@@ -117,10 +115,10 @@ class Tracked:
 
     def _decide(self, view: QueueView) -> None:
         said, _ = run_state(self.run, self._decision, view)
-        self.is_lost = None if said == "unknown" else said == "lost"
-        phase = self.ledger.phase
         if said == "unknown" and self.state == "lost":
             return  # nothing has happened since
+        self.is_lost = None if said == "unknown" else said == "lost"
+        phase = self.ledger.phase
         state = _STATES.get(said) or ("cancelled" if phase is None else "queued" if phase == "queued" else "running")
         self.state = "stopping" if state == "running" and phase == "stop" else state
 
@@ -131,9 +129,9 @@ class Tracked:
                 self._shard_times.setdefault(one.stage, ShardTimes(self.run, one.stage)).read(one)
 
     def _certain(self, now: float) -> float:
-        """Up to when it is known where the time went: of a lost run, and while it trains, up to the last event."""
-        trains = self.ledger.phase in ("train", "replay") and now - self.last_event < _LATE
-        return self.last_event if trains or self.state == "lost" else now
+        """Up to when it is known where the time went. What a step waited for data is known after it, and whether it
+        hangs, too: while it trains, and of a lost run, up to the last event."""
+        return self.last_event if self.ledger.phase in ("train", "replay") or self.state == "lost" else now
 
     def totals(self, now: float) -> dict[Phase, float]:
         """Seconds by phase as the ledger has them."""
