@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.data.archives import MODULES, page, pages, record, response, write
 from tests.data.curate.steps.conftest import run_all, spec_of
 from xgen.data import TokenStore
@@ -13,7 +15,10 @@ from xgen.data.curate.steps.fates import fates
 from xgen.data.curate.steps.plan import read_plan
 
 
-def test_pages_are_curated_and_what_is_none_is_counted(raw: Path, store: TokenStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_id", [False, True])
+def test_pages_are_curated_and_what_is_none_is_counted(
+    raw: Path, store: TokenStore, tmp_path: Path, by_id: bool
+) -> None:
     (tmp_path / "crawl").mkdir()
     (tmp_path / "adult.txt").write_text("adult.example\n")
     adult = record("adult", response(page("json"))).replace(b"//docs.example", b"//www.adult.example", 1)
@@ -26,14 +31,14 @@ def test_pages_are_curated_and_what_is_none_is_counted(raw: Path, store: TokenSt
     (tmp_path / "crawl" / "2.warc.gz").write_bytes(hurt[:-100])
     job = spec_of(
         raw, store.path / "tokenizer.json", tmp_path / "out", decontaminate=None, dedup={}, domains={"other": "web"},
-        inputs=[{"path": str(tmp_path / "crawl"), "source": "crawl"}],
+        inputs=[{"path": str(tmp_path / "crawl"), "source": "crawl", "keys": {"id": "id"} if by_id else {}}],
         filters=[{"url_lists": {"domains": [str(tmp_path / "adult.txt")]}}],
         mixtures={"once": {"tokens": "1B", "max_epochs": 1}}, frequency="none",
     )  # fmt: skip
     run_all(job)
     report = read_report(Path(job.out))
     assert {row.reason: row.records for row in report.quarantine} == {
-        "has the id of a record before it": 1,
+        **({"has the id of a record before it": 1} if by_id else {}),
         "is not an HTTP response of success": 3,
         "is not HTML": 1,
         "has no text": 1,
@@ -44,6 +49,7 @@ def test_pages_are_curated_and_what_is_none_is_counted(raw: Path, store: TokenSt
     assert set(found) == {*MODULES, "again", "adult"}
     assert (found["adult"], found["again"]) == ("url.domains", "exact.duplicate")
     steps = {step.name: step for step in report.steps}
-    assert steps["ids"].dropped.documents == 1
-    assert report.steps[0].taken.documents == len(MODULES) + sum(step.dropped.documents for step in report.steps)
-    assert TokenStore.open(Path(job.out) / "once").meta.num_documents == len(MODULES)
+    assert (steps["ids"].dropped.documents == 1) if by_id else ("ids" not in steps)
+    left = len(MODULES) + (not by_id)
+    assert report.steps[0].taken.documents == left + sum(step.dropped.documents for step in report.steps)
+    assert TokenStore.open(Path(job.out) / "once").meta.num_documents == left

@@ -105,7 +105,7 @@ class Context:
 
     @cached_property
     def has_ids(self) -> bool:
-        """Whether any record has an id, by which it is told from the others of its input."""
+        """Whether any record has an id, by which `trace` finds it."""
         pages = any(piece.has_pages for unit in self.plan.units for piece in unit.pieces)
         return pages or any(item.keys.id for item in self.job.inputs)
 

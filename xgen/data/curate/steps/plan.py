@@ -18,7 +18,7 @@ from xgen.data.units import Piece, Unit, plan_units
 from xgen.spec.curate import Curate, Input
 
 PLAN_FILE = "plan.json"
-VERSION = 5  # raised when the same input gives another result
+VERSION = 6  # raised when the same input gives another result
 # Bytes of input files for a bucket of keys: keys take about as much as the compressed text.
 _PLANNED = {
     "inputs", "max_document", "domains", "filters", "pii", "quality", "ensemble", "dedup", "decontaminate", "tokenizer",

@@ -38,7 +38,7 @@ def funnel(context: Context, tagged: Facts, selected: Facts) -> tuple[Step, ...]
     job = context.job
     there = {
         "earlier": bool(job.dedup.earlier),
-        "ids": context.has_ids,
+        "ids": any(item.keys.id for item in job.inputs),
         "common_lines": job.dedup.lines is not None,
         "leaks": job.decontaminate is not None,
         "ensemble": job.ensemble is not None,

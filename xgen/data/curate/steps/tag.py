@@ -96,7 +96,8 @@ class Tag:
         unit = self._context.unit(item)
         ledger = Ledger()
         kept: list[NDArray[np.bool_]] = [np.zeros(0, dtype=np.bool_)]
-        keys, identity = KeysWriter(folder, self._context.plan.num_buckets), self._context.input_name(unit.input)
+        keys = KeysWriter(folder, self._context.plan.num_buckets)
+        identity = self._context.input_name(unit.input) if self._context.job.inputs[unit.input].keys.id else ""
         known: set[str] = set()
         first = 0
         with (
@@ -149,7 +150,7 @@ class Tag:
             "near": band_records(signatures(texts, self._geometry), rows, self._geometry),
             "exact": exact_records(exact_hash(texts), rows),
         }
-        if any(record.id for record in batch):
+        if identity:  # a page has an id of its own, which alone drops none
             # The words of an id would be the same in another order of signs: its bytes are hashed as a word.
             names = Texts.of([f"{identity} {record.id}".encode().hex() for record in batch])
             found["ids"] = exact_records(exact_hash(names), rows)
