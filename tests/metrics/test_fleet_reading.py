@@ -104,6 +104,30 @@ def test_a_run_that_ended_a_week_ago_is_left_out_and_not_read_until_it_is_resume
     assert value(series, "xgen_run_directories", state="left_out") == 0
 
 
+def test_a_run_that_ended_a_while_ago_is_read_again_once_it_is_resumed(root: Path, slurm: FakeSlurm) -> None:
+    now = time.time()
+    run = FleetRun(root, "tiny-k3f9ab", PRETRAIN, "81")
+    run.told(now - 5000, "submitted", 0)
+    run.trained(now - 4900, 3)
+    run.told(now - 4000, "finished")
+    queue = says(slurm)
+    runs = fleet(root, queue)
+    assert state(polled(runs), "tiny-k3f9ab") == ["finished"]
+    run.write("rank0", "no event\n")
+    assert value(polled(runs), "xgen_run_event_lines_skipped") == 0  # nobody looked
+    run.told(now - 60, "queued", 1, writer="client", reason="resumed")
+    says(slurm, "82 RUNNING", queue=queue)
+    run.dir.job_file(0).unlink()
+    run.dir.job_file(0).write_text("82\n")
+    run.told(now - 30, "started", 2)
+    series = polled(runs)
+    assert state(series, "tiny-k3f9ab") == ["running"]
+    assert value(series, "xgen_run_event_lines_skipped") == 1
+    # What lies between is nobody's time.
+    queued = value(series, "xgen_run_time_seconds_total", run="tiny-k3f9ab", phase="queued")
+    assert queued == pytest.approx(100 + 30)
+
+
 def test_a_run_that_is_removed_is_gone(root: Path, slurm: FakeSlurm) -> None:
     run = FleetRun(root, "tiny-k3f9ab", PRETRAIN, "81")
     run.told(time.time() - 100, "started")

@@ -14,7 +14,7 @@ from xgen.cluster.status import QueueView, queue_view
 from xgen.metrics.exporter import CollectorError
 from xgen.metrics.exporter.collector import gauge, gauges
 from xgen.metrics.fleet.families import families
-from xgen.metrics.fleet.tracked import ENDED, Tracked, user_name
+from xgen.metrics.fleet.tracked import ENDED, Tracked, size_of_orders, user_name
 from xgen.metrics.slurm.queue import Queue
 from xgen.runs import RUN_NAME, RunDir
 
@@ -38,17 +38,17 @@ class Runs:
         """`partition`: that of runs which name none."""
         self._root, self._cluster, self._partition, self._queue = run_root, cluster, partition, queue
         self._runs: dict[str, Tracked] = {}
-        self._left_out: dict[str, int] = {}  # ended long ago: size of the events by which a person resumes one
+        self._left_out: dict[str, int] = {}  # ended long ago: size of what people had ordered by then
         self._sees_all = os.geteuid() == 0
 
     def poll(self) -> Iterable[Metric]:
         if self._queue is not None:
             self._queue.asked.wait(self.timeout)
         self._look_around()
-        unreadable = set()
+        unreadable, now = set(), time.time()
         for name, run in self._runs.items():
             try:
-                run.read()
+                run.read(now)
             except OSError:
                 unreadable.add(name)
         now = time.time()
@@ -82,12 +82,12 @@ class Runs:
             del self._left_out[name]
         for name in found - self._runs.keys():
             run = RunDir(self._root / name)
-            if self._left_out.get(name) != _told(run) and _is_one(run):
+            if self._left_out.get(name) != size_of_orders(run) and _is_one(run):
                 self._left_out.pop(name, None)
                 self._runs[name] = Tracked(run)
 
     def _leave_out(self, run: Tracked) -> None:
-        self._left_out[run.run.name] = _told(run.run)
+        self._left_out[run.run.name] = run.orders
         del self._runs[run.run.name]
 
     def _view(self, now: float) -> tuple[QueueView, float]:
@@ -127,11 +127,3 @@ def _is_one(run: RunDir) -> bool:
     except OSError:
         pass
     return True
-
-
-def _told(run: RunDir) -> int:
-    """Bytes of what people were told and have ordered; every `xgen resume` adds to it."""
-    try:
-        return (run.events_dir / "client.jsonl").stat().st_size
-    except OSError:
-        return -1

@@ -20,6 +20,7 @@ _STATES: Mapping[str, State] = {
     "lost": "lost",
 }  # fmt: skip
 _CLOCKS = 10.0  # seconds that the clocks of two nodes may differ by
+_SETTLED = 600.0  # seconds after which no file of a run that was decided is seen late
 
 
 class Tracked:
@@ -30,6 +31,7 @@ class Tracked:
         self.facts = Facts()
         self.state: State | None = None
         self.is_lost: bool | None = None  # None: who would know did not answer
+        self.orders = -1  # size of what people have ordered
         self.shards: list[ShardsStatus] = []
         self.user = ""
         self.num_skipped = 0  # lines of its events that are none
@@ -67,8 +69,12 @@ class Tracked:
             return stage.num_gpus
         return stage.num_gpus * sum(len(one.running) for one in self.shards if one.stage == stage.name)
 
-    def read(self) -> None:
+    def read(self, now: float) -> None:
         """What was added since. Raises OSError when the run cannot be read."""
+        orders = size_of_orders(self.run)
+        if self.state in _DECIDED and now - self.last_event > _SETTLED and orders == self.orders:
+            return
+        self.orders = orders
         stat = self.run.spec_file.stat()
         if self._spec != (spec := (stat.st_ino, stat.st_mtime_ns)):
             self._spec, self.facts = spec, read_facts(self.run) or Facts()
@@ -155,3 +161,11 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def size_of_orders(run: RunDir) -> int:
+    """Bytes of what people have ordered: a run that was decided goes on by an `xgen resume`, which adds to it."""
+    try:
+        return (run.events_dir / "client.jsonl").stat().st_size
+    except OSError:
+        return -1
