@@ -20,7 +20,7 @@ def command(
         bool, typer.Option("--once", help="Ask everything once, print the metrics, and end; 1 when something failed.")
     ] = False,
 ) -> None:
-    """Serve the metrics of a cluster: its SLURM, and where Prometheus finds the runs.
+    """Serve the metrics of a cluster: its SLURM, all its runs, and where Prometheus finds those that train.
 
     Asks each source at its own pace, however many Prometheus servers ask here: /metrics, /sd, /-/healthy. Where it
     listens, TLS and passwords are keys of `metrics` in the cluster profile. docs/monitoring.md names every metric.
