@@ -25,10 +25,9 @@ lint: setup
 	MYPYPATH=monitoring .venv/bin/mypy --strict monitoring/draw.py monitoring/draw_steps.py monitoring/picture
 	.venv/bin/mypy --strict -m monitoring.generate -p monitoring.source
 	shellcheck -x slurm/setup slurm/install-packages slurm/dev/up slurm/dev/down slurm/dev/status docker/build-dev-image docker/debian-base docker/lock
-	shellcheck -x monitoring/dev/up monitoring/dev/down monitoring/dev/status
 	shellcheck -s bash xgen/cluster/host.sh
 
 clean:
 	-@[ ! -d /var/lib/xgen-dev-slurm ] || slurm/dev/down
-	-@monitoring/dev/down
+	-@[ ! -d .cache/monitor ] || .venv/bin/xgen monitor down
 	rm -rf .cache runs

@@ -35,7 +35,7 @@ def main() -> int:
     os.chdir(ROOT)
     try:
         cluster = bring_up()
-        watched = start_prometheus()
+        watched = start_monitor(cluster)
         disturbed = train_with_preemption(cluster)
         undisturbed = train_undisturbed(cluster)
         verdict(disturbed, undisturbed)
@@ -47,7 +47,7 @@ def main() -> int:
         return 1
     print(f"\ndone in {time.monotonic() - began:.0f} s. Look around: xgen status --cluster {cluster}")
     if cluster == "dev":
-        print("The dev SLURM stays up until slurm/dev/down, Prometheus until monitoring/dev/down.")
+        print("The dev SLURM stays up until slurm/dev/down, Prometheus until xgen monitor down.")
     return 0
 
 
@@ -65,13 +65,11 @@ def bring_up() -> str:
     return "local"
 
 
-def start_prometheus() -> bool:
-    if shutil.which("prometheus") is None:
-        print("Prometheus is not installed: no dashboard will be drawn")
+def start_monitor(cluster: str) -> bool:
+    if not all(map(shutil.which, ("prometheus", "prometheus-alertmanager"))):
+        print("Prometheus or Alertmanager is not installed: no dashboard will be drawn")
         return False
-    subprocess.run(
-        [ROOT / "monitoring/dev/up", "--run-root", ROOT / "runs", "--interval", "1s"], check=True, timeout=60
-    )
+    subprocess.run([*XGEN, "monitor", "up", "--cluster", cluster, "--interval", "1s"], check=True, timeout=120)
     return True
 
 

@@ -6,11 +6,13 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 
@@ -33,7 +35,7 @@ def run(*command: str | Path, timeout: float = 60) -> subprocess.CompletedProces
 
 @dataclass(frozen=True)
 class DevPrometheus:
-    """What `monitoring/dev/up` has started."""
+    """What `xgen monitor up` has started."""
 
     url: str
     run_root: Path
@@ -52,17 +54,32 @@ def promtool() -> Callable[..., subprocess.CompletedProcess[str]]:
     return lambda *arguments: run(path, *arguments)
 
 
+def monitor(action: str, state: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    """`xgen monitor`"""
+    return run(sys.executable, "-m", "xgen.cli.main", "monitor", action, "--state", state, *options)
+
+
+def write_profile(file: Path, run_root: Path, port: int = 0) -> Path:
+    """A cluster without SLURM; `port` of its exporter."""
+    profile = {"scheduler": "local", "run_root": str(run_root), "metrics": {"port": port}}
+    file.write_text(yaml.safe_dump(profile | {"partitions": {"main": {"max_time": "1d"}}}))
+    return file
+
+
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevPrometheus]:
+    """Without an exporter."""
     tool("prometheus")
+    tool("prometheus-alertmanager")
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
     run_root, state = folder / "runs", folder / "state"
-    options: list[str | Path] = ["--state", state, "--run-root", run_root, "--port", str(port), "--interval", "1s"]
-    done = run(MONITORING / "dev" / "up", *options)
+    profile = write_profile(folder / "cluster.yaml", run_root, free_port())
+    ports = ["--port", str(port), "--alertmanager-port", str(free_port())]
+    done = monitor("up", state, "--cluster", profile, *ports, "--interval", "1s", "--no-exporter")
     assert done.returncode == 0, done.stderr
     try:
         yield DevPrometheus(f"http://127.0.0.1:{port}", run_root, state)
     finally:
-        done = run(MONITORING / "dev" / "down", "--state", state)
+        done = monitor("down", state, "--remove")
         assert done.returncode == 0, done.stderr
-    assert [path.name for path in folder.iterdir()] == ["runs"]
+    assert sorted(path.name for path in folder.iterdir()) == ["cluster.yaml", "runs"]

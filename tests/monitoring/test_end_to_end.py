@@ -58,7 +58,7 @@ def test_both_attempts_are_found_by_their_file_and_end_in_order(watched: Watched
     assert {item["metric"]["attempt"] for item in seen} == {"1", "2"}
     assert {item["metric"]["job_id"] for item in seen} == {"7"}
     assert not list(watched.run.discovery_file.parent.glob("*"))
-    assert not watched.ask("alerts")["alerts"]
+    assert not [alert for alert in watched.ask("alerts")["alerts"] if "run" in alert["labels"]]
 
 
 def test_phases_sum_to_wall_time_at_every_scrape_and_never_fall(watched: Watched) -> None:
@@ -155,16 +155,3 @@ def test_the_ledger_of_the_run_agrees_with_what_was_played(watched: Watched) -> 
     ledger = replay(read_events(watched.run))
     assert (ledger.restarts["preempted"], ledger.highest_step, ledger.durable_step) == (1, 180, 180)
     assert set(ledger.totals(watched.end)) == set(PHASES)
-
-
-def test_up_is_repeatable_and_survives_a_killed_prometheus(prometheus: DevPrometheus) -> None:
-    port = prometheus.url.rsplit(":", 1)[1]
-    up: list[str | Path] = [MONITORING / "dev" / "up", "--state", prometheus.state, "--run-root", prometheus.run_root]
-    up += ["--port", port, "--interval", "1s"]
-    pid = (prometheus.state / "pid").read_text()
-    assert run(*up).returncode == 0
-    assert (prometheus.state / "pid").read_text() == pid
-    run("kill", "-9", pid.strip())
-    assert run(*up).returncode == 0
-    assert (prometheus.state / "pid").read_text() != pid
-    assert run(MONITORING / "dev" / "status", "--state", prometheus.state).returncode == 0

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.monitoring.conftest import MONITORING, run
+from tests.monitoring.conftest import MONITORING
 from tests.monitoring.known import known, rules
 from tests.monitoring.names import labels_of
 from xgen.metrics import write_target
@@ -66,10 +66,3 @@ def test_every_alert_is_tested_and_explained() -> None:
         assert re.search(rf"alertname: {alert['alert']}\n +exp_alerts:\n", tests), f"{alert['alert']} never fires"
         assert f"alertname: {alert['alert']}, exp_alerts: []" in tests, f"{alert['alert']} is never silent"
         assert alert["annotations"]["runbook_url"] == f"docs/monitoring.md#{alert['alert'].lower()}"
-
-
-def test_scripts_are_clean() -> None:
-    if not shutil.which("shellcheck"):
-        return
-    done = run("shellcheck", "-x", "-P", MONITORING.parent, *sorted((MONITORING / "dev").iterdir()))
-    assert done.returncode == 0, done.stdout

@@ -25,6 +25,7 @@ from xgen.cli import (
     image_check,
     lengths,
     logs,
+    monitor,
     plan,
     resume,
     schema,
@@ -50,6 +51,7 @@ image.app.command(name="build")(image_build.command)
 image.app.command(name="check")(image_check.command)
 app.add_typer(image.app, name="image")
 app.add_typer(data.app, name="data")
+app.add_typer(monitor.app, name="monitor")
 
 
 def main() -> None:
