@@ -136,6 +136,18 @@ def test_the_state_is_that_of_xgen_status(
     assert value(series, "xgen_run_lost", run="tiny-k3f9ab") == lost
 
 
+def test_a_run_that_a_person_cancels_is_stopping_until_its_job_has_ended(root: Path, slurm: FakeSlurm) -> None:
+    run, now = FleetRun(root, "tiny-k3f9ab", PRETRAIN, "81"), time.time()
+    run.trained(now - 900, 3)
+    run.told(now - 100, "cancelled", writer="client")
+    run.dir.cancelled_file.touch()
+    queue = says(slurm, "81 RUNNING")
+    runs = fleet(root, queue)
+    assert state(polled(runs), "tiny-k3f9ab") == ["stopping"]
+    says(slurm, queue=queue)
+    assert state(polled(runs), "tiny-k3f9ab") == ["cancelled"]
+
+
 def test_a_run_is_not_lost_where_the_queue_was_asked_before_it_was_submitted(root: Path, slurm: FakeSlurm) -> None:
     queue = says(slurm)
     run = FleetRun(root, "tiny-k3f9ab", PRETRAIN, "81")

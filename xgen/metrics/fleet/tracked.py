@@ -83,8 +83,8 @@ class Tracked:
         if events and (events[0].attempt, events[0].time) < self._newest:
             # Another node's file was seen late. In its place it may say something else: all from the start.
             self._begin()
-            events = self._reader.new()
             self._counters.ledger = self.ledger
+            events = self._reader.new()
         for event in events:
             self.ledger.add(event)
             self.last_event = max(self.last_event, event.time)
@@ -126,7 +126,8 @@ class Tracked:
         self.is_lost = None if said == "unknown" else said == "lost"
         phase = self.ledger.phase
         state = _STATES.get(said) or ("cancelled" if phase is None else "queued" if phase == "queued" else "running")
-        self.state = "stopping" if state == "running" and phase == "stop" else state
+        # A person's cancel ends the ledger's time at once, and the job may go on to save.
+        self.state = "stopping" if state == "running" and phase in ("stop", None) else state
 
     def _judge_shards(self, found: list[ShardsStatus]) -> None:
         self.shards = found
