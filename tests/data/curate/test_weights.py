@@ -14,12 +14,14 @@ from tests.train.test_proxies import JOB, load
 from xgen.data import StoreError, mixtures_for, read_meta
 from xgen.data.curate.proxies import ProxyResult, in_parts, proxies_of
 from xgen.data.curate.regmix_model import RegmixReport
-from xgen.data.curate.regmix_report import write_fit
+from xgen.data.curate.regmix_report import fit_report, write_fit
 from xgen.data.curate.steps.folders import write_json
 from xgen.data.curate.steps.run import run_step
 from xgen.data.curate.weights import read_weights, with_weights, write_weights
+from xgen.data.mixture import make_mixture
 from xgen.data.tokenizer import Tokenizer
 from xgen.spec import Curate, Pretrain, Regmix, load_job
+from xgen.spec.pretrain import Share
 
 CURATE: dict[str, Any] = {
     "kind": "curate", "name": "web", "out": "out", "tokenizer": "tokenizer.json", "resources": {"time": "1h"},
@@ -54,8 +56,9 @@ def test_the_weights_keep_their_bounds_and_a_pretrain_spec_extends_them(tmp_path
     write_fit(job)
     found = report(job)
     code, literature, reference = found.domains
-    assert code.most == pytest.approx(2 * 635335 / 2e6, abs=1e-6) and literature.most == pytest.approx(0.37819)
-    assert code.weight <= code.most + 1e-6 and literature.weight == pytest.approx(literature.most, abs=0.02)
+    assert code.most == pytest.approx(2 * 635335 / 2e6, abs=2e-6)
+    assert literature.most == pytest.approx(0.37819, abs=2e-6)
+    assert code.weight <= 2 * 635335 / 2e6 and literature.weight == pytest.approx(literature.most, abs=0.02)
     assert reference.weight < 0.1
     assert found.loss < found.corpus_loss and found.scores[0].rank > 0.9
     assert (len(found.proxies), found.target) == (38, {"code": 1.0})
@@ -73,6 +76,15 @@ def test_the_weights_keep_their_bounds_and_a_pretrain_spec_extends_them(tmp_path
     assert {name: share.weight for name, share in big.shares(big.stages[0]).items()} == weights
     page = (tmp_path / "out/regmix.html").read_text()
     assert page.count("<circle") == 38 and "step 4: loss nan" in page
+
+
+def test_a_training_takes_the_weights_that_were_found_for_it(tmp_path: Path) -> None:
+    metas = {"main": read_meta(Path(JOB["proxy"]["data"]["store"]))}
+    for budget in range(2_000_000, 3_000_000, 99_999):
+        job = load(tmp_path, num_proxies=20, tokens=budget, max_epochs=2, out=str(tmp_path / str(budget)))
+        train(job)
+        shares = {row.name: Share(weight=row.weight) for row in fit_report(job).domains if row.weight}
+        make_mixture(metas, shares, job.max_epochs).check_caps(budget)
 
 
 def test_what_the_fit_lacks_is_named_with_what_to_write(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def proxies_of(job: Regmix) -> Proxies:
     most = {}
     if job.tokens is not None:
         epochs = {name: job.max_epochs_of.get(name, job.max_epochs) for name in corpus}
-        most = {name: min(1.0, epochs[name] * tokens / job.tokens) for name, tokens in corpus.items()}
+        most = {name: _most(epochs[name] * tokens, job.tokens) for name, tokens in corpus.items()}
     held_out = read_meta(Path(job.proxy.validation.store)) if job.proxy.validation else None
     assert held_out
     scored = _domains([held_out])
@@ -118,6 +118,11 @@ def in_parts(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
+def _most(tokens: float, budget: int) -> float:
+    """The weight of so many tokens, less a token of rounding and a millionth: a training refuses what is over."""
+    return min(1.0, max(0.0, (tokens - 1) / budget - 1 / _PARTS))
+
+
 def _domains(metas: Iterable[StoreMeta]) -> dict[str, int]:
     """Tokens of each domain over all stores, by name."""
     found: dict[str, int] = {}
@@ -142,9 +147,8 @@ def _rows(
     stage = job.proxy.stages[0]
     bounds = dict(most)
     if (epochs := job.proxy.data.max_epochs) is not None:
-        # Less a token of rounding, and a millionth: the training refuses what is over.
-        own = {name: max(0.0, (epochs * tokens - 1) / stage.num_tokens - 1 / _PARTS) for name, tokens in has.items()}
-        if (room := sum(min(1.0, one) for one in own.values())) < 1:
+        own = {name: _most(epochs * tokens, stage.num_tokens) for name, tokens in has.items()}
+        if (room := sum(own.values())) < 1:
             what = f"all domains together may have {room:.3g} of a proxy's {stage.num_tokens:,} tokens"
             raise StoreError("proxy.data.max_epochs", what, "write a larger one, or fewer tokens")
         bounds = {name: min(bound, bounds.get(name, 1.0)) for name, bound in own.items()}
