@@ -167,6 +167,8 @@ def test_a_mixture_with_the_file_is_that_with_its_weights(tmp_path: Path) -> Non
         ("data: {mixtures: {broad: {web: 1}}}", "has no data.mixtures.regmix of weights by domain; name the weights"),
         ("{", "has no data.mixtures.regmix of weights by domain"),
         ("data: {mixtures: {regmix: {web: -1}}}", "web: -1.0 is no weight; write 0 or more"),
+        ("data: {mixtures: {regmix: {}}}", "has no domain with a weight in data.mixtures.regmix; name the weights"),
+        ("data: {mixtures: {regmix: {web: 0, code: 0}}}", "has no domain with a weight in data.mixtures.regmix; name"),
         ("data: {mixtures: {regmix: {wbe: 1}}}", "'wbe', of mixtures.broad, is no domain of the inputs; write web"),
     ],
 )

@@ -35,6 +35,8 @@ def read_weights(file: Path) -> dict[str, float]:
         raise StoreError(file, f"has no data.mixtures.{MIXTURE} of weights by domain", fix) from None
     if bad := next((name for name, one in weights.items() if not 0 <= one < math.inf), None):
         raise StoreError(file, f"{bad}: {weights[bad]} is no weight", "write 0 or more")
+    if not any(weights.values()):
+        raise StoreError(file, f"has no domain with a weight in data.mixtures.{MIXTURE}", fix)
     return weights
 
 
