@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -52,15 +53,19 @@ def load(folder: Path, **keys: Any) -> Regmix:
     return job
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Task:
     """Ranks of one attempt on a shard, forked from a process that has imported torch."""
 
     def __init__(self, job: Regmix, folder: Path, shard: int = 0, count: int = 1, world_size: int = 1) -> None:
         self._job, self._run, self._shard, self._count = job, RunDir(folder / f"shard-{shard}"), shard, count
         self._run.attempt_dir(1).mkdir(parents=True, exist_ok=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         self.pids = [self._fork(rank, world_size) for rank in range(world_size)]
 
     def _fork(self, rank: int, world_size: int) -> int:
@@ -144,6 +149,29 @@ def test_a_stop_saves_the_proxy_under_way_on_all_ranks(_warm: None, tmp_path: Pa
     assert [outcome.status for outcome in task.wait()] == ["finished"] * 2, task.log()
     assert steps(second) == list(range(1, STEPS + 1)) and saved < STEPS
     assert second.result() and third.result()
+
+
+class _Late(StopFlag):
+    """Comes in the moment when the process of a proxy has ended."""
+
+    signal = "SIGUSR2"
+
+    def __init__(self) -> None:
+        pass
+
+    def __bool__(self) -> bool:
+        return not multiprocessing.active_children()
+
+
+def test_a_stop_in_the_moment_a_proxy_ends_is_no_crash(
+    _warm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xgen.train.proxies import _train
+
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}.items():
+        monkeypatch.setenv(name, value)
+    context = TaskContext(RunDir(tmp_path / "run"), 1, "1", 0, 0, 1, _Late(), None)
+    assert _train(context, proxies_of(load(tmp_path)).all[0]).status == "stopped"
 
 
 @pytest.mark.parametrize(

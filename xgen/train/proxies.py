@@ -101,7 +101,7 @@ def _train(context: TaskContext, proxy: Proxy) -> _Ended:
     told = False
     while process.is_alive():
         process.join(_POLL)
-        if context.stop and not told:
+        if context.stop and not told and process.is_alive():
             told = True
             os.kill(process.pid or 0, signal.Signals[context.stop.signal])
     try:
