@@ -11,7 +11,9 @@ from typing import Any
 from benchmarks.common import ROOT
 
 PARTITIONS, USERS, ACCOUNTS = 12, 400, 60
-_SDIAG = ROOT / "tests/metrics/slurm_outputs/24.11.7_sdiag_as-captured-by-sckyzo-exporter.txt"
+_OUTPUTS = ROOT / "tests/metrics/slurm_outputs"
+_SDIAG = _OUTPUTS / "24.11.7_sdiag_as-captured-by-sckyzo-exporter.txt"
+_DETAILS = _OUTPUTS / "22.05.8_scontrol_show-job_as-our-dev-slurm-prints.txt"
 _REASONS = (
     "Priority",
     "Resources",
@@ -37,11 +39,13 @@ def make_cluster(folder: Path, num_nodes: int, num_jobs: int) -> None:
     ended = [f"{number}|COMPLETED|p{number % PARTITIONS}|{now + 60}" for number in range(2000)]
     for name, lines in (("sinfo", nodes), ("squeue", jobs), ("sshare", accounts + shares), ("sacct", ended)):
         (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    (folder / "scontrol.txt").write_text(_details(jobs, num_nodes))
     _write_json(folder / "sinfo.json", "sinfo", [_node_entry(line) for line in nodes])
     _write_json(folder / "squeue.json", "jobs", [_job_entry(line) for line in jobs])
     told = "case \"$*\" in *--json*) cat {0}.json ;; *--version*) echo 'slurm 23.11.10' ;; *) cat {0}.txt ;; esac"
     scripts = {name: told.format(folder / name) for name in ("squeue", "sinfo", "sshare", "sacct")}
-    scripts |= {"scontrol": "echo 'Slurmctld(primary) at ctl is UP'", "sdiag": f"cat {_SDIAG}"}
+    ping = f"[ $1 = ping ] && echo 'Slurmctld(primary) at ctl is UP' || cat {folder}/scontrol.txt"
+    scripts |= {"scontrol": ping, "sdiag": f"cat {_SDIAG}"}
     for name, script in scripts.items():
         file = folder / "bin" / name
         file.write_text(f"#!/bin/sh\necho {name} >>{folder}/calls\n{script}\n")
@@ -78,6 +82,26 @@ def _job(rng: random.Random, number: int, now: int) -> str:
         f"{job}|u{user}|a{user % ACCOUNTS}|{partition}|{rng.choice(_ENDED) if state == 'ended' else state}|"
         f"{16 * max(gpus, 1)}|{now - rng.randrange(10**6)}|{tres}|{rng.choice(_REASONS) if waits else 'None'}"
     )
+
+
+def _details(jobs: list[str], num_nodes: int) -> str:
+    """What `scontrol show job --details` prints: running jobs get whole nodes, as long as there are some."""
+    first, *rest = _DETAILS.read_text().split("\n\n", maxsplit=1)[0].splitlines()
+    text, taken = [], 0
+    for line in jobs:
+        job, _, _, _, state, *_, tres, _ = line.split("|")
+        gpus = int(tres.rpartition("=")[2]) if "gres" in tres and state == "RUNNING" else 0
+        nodes = [f"node{taken + n:05}" for n in range(-(-gpus // 8)) if taken + n < num_nodes]
+        taken += len(nodes)
+        text.append(first.replace("JobId=101", f"JobId={job.partition('_')[0]}"))
+        for other in rest:
+            if not other.startswith("     Nodes="):
+                text.append(other.replace("JobState=RUNNING", f"JobState={state}"))
+            elif nodes and "[" in other:
+                gres = f"gpu:h100:{min(gpus, 8)}(IDX:0-{min(gpus, 8) - 1})"
+                text.append(f"     Nodes={','.join(nodes)} CPU_IDs=0-127 Mem=1024 GRES={gres}")
+        text.append("")
+    return "\n".join(text) + "\n"
 
 
 def _number(value: float | None) -> dict[str, Any]:

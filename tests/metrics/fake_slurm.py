@@ -23,7 +23,8 @@ ANSWERS = {
     "squeue": printing("22.05.8_squeue_rows_as-our-dev-slurm-prints.txt"),
     "sinfo": f'[ "$1" = --version ] && echo "slurm 22.05.8" || '
     f"{printing('24.11.7_sinfo_rows_as-captured-by-sckyzo-exporter.txt')}",
-    "scontrol": 'echo "Slurmctld(primary) at ctl is UP"',
+    "scontrol": '[ "$1" = ping ] && echo "Slurmctld(primary) at ctl is UP" || '
+    + printing("22.05.8_scontrol_show-job_as-our-dev-slurm-prints.txt"),
     "sdiag": printing("24.11.7_sdiag_as-captured-by-sckyzo-exporter.txt"),
     "sshare": printing("22.05.8_sshare_rows_as-our-dev-slurm-prints.txt"),
     "sacct": "true",

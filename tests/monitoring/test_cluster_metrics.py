@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.metrics.fake_slurm import FakeSlurm, read_page, slurm
+from tests.metrics.fleet_runs import root
+from tests.metrics.test_gpus_allocated import allocated
+from tests.metrics.test_gpus_nvml import driver, library, polls
 from tests.monitoring.known import promised
 from xgen.metrics.exporter import Exporter
 from xgen.metrics.slurm import collectors
 
-__all__ = ["slurm"]
+__all__ = ["driver", "library", "root", "slurm"]
 
 
 def test_what_is_promised_of_slurm_is_exported_with_these_labels(slurm: FakeSlurm) -> None:
@@ -23,3 +28,10 @@ def test_what_is_promised_of_slurm_is_exported_with_these_labels(slurm: FakeSlur
     assert {name for name in of_slurm if name not in exported} == set()
     for name, labels in of_slurm.items():
         assert exported[name] == labels - {"job", "instance"}, name
+
+
+def test_what_is_promised_of_gpus_is_exported(slurm: FakeSlurm, root: Path, driver: Path) -> None:
+    [info] = allocated(slurm, root).poll()
+    assert {frozenset(sample.labels) for sample in info.samples} == {promised()[info.name] - {"job", "instance"}}
+    [nvml] = polls(driver)
+    assert {name for name in promised() if name.startswith("DCGM_")} <= nvml.keys()

@@ -19,6 +19,9 @@ def command(
     once: Annotated[
         bool, typer.Option("--once", help="Ask everything once, print the metrics, and end; 1 when something failed.")
     ] = False,
+    gpus: Annotated[
+        bool, typer.Option("--gpus", help="Of the GPUs of this node instead: what dcgm-exporter would serve.")
+    ] = False,
 ) -> None:
     """Serve the metrics of a cluster: its SLURM, all its runs, and where Prometheus finds those that train.
 
@@ -38,11 +41,13 @@ def command(
     name, file = find_profile(cluster, Path.cwd())
     profile = load_profile(file)
     settings = profile.metrics
-    targets = Targets(Path(profile.run_root) / ".discovery")
-    exporter = Exporter([targets, *_collectors(profile, name)], xgen.__version__)
-    if once:
-        sys.exit(_once(exporter))
+    port, key = (settings.gpu_port, "gpu_port") if gpus else (settings.port, "port")
+    targets = None if gpus else Targets(Path(profile.run_root) / ".discovery")
     try:
+        collectors = [targets, *_collectors(profile, name)] if targets else [_gpus()]
+        exporter = Exporter(collectors, xgen.__version__)
+        if once:
+            sys.exit(_once(exporter))
         users = read_users(Path(settings.basic_auth.file)) if settings.basic_auth else None
         tls = tls_context(Path(settings.tls.cert), Path(settings.tls.key)) if settings.tls else None
     except SetupError as error:
@@ -51,9 +56,9 @@ def command(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        serving = Serving(App(exporter, targets, users), settings.address, settings.port, name="web", tls=tls)
+        serving = Serving(App(exporter, targets, users), settings.address, port, name="web", tls=tls)
     except OSError as error:
-        place = f"cluster profile: metrics.address {settings.address!r}, metrics.port {settings.port}"
+        place = f"cluster profile: metrics.address {settings.address!r}, metrics.{key} {port}"
         usage(f"{place}: {error.strerror}; write an address of this machine, and a port that is free")
     sys.setswitchinterval(0.0005)  # while a poll computes, a scrape must not wait 5 ms at each of its steps
     gc.freeze()  # nor for a look through all modules
@@ -69,13 +74,21 @@ def command(
 def _collectors(profile: Profile, cluster: str) -> list[Collector]:
     from pathlib import Path
 
-    from xgen.metrics import fleet, slurm
+    from xgen.metrics import fleet, gpu, slurm
 
     found: list[Collector] = []
     if profile.scheduler == "slurm":
         found = slurm.collectors(list(profile.partitions), as_json=profile.metrics.slurm_output == "json")
     queue = next((one for one in found if isinstance(one, slurm.Queue)), None)
-    return [*found, fleet.Runs(Path(profile.run_root), cluster, profile.default_partition, queue)]
+    runs = fleet.Runs(Path(profile.run_root), cluster, profile.default_partition, queue)
+    return [*found, runs, *([gpu.Allocated(queue, runs)] if queue else [])]
+
+
+def _gpus() -> Collector:
+    """Raises SetupError."""
+    from xgen.metrics.gpu import Nvml
+
+    return Nvml()
 
 
 def _once(exporter: Exporter) -> int:

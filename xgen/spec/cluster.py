@@ -60,6 +60,7 @@ class Metrics(Strict):
 
     address: str = Field(default="127.0.0.1", description="address that exporters bind")
     port: int = Field(default=9817, ge=0, le=65535, description="of `xgen exporter`; 0: a free one, which it prints")
+    gpu_port: int = Field(default=9400, ge=0, le=65535, description="of `xgen exporter --gpus`, as dcgm-exporter's")
     tls: Tls | None = Field(default=None, description="of `xgen exporter`; default: none")
     basic_auth: BasicAuth | None = Field(default=None, description="of `xgen exporter`; default: none")
     slurm_output: Literal["rows", "json"] = Field(

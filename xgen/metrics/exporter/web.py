@@ -28,7 +28,7 @@ class SetupError(Exception):
 class App:
     """WSGI. Answers from memory only. Without `users`, whoever reaches the port may read."""
 
-    def __init__(self, exporter: Exporter, targets: Targets, users: Mapping[str, str] | None = None) -> None:
+    def __init__(self, exporter: Exporter, targets: Targets | None, users: Mapping[str, str] | None = None) -> None:
         self._exporter, self._targets, self._users = exporter, targets, users
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -50,7 +50,7 @@ class App:
             encoding = [("Content-Encoding", "gzip")] if gzip else []
             headers = [("Content-Type", CONTENT_TYPE_PLAIN_0_0_4), ("Vary", "Accept-Encoding"), *encoding]
             return "200 OK", headers, self._exporter.page(gzip)
-        if path == "/sd":
+        if path == "/sd" and self._targets is not None:
             if self._exporter.pollers[self._targets.name].part() is None:
                 # Prometheus keeps the targets it has. An empty list would end them, and their alerts.
                 return "503 Service Unavailable", text, b"the announced runs cannot be read now\n"

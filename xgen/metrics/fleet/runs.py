@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -40,8 +41,16 @@ class Runs:
         self._runs: dict[str, Tracked] = {}
         self._left_out: dict[str, int] = {}  # ended long ago: size of what people had ordered by then
         self._sees_all = os.geteuid() == 0
+        self.names: dict[str, str] | None = None  # of runs, by the numbers of their jobs; None: not known yet
+        self.looked = threading.Event()  # once, whatever came of it
 
     def poll(self) -> Iterable[Metric]:
+        try:
+            return self._poll()
+        finally:
+            self.looked.set()
+
+    def _poll(self) -> Iterable[Metric]:
         if self._queue is not None:
             self._queue.asked.wait(self.timeout)
         self._look_around()
@@ -51,8 +60,9 @@ class Runs:
                 run.read(now)
             except OSError:
                 unreadable.add(name)
+        names = self.names = {number: name for name, run in self._runs.items() for number in run.job_ids}
         now = time.time()
-        view, asked = self._view(now)
+        view, asked = self._view(names, now)
         for name, run in list(self._runs.items()):
             if name in unreadable:
                 continue
@@ -90,12 +100,11 @@ class Runs:
         self._left_out[run.run.name] = run.orders
         del self._runs[run.run.name]
 
-    def _view(self, now: float) -> tuple[QueueView, float]:
+    def _view(self, names: dict[str, str], now: float) -> tuple[QueueView, float]:
         """What the queue's collector has seen of the runs' jobs, and when."""
         answer = self._queue.answer if self._queue else None
         if self._queue is None or answer is None or now - answer.time > _FRESH * self._queue.interval:
             return QueueView(None), 0.0
-        names = {number: name for name, run in self._runs.items() for number in run.job_ids}
         me = user_name(os.geteuid())
         rows = []
         for row in answer.rows:

@@ -71,6 +71,31 @@ def tres_gpus(text: str) -> int:
     return sum(count(amount) for kind, amount in amounts.items() if kind.startswith("gres/gpu:"))
 
 
+@lru_cache(4096)
+def gpu_numbers(text: str) -> tuple[int, ...]:
+    """Of `gpu:h100:2(IDX:0-1),gpu:a100:1(IDX:7)`: 0, 1, 7. None where SLURM counts GPUs and does not number them."""
+    found = re.findall(r"(?<![^,])gpu(?::[^,()]+)*\(IDX:([\d,-]+)\)", text)
+    return tuple(int(number) for numbers in found for number in _numbers(numbers))
+
+
+@lru_cache(4096)
+def hosts(text: str) -> tuple[str, ...]:
+    """Each of `g[01-03,7],login,r[1-2]n[1-2]`."""
+    names: list[str] = []
+    for item in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
+        some = [""]
+        for plain, numbers in re.findall(r"([^\[]+)|\[([^\]]*)\]", item):
+            some = [name + end for name in some for end in ([plain] if plain else _numbers(numbers))]
+        names += some
+    return tuple(names)
+
+
+def _numbers(text: str) -> list[str]:
+    """Each of `01-03,7`, as wide as the first of its range."""
+    bounds = [part.partition("-") for part in text.split(",")]
+    return [f"{n:0{len(low)}}" for low, _, high in bounds for n in range(int(low), int(high or low) + 1)]
+
+
 def num_tasks(job: str) -> int:
     """Jobs behind one line of squeue: `12`, `12_3` and `12+1` are one, `12_[4-9:2,11%2]` are four."""
     found = re.fullmatch(r"\d+_\[([\d,:-]+)(?:%\d+)?\]", job) if "[" in job else None
