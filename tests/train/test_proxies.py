@@ -151,6 +151,24 @@ def test_a_stop_saves_the_proxy_under_way_on_all_ranks(_warm: None, tmp_path: Pa
     assert second.result() and third.result()
 
 
+def test_what_another_run_is_at_is_left_to_it_and_taken_over_from_the_dead(_warm: None, tmp_path: Path) -> None:
+    job = load(tmp_path, resources={"time": "5m", "gpus_per_node": 2})
+    first, *others = proxies_of(job).all[::4]
+    one = Task(job, tmp_path / "one", 0, 4)
+    when(lambda: steps(first), one.log)
+    os.kill(one.pids[0], signal.SIGSTOP)  # it holds the first, and never says that it is done
+    two = Task(job, tmp_path / "two", 0, 4, world_size=2)
+    when(lambda: all(proxy.result() for proxy in others), two.log)
+    when(lambda: "another run is at what is left, 1 of 3 proxies\n" in two.log(), two.log)
+    assert len(others) == 2 and not first.result()
+    assert f"proxy {first.number}" not in two.log()
+    os.kill(one.pids[0], signal.SIGKILL)
+    assert [outcome.status for outcome in two.wait()] == ["finished"] * 2, two.log()
+    os.waitpid(one.pids[0], 0)
+    for proxy in (first, *others):
+        assert proxy.result() and steps(proxy) == list(range(1, STEPS + 1))
+
+
 class _Late(StopFlag):
     """Comes in the moment when the process of a proxy has ended."""
 

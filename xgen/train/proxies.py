@@ -1,7 +1,8 @@
 """The proxies of a regmix job, one after the other: each a training by the trainer itself, in a process of its own.
 
 A proxy has a folder (`xgen.data.curate.proxies`): its spec, its metrics, its checkpoints until it is done, and then
-result.json. One that has it is left alone; one without goes on from its newest checkpoint, or begins.
+result.json. One that has it is left alone; one without goes on from its newest checkpoint, or begins. Where another run
+of the same regmix is at one, the next is taken.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Any
 
 from xgen.data.curate.proxies import Proxy, ProxyResult, proxies_of
 from xgen.data.curate.steps.folders import write_json
+from xgen.data.curate.steps.lock import LOCK_FILE, take
 from xgen.runs import Diverged, RankOutcome, Refused, RunDir, TaskContext, write_atomic
 from xgen.runs.bond import die_with_parent
 from xgen.runs.outcome import RankStatus
@@ -30,6 +33,7 @@ from xgen.spec import Regmix, dump
 from xgen.train.run import run_pretrain
 
 _POLL = 0.2  # seconds
+_WAIT = 1.0  # for what another run, or rank 0, is at
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ def run_proxies(context: TaskContext, job: Regmix, durable: Callable[[int], None
     """
     mine = proxies_of(job).all[context.shard :: context.num_shards]
     num_steps = job.proxy.stages[0].num_steps
+    waiting = False
     _share_imports()
     while True:
         done = [proxy.result_file.exists() for proxy in mine]
@@ -59,13 +64,41 @@ def run_proxies(context: TaskContext, job: Regmix, durable: Callable[[int], None
             status: RankStatus = "stopped" if left else "finished"
             reason = f"after {context.stop.signal}" if left else ""
             return RankOutcome(status=status, reason=reason, step=steps, time=time.time())
-        proxy = left[0]
-        ended = _train(context, proxy)
-        if ended.status in ("crashed", "refused"):
-            reason = f"proxy {proxy.number}: {ended.reason}"
-            return RankOutcome(status=ended.status, reason=reason, step=steps, time=time.time())
-        if ended.status == "finished":
-            _conclude(context, proxy, ended.diverged, num_steps)
+        with _taken(context, left) as proxy:
+            if proxy is None:
+                if not waiting and context.rank == 0:
+                    waiting = True
+                    print(f"another run is at what is left, {len(left)} of {len(mine)} proxies", flush=True)
+                time.sleep(_WAIT)
+                continue
+            ended = _train(context, proxy)
+            if ended.status in ("crashed", "refused"):
+                reason = f"proxy {proxy.number}: {ended.reason}"
+                return RankOutcome(status=ended.status, reason=reason, step=steps, time=time.time())
+            if ended.status == "finished":
+                _conclude(context, proxy, ended.diverged, num_steps)
+
+
+@contextmanager
+def _taken(context: TaskContext, left: Sequence[Proxy]) -> Iterator[Proxy | None]:
+    """The first proxy that no other run is at. Rank 0 takes it, the kernel takes it back from the dead; the other
+    ranks find it by what rank 0 has written."""
+    own = f"{context.run.path} attempt {context.attempt}"
+    for proxy in left:
+        file = proxy.folder / LOCK_FILE
+        if context.rank:
+            if file.exists() and file.read_text(encoding="utf-8") == own:
+                yield proxy
+                return
+            continue
+        proxy.folder.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as lock:
+            if take(proxy.folder, lock.fileno()) and not proxy.result_file.exists():
+                lock.truncate(0)
+                print(own, end="", file=lock, flush=True)
+                yield proxy
+                return
+    yield None
 
 
 def _share_imports() -> None:

@@ -47,18 +47,25 @@ def at_work(job: Curate) -> Iterator[None]:
 
 def _hold(work: Path, fd: int, own: _Owner) -> _Owner:
     """Who was first. Who is alone writes itself down; all who are at work share the lock."""
+    while True:
+        if take(work, fd):
+            os.ftruncate(fd, os.pwrite(fd, own.model_dump_json().encode(), 0))
+            os.fsync(fd)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        with suppress(ValidationError):  # of one that was killed before it had written
+            return _Owner.model_validate_json(os.pread(fd, 1 << 16, 0))
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def take(folder: Path, fd: int) -> bool:
+    """Lock a file of the folder, unless another process has it. Raises StoreError for a file system without locks."""
     try:
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(fd, os.pwrite(fd, own.model_dump_json().encode(), 0))
-                os.fsync(fd)
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            with suppress(ValidationError):  # of one that was killed before it had written
-                return _Owner.model_validate_json(os.pread(fd, 1 << 16, 0))
-            fcntl.flock(fd, fcntl.LOCK_UN)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
             raise
-        fix = "have it mounted with flock, or name `out` and `work` elsewhere"
-        raise StoreError(work, f"is on a file system without locks: {error.strerror}", fix) from None
+        fix = "have it mounted with flock, or write to another one"
+        raise StoreError(folder, f"is on a file system without locks: {error.strerror}", fix) from None
+    return True
