@@ -40,7 +40,7 @@ def main() -> int:
         dashboard = load(arguments.dashboard)
         window = Window(_variables(dashboard, arguments), arguments.start, arguments.end)
         prometheus = Prometheus(arguments.prometheus, window)
-        figure, faults = draw(dashboard, prometheus, window)
+        figure, faults = draw(dashboard, prometheus, window, strict=arguments.strict)
     except QueryError as error:
         print(f"draw: {error}", file=sys.stderr)
         return 1
@@ -52,8 +52,10 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def draw(dashboard: Dashboard, prometheus: Prometheus, window: Window) -> tuple[Figure, list[str]]:
-    """The picture, and a line for each panel that has an error or no data."""
+def draw(
+    dashboard: Dashboard, prometheus: Prometheus, window: Window, *, strict: bool = False
+) -> tuple[Figure, list[str]]:
+    """The picture, and a line for each panel that has an error or no data; `strict`: whatever it says then."""
     mpl.rcParams["font.family"] = ["sans-serif"]
     mpl.rcParams["font.sans-serif"] = ["Inter", "Roboto", "Liberation Sans", "DejaVu Sans"]
     mpl.rcParams["font.weight"] = "normal"
@@ -67,7 +69,7 @@ def draw(dashboard: Dashboard, prometheus: Prometheus, window: Window) -> tuple[
     faults: list[str] = []
     for panel in dashboard.panels:
         box = _box(panel, height)
-        data, fault = _data(prometheus, panel)
+        data, fault = _data(prometheus, panel, strict)
         if fault:
             faults.append(f"panel {panel.title!r}: {fault}")
         if any(data):
@@ -78,7 +80,7 @@ def draw(dashboard: Dashboard, prometheus: Prometheus, window: Window) -> tuple[
     return figure, faults
 
 
-def _data(prometheus: Prometheus, panel: Panel) -> tuple[list[list[Series]], str]:
+def _data(prometheus: Prometheus, panel: Panel, strict: bool) -> tuple[list[list[Series]], str]:
     """The series of each target, and what is wrong with them."""
     if panel.type not in PAINTERS:
         return [], f"type {panel.type!r} is not drawn yet"
@@ -90,7 +92,7 @@ def _data(prometheus: Prometheus, panel: Panel) -> tuple[list[list[Series]], str
         empty = columns_without_data(panel, data) if any(data) else ["any row"]
     else:
         empty = [t.legend_format or t.ref_id for t, series in zip(panel.targets, data, strict=True) if not series]
-    answer = panel.field_config.defaults.no_value.startswith("none") and not any(data)
+    answer = not strict and panel.field_config.defaults.no_value.startswith("none") and not any(data)
     return data, f"no data for {', '.join(empty)}" if empty and not answer else ""
 
 
@@ -135,6 +137,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--start", type=float, help="seconds since the epoch; default: an hour before the end")
     parser.add_argument("--end", type=float, help="seconds since the epoch; default: now")
+    parser.add_argument("--strict", action="store_true", help="a panel that says none without data is a fault too")
     parser.add_argument("--out", type=Path, required=True, help="the PNG")
     parser.add_argument("--dashboard", type=Path, default=_DASHBOARD, help="default: %(default)s")
     arguments = parser.parse_args()
