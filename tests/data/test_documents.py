@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from xgen.data import StoreError
-from xgen.data.documents import Document, read_documents, write_documents
+from xgen.data.documents import Document, lines_of, read_documents, write_documents
 
 DOCUMENTS = [
     Document(id=f"d{n}", text=f"number {n}\nÆther 𝄞\x00", domain="code", source="s", licence="MIT") for n in range(2000)
@@ -66,6 +70,37 @@ def test_flipped_byte_is_found(file: Path) -> None:
     file.write_bytes(data)
     with pytest.raises(StoreError, match=r"code\.jsonl\.zst"):
         list(read_documents(file))
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [("zst", zstandard.compress), ("gz", gzip.compress)])
+def test_the_whole_lines_before_damage_are_read(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    lines = [hashlib.sha256(b"%d" % n).hexdigest().encode() for n in range(40_000)]
+    half = len(compress(b"\n".join(lines[:20_000]))) - 100
+    data = bytearray(compress(b"\n".join(lines)))
+    data[half:] = b"\xff" * (len(data) - half)
+    path = tmp_path / f"a.jsonl.{suffix}"
+    path.write_bytes(data)
+    found = []
+    with pytest.raises(StoreError, match=r"is damaged: after line (\d+)") as error:
+        for number, line in lines_of(path):
+            found.append((number, line))
+    assert f"after line {len(found)}:" in str(error.value)
+    whole = [one for one in found if one[1] == lines[one[0] - 1]]
+    assert whole[-1][0] == len(whole) >= 14_000
+
+
+def test_a_line_that_grows_without_end_when_it_is_decompressed_does_not_fill_the_memory(tmp_path: Path) -> None:
+    path, stream = tmp_path / "bomb.jsonl.zst", zstandard.ZstdCompressor().compressobj()
+    path.write_bytes(b"".join([stream.compress(b"1\n"), *(stream.compress(bytes(1 << 20)) for _ in range(1024)),
+                               stream.compress(b"\n3"), stream.flush()]))  # fmt: skip
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    assert [(number, len(line)) for number, line in lines_of(path, 1 << 20)] == [(1, 1), (2, (1 << 20) + 1), (3, 1)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 300 << 20
 
 
 def test_file_that_is_not_compressed_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from xgen.data.places import open_input
 READ_BYTES = 1 << 20
 _MAX_WINDOW = 1 << 31  # bytes: of zstd --long=31, as archives of the web have it
 _GZIP, _ZSTD, _DICTIONARY = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x5d\x2a\x4d\x18"
+# Compressed bytes that are decompressed at once: they become 17 MB (gzip) or 128 MB (zstd) at most. What of them stands
+# before damage is lost with them.
+_SLICE = {_GZIP: 16384, _ZSTD: 4096}
 
 
 class BrokenFrameError(Exception):
@@ -42,13 +45,15 @@ class Frames:
                 while block := file.read(READ_BYTES):
                     yield block
                 return
-            self._begin, frame, inside = start, self._new(), False
+            self._begin, frame, inside, size = start, self._new(), False, _SLICE[self._magic]
             while data := file.read(READ_BYTES):
-                while data:
-                    yield _decompress(frame, data)
-                    inside, data = not frame.eof, frame.unused_data
+                begin, at = file.tell() - len(data), 0
+                while at < len(data):
+                    yield from _cut(_decompress(frame, data[at : at + size]))
+                    at = min(at + size, len(data)) - len(frame.unused_data)
+                    inside = not frame.eof
                     if frame.eof:
-                        self._begin, frame = file.tell() - len(data), self._new()
+                        self._begin, frame = begin + at, self._new()
             if inside:
                 raise BrokenFrameError("the file ends inside a frame")
 
@@ -73,10 +78,17 @@ class Frames:
 
     def _begins_with(self, file: BinaryIO, place: int, content: bytes) -> bool:
         file.seek(place)
+        frame, text = self._new(), b""
         try:
-            return _decompress(self._new(), file.read(READ_BYTES)).startswith(content)
+            while len(text) < len(content) and (data := file.read(_SLICE[self._magic])) and not frame.eof:
+                text += _decompress(frame, data)
         except BrokenFrameError:
             return False
+        return text.startswith(content)
+
+
+def _cut(block: bytes) -> Iterator[bytes]:
+    return (block[at : at + READ_BYTES] for at in range(0, len(block), READ_BYTES))
 
 
 def _decompress(frame: Any, data: bytes) -> bytes:
