@@ -67,6 +67,14 @@ def test_another_spec_is_refused_at_once_while_one_is_at_work_and_its_own_shards
     assert TokenStore.open(Path(other.out) / "all").meta.num_tokens == 1_000
 
 
+def test_a_step_before_prepare_is_refused_and_leaves_nothing_behind(small: Curate) -> None:
+    before = sorted(Path(small.out).parent.iterdir())
+    for step in small.steps[1:]:
+        with pytest.raises(StoreError, match=r"out\.work: has no plan\.json; run the step prepare first"):
+            run_step(small, step)
+    assert sorted(Path(small.out).parent.iterdir()) == before
+
+
 def test_a_file_that_a_killed_process_had_not_written_yet_is_nobodys(small: Curate) -> None:
     work = Path(small.work_folder)
     work.mkdir()

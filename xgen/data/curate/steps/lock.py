@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from xgen.data.curate.steps.folders import fingerprint
-from xgen.data.curate.steps.plan import spec_fingerprint
+from xgen.data.curate.steps.plan import PLAN_FILE, spec_fingerprint
 from xgen.data.errors import StoreError
 from xgen.spec.curate import Curate
 
@@ -29,12 +29,15 @@ class _Owner(BaseModel):
 def at_work(job: Curate) -> Iterator[None]:
     """Hold the folder for the spec of `job`, with others that have the same; the kernel takes it back from the dead.
 
-    Raises StoreError where another spec is at work in it, and for a file system without locks.
+    Raises StoreError where another spec is at work in it, where `prepare` has not run, and for a file system without
+    locks.
     """
     work = Path(job.work_folder)
-    work.mkdir(parents=True, exist_ok=True)
     spec = fingerprint(spec_fingerprint(job), job.frequency, job.mixtures, job.out)
-    fd = os.open(work / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o664)
+    try:
+        fd = os.open(work / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o664)
+    except FileNotFoundError:
+        raise StoreError(work, f"has no {PLAN_FILE}", "run the step prepare first") from None
     try:
         owner = _hold(work, fd, _Owner(spec=spec, name=job.name, node=os.uname().nodename))
         if owner.spec != spec:

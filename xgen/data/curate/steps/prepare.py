@@ -38,7 +38,6 @@ def prepare(job: Curate, tick: Callable[[int], None]) -> None:
     out, work = Path(job.out), Path(job.work_folder)
     if out.exists() and not (out / MANIFEST_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(out, "is there and is no curated corpus", "write another folder, or remove it")
-    work.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     if work.stat().st_dev != out.parent.stat().st_dev:
         raise StoreError(work, f"is on another file system than {out}", "name a work folder beside it: work")

@@ -67,6 +67,8 @@ def run_step(job: Curate, step: str, shard: Shard = Shard(), watch: Watch = Watc
         if watch.stopped():
             raise _StoppedError
 
+    if step == "prepare":
+        Path(job.work_folder).mkdir(parents=True, exist_ok=True)
     try:
         with at_work(job):
             _run(with_weights(job), step, shard, watch.items, tick)
