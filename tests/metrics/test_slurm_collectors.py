@@ -120,7 +120,11 @@ def test_nodes_cpus_and_gpus(slurm: FakeSlurm) -> None:
 def test_a_node_that_flaps_is_counted_and_one_that_works_is_not(slurm: FakeSlurm) -> None:
     nodes = Nodes()
     row = "{node}|gpu|{state}|0/4/0/4|0|16|gpu:8|gpu:0|(null)|Unknown|none\n"
-    history = [("idle", "idle"), ("down*", "mixed"), ("idle", "allocated"), ("drained", "idle~"), ("drained", "mixed-")]
+    history = [
+        ("idle", "idle"), ("down*", "mixed"), ("idle", "allocated"), ("drained", "idle~"), ("drained", "mixed-"),
+        # slurmctld was restarted: it knows of no node until that answers, which is no word about the node
+        ("unknown", "unknown*"), ("drained", "idle"),
+    ]  # fmt: skip
     for broken, busy in history:
         rows = row.format(node="n1", state=broken) + row.format(node="n2", state=busy)
         slurm.say("sinfo", f"cat <<'E'\n{rows}E")

@@ -52,8 +52,15 @@ class Nodes:
         return parse(NodeRow, output(command, self.timeout), "sinfo")
 
     def _count_changes(self, rows: Sequence[NodeRow]) -> None:
-        """From taking work to not taking it, or back; a node that is gone is forgotten."""
-        now = {row.node: _usable(row.state) for row in rows}
+        """From taking work to not taking it, or back; a node that is gone is forgotten.
+
+        After its start the controller knows of no node until that answers, which is no change of the node.
+        """
+        known = self._usable
+        now = {
+            row.node: known.get(row.node, True) if values.base_state(row.state) == "unknown" else _usable(row.state)
+            for row in rows
+        }
         for node, usable in now.items():
             self._changes[node] += self._usable.get(node, usable) != usable
         self._usable = now
