@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from xgen.spec.base import Count, Number, Strict, nearest
-from xgen.spec.filters import C4, FineWeb, GopherQuality, GopherRepetition, Language, Lines, Pii, Urls
+from xgen.spec.base import Count, Strict, nearest
+from xgen.spec.classifiers import Domains, Quality
+from xgen.spec.filters import C4, FineWeb, GopherQuality, GopherRepetition, Language, Lines, Pii, Share, Urls
 from xgen.spec.job import Array, Job, Resources
-from xgen.spec.units import Bytes, Length, Tokens
+from xgen.spec.mixtures import Mixture
+from xgen.spec.units import Bytes
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-Share = Annotated[Number, Field(ge=0, le=1)]
-Weight = Annotated[Number, Field(ge=0)]
 
 
 class Keys(Strict):
@@ -47,46 +47,6 @@ class Filters(Strict):
     gopher_quality: GopherQuality | None = None
     c4: C4 | None = None
     fineweb: FineWeb | None = None
-
-
-class Classifier(Strict):
-    """A model of `xgen data train-classifier` (or of fastText), or documents with labels to train one from."""
-
-    path: str | None = Field(default=None, description="folder of the model, or a .bin or .ftz of fastText")
-    labels: dict[str, list[str]] = Field(default_factory=dict, description="{LABEL: [PATH, …]}: the job trains it")
-    text_key: str = Field(default="text", description="of the documents with labels")
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if (self.path is None) == (not self.labels):
-            raise ValueError("write one of path: FOLDER and labels: {LABEL: [PATH]}")
-        return self
-
-
-class Quality(Classifier):
-    """Labels are `good` and `bad`. What is less probably good than `min_probability` goes; the score gives bands."""
-
-    good: str = Field(default="good", description="label of a fastText model that means good")
-    min_probability: Share = Field(default=0.5, description="of being good, at least")
-    domains: list[str] | None = Field(default=None, description="default: all")
-
-    @model_validator(mode="after")
-    def _good_and_bad(self) -> Self:
-        if self.labels and set(self.labels) != {"good", "bad"}:
-            raise ValueError(f"labels: {', '.join(self.labels)}: a quality model has the labels good and bad")
-        return self
-
-
-class Domains(Strict):
-    """Which domain a record is of whose input does not say it: the first rule that fits, else the model, else `other`.
-
-    The taxonomy is that of the rules and of the model's labels.
-    """
-
-    rules: dict[str, str] = Field(default_factory=dict, description="{SOURCE: DOMAIN}; * and ? stand for letters")
-    model: Classifier | None = None
-    min_probability: Share = Field(default=0.5, description="of the model's domain, at least")
-    other: str = Field(default="other", description="what is left")
 
 
 class CommonLines(Strict):
@@ -156,42 +116,6 @@ class Frequency(Strict):
         if self.table and 1 not in self.table:
             raise ValueError("table: single documents (size 1) are missing; write {1: 1, …}")
         return self
-
-
-class Balance(Strict):
-    """The share of each domain: `weights`, those that a `regmix` job found, or tokens to the power 1/`temperature`;
-    without any all alike (UniMax).
-
-    What `max_epochs` takes from a domain goes to the others.
-    """
-
-    weights: dict[str, Weight] = Field(default_factory=dict, description="{DOMAIN: WEIGHT}, relative to each other")
-    regmix: str | None = Field(default=None, description="a weights.yaml, in the place of `weights`")
-    temperature: Number | None = Field(default=None, ge=1, description="1: in proportion; more: rare ones are raised")
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if bool(self.weights) + (self.regmix is not None) + (self.temperature is not None) > 1:
-            raise ValueError("write one of weights, regmix and temperature")
-        return self
-
-
-class LongShare(Strict):
-    """For length extension: a share of long documents, domains and lengths else as they are (arXiv 2501.15383)."""
-
-    min_tokens: Length
-    share: Annotated[Number, Field(gt=0, lt=1)] = 0.4
-
-
-class Mixture(Strict):
-    """A store of exactly so many tokens."""
-
-    tokens: Tokens
-    balance: Balance = Field(default_factory=Balance)
-    max_epochs: Number = Field(default=4, gt=0, description="passes over a domain, each with its copies")
-    max_epochs_of: dict[str, Annotated[Number, Field(gt=0)]] = Field(default_factory=dict, description="by domain")
-    min_band: Count = Field(default=0, ge=0, le=9, description="of quality: tenths of each domain, 9 is the best")
-    long: LongShare | None = None
 
 
 class Curate(Job):

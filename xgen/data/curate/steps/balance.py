@@ -18,7 +18,7 @@ from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.folders import fingerprint, write_json
 from xgen.data.curate.steps.kept import Kept, domains_read, names_item, write_names
 from xgen.data.errors import StoreError
-from xgen.spec.curate import Mixture
+from xgen.spec.mixtures import Mixture
 
 PLAN_FILE = "plan.json"
 # Tokens of a stretch of a store, which is written at once; a small store has several all the same, and of a large one

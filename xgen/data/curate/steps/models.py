@@ -27,8 +27,9 @@ from xgen.data.curate.texts import Texts
 from xgen.data.errors import StoreError
 from xgen.data.readers import Bad, Defaults, Keys, read_unit
 from xgen.data.units import plan_units
-from xgen.spec.curate import Classifier as ClassifierSpec
-from xgen.spec.curate import Curate, Quality
+from xgen.spec.classifiers import Classifier as ClassifierSpec
+from xgen.spec.classifiers import Quality
+from xgen.spec.curate import Curate
 
 
 def roles(job: Curate) -> dict[str, ClassifierSpec]:
