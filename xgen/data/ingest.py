@@ -26,7 +26,7 @@ from xgen.data.tokenizer import Tokenizer
 from xgen.data.units import Plan, Unit, plan_units
 from xgen.data.workers import Job, encode_units
 
-VERSION = 3  # raised when the same input gives another store
+VERSION = 4  # raised when the same input gives another store
 TRAIN_BYTES = 64 << 20  # of text that a tokenizer is trained on
 
 
