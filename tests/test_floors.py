@@ -34,7 +34,7 @@ PACKAGES: dict[str, set[str]] = {
     "plan": set(),
     "images": {"pydantic", "rich"},
     "cluster": {"submitit", "cryptography"},
-    "metrics": {"prometheus_client", "yaml"},
+    "metrics": {"prometheus_client", "pynvml", "yaml"},
     "cli": {"typer"},
 }
 MODULES = sorted((ROOT / "xgen").rglob("*.py"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,6 +32,7 @@ def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True, first: in
         if not problems:  # of a layout that cannot be there are no numbers
             problems += _check_stops(loaded, profile, first)
         if stores:
+            problems += _check_sinks(loaded, loaded.job, profile)
             problems += missing_stores(loaded)
     if isinstance(loaded.job, Regmix):
         problems += _check_regmix(loaded, loaded.job, profile, stores=stores)
@@ -178,6 +180,14 @@ def _check_container(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
             yield loaded.problem(
                 f"container.mounts[{number}]", f"{mount.source} does not exist; write an existing folder"
             )
+
+
+def _check_sinks(loaded: LoadedJob, job: Pretrain, profile: Profile) -> Iterator[Problem]:
+    """An image has packages of its own: there the job looks, as it starts."""
+    for name in job.sinks.packages if profile.container.runtime == "none" else ():
+        if importlib.util.find_spec(name) is None:
+            said = f"the package {name} is not installed; write: pip install 'xgen[{name}]', or leave the sink out"
+            yield loaded.problem(f"sinks.{name}", said)
 
 
 def _check_stage(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profile) -> Iterator[Problem]:

@@ -124,6 +124,11 @@ class Sinks(Strict):
     tensorboard: bool = Field(default=False, description="event files in metrics/tensorboard of the run directory")
     wandb: WandB | None = None
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What must be installed where the job runs."""
+        return (*(["tensorboard"] if self.tensorboard else []), *(["wandb"] if self.wandb else []))
+
 
 class Checkpoint(Strict):
     every: Steps = Field(default=500, description="optimizer steps between periodic checkpoints")

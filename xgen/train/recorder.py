@@ -1,4 +1,4 @@
-"""Rank 0's record of every step: `metrics/steps.jsonl`, the exporter, the sinks, one line of log now and then."""
+"""Rank 0's record of every step: `metrics/steps.jsonl`, which sinks read, the exporter, now and then a line of log."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from xgen.train.trainer import PretrainTrainer
 
 
+_PATIENCE = 30.0  # seconds that sinks get in the end
+_HASTE = 3.0  # when another attempt follows, and the grace of a preemption may run
+
+
 class StepRecorder(MetricsProcessor):
     """In the place of torchtitan's: the trainer tells it of every step, on all ranks."""
 
@@ -34,7 +38,7 @@ class StepRecorder(MetricsProcessor):
         self.losses: deque[float] = deque(maxlen=trainer.job.checkpoint.every)
         self._waited = 0.0  # of it, since the slowest rank was last looked for
         self._file = RecordFile(trainer.context.run.metrics_dir / "steps.jsonl") if trainer.context.rank == 0 else None
-        self.sinks = Sinks(trainer.job, trainer.context.run) if trainer.context.rank == 0 else None
+        self._sinks = Sinks(trainer.job, trainer.context.run) if trainer.context.rank == 0 else None
 
     def take_data_wait(self) -> float:
         """Seconds that this rank waited for data since it was last asked."""
@@ -73,9 +77,6 @@ class StepRecorder(MetricsProcessor):
         )
         if trainer.exporter:
             trainer.exporter.on_step(step, loss, grad_norm, rate, tokens, seconds, data_wait, trainer.guard.median_loss)
-        if self.sinks:
-            values = {"loss": loss, "grad_norm": grad_norm, "learning_rate": rate, "tokens": tokens, "seconds": seconds}
-            self.sinks.tell({f"train/{name}": value for name, value in values.items()}, step)
         if now - self._last_printed > 1.0 or step == trainer.place.last_step:
             self._last_printed = now
             print(f"step {step} loss {loss:.4f} grad_norm {grad_norm:.3f} {seconds:.2f} s", flush=True)
@@ -85,6 +86,7 @@ class StepRecorder(MetricsProcessor):
         file: RecordFile | None = getattr(self, "_file", None)  # a trainer that fails early never connects
         if file:
             file.close()
-        sinks: Sinks | None = getattr(self, "sinks", None)
+        sinks: Sinks | None = getattr(self, "_sinks", None)
         if sinks:
-            sinks.close()
+            last = self._trainer.step == self._trainer.job.places[-1].last_step
+            sinks.close(_PATIENCE if last else _HASTE)

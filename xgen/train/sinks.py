@@ -1,91 +1,51 @@
 """Where metrics go besides the run directory and Prometheus: TensorBoard and Weights & Biases, both off by default.
 
-A sink that fails, at its start or in the midst of the training, is given up with a word: the run directory has it all.
+Each has a process that reads the run directory (`tracking.py`). The training starts it and, in the end, gives it some
+seconds for the rest: it never waits for it in between, whatever becomes of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
 
 from xgen.runs import Refused, RunDir
 from xgen.spec import Pretrain
-
-Sink = Callable[[Mapping[str, float], int], None]  # values by name, and the step
-Close = Callable[[], Any]
+from xgen.train.tracking import TITLES
 
 
 class Sinks:
-    """All that the spec asks for; on rank 0 only. Without any, telling them costs nothing."""
+    """All that the spec asks for; on rank 0 only."""
 
     def __init__(self, job: Pretrain, run: RunDir) -> None:
         """Raises Refused for a sink whose package is missing."""
-        self._sinks: dict[str, tuple[Sink, Close]] = {}
-        if job.sinks.tensorboard:
-            self._open("TensorBoard", "tensorboard", lambda: _tensorboard(run))
-        if job.sinks.wandb:
-            self._open("Weights & Biases", "wandb", lambda: _wandb(job, run))
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        for name in job.sinks.packages:
+            if importlib.util.find_spec(name) is None:
+                said = f"the package {name} is not in the image; install it there, or leave the sink out"
+                raise Refused(f"sinks.{name}: {said}")
+        for name in job.sinks.packages:
+            command = [sys.executable, "-m", "xgen.train.tracking", str(run.path), name]
+            try:
+                self._processes[name] = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+            except OSError as error:
+                print(f"{TITLES[name]} is given up, the training goes on: {error}", file=sys.stderr, flush=True)
 
-    def __bool__(self) -> bool:
-        return bool(self._sinks)
-
-    def tell(self, values: Mapping[str, float], step: int) -> None:
-        for name, (sink, _) in list(self._sinks.items()):
-            with self._or_give_up(name):
-                sink(values, step)
-
-    def close(self) -> None:
-        for name, (_, close) in list(self._sinks.items()):
-            with self._or_give_up(name):
-                close()
-
-    def _open(self, name: str, package: str, sink: Callable[[], tuple[Sink, Close]]) -> None:
-        if importlib.util.find_spec(package) is None:
-            said = f"the package {package} is not in the image; install it there, or leave the sink out"
-            raise Refused(f"sinks.{package}: {said}")
-        with self._or_give_up(name):
-            self._sinks[name] = sink()
-
-    @contextmanager
-    def _or_give_up(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - whatever a service or a full disk comes up with
-            print(f"{name} is given up, the training goes on: {error}", file=sys.stderr, flush=True)
-            self._sinks.pop(name, None)
-
-
-def _tensorboard(run: RunDir) -> tuple[Sink, Close]:
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(run.metrics_dir / "tensorboard"), flush_secs=30)
-
-    def tell(values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            writer.add_scalar(name, value, step)
-
-    return tell, writer.close
-
-
-def _wandb(job: Pretrain, run: RunDir) -> tuple[Sink, Close]:
-    import wandb
-
-    assert job.sinks.wandb
-    settings = job.sinks.wandb
-    # One id for all attempts: a resumed run goes on in the same curves.
-    opened = wandb.init(
-        project=settings.project,
-        entity=settings.entity,
-        mode=settings.mode,
-        id=run.name,
-        name=run.name,
-        resume="allow",
-        dir=str(run.metrics_dir),
-        config=job.model_dump(mode="json", exclude={"env", "secrets"}),
-    )
-    # Our step as a value: W&B drops what comes with a step of its own below the last, as after a resume.
-    opened.define_metric("*", step_metric="step")
-    return lambda values, step: opened.log({**values, "step": step}), opened.finish
+    def close(self, seconds: float) -> None:
+        """Let them tell the rest, for so long at most; what is left then, the next attempt's have to tell."""
+        for process in self._processes.values():
+            assert process.stdin
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(b"\n")  # a fork may hold the pipe open
+                process.stdin.close()
+        for name, process in self._processes.items():
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                print(f"{TITLES[name]} is not done after {seconds:g} s and is ended", file=sys.stderr, flush=True)
+                os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+                process.wait()

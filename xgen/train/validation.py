@@ -178,8 +178,6 @@ class Validation:
         print(f"step {step} held-out loss: {said} ({seconds:.1f} s)", flush=True)
         if trainer.exporter:
             trainer.exporter.on_validation({name: loss.loss for name, loss in found.items()})
-        if sinks := trainer.metrics_processor.sinks:
-            sinks.tell({f"validation/{name}": loss.loss for name, loss in found.items()}, step)
 
 
 def _has(path: Path, step: int) -> bool:
