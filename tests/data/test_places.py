@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,6 +171,24 @@ def test_a_server_that_is_not_there_is_no_fault_of_the_input(monkeypatch: pytest
         InterruptedBuildError, match=r"http://127\.0\.0\.1:9/a\.jsonl: cannot be reached: .*run it again"
     ):
         plan_units(["http://127.0.0.1:9/a.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({}, "Unable to locate credentials"),
+        ({"AWS_ACCESS_KEY_ID": "id"}, "Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_PROFILE": "none"}, r"The config profile \(none\) could not be found"),
+    ],
+)
+def test_missing_credentials_are_no_fault_of_the_wire(tmp_path: Path, setting: dict[str, str], message: str) -> None:
+    settings = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    code = "from xgen.data.units import plan_units; plan_units(['s3://raw/web'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=settings | setting, capture_output=True, text=True, timeout=60
+    )
+    said = rf"xgen\.data\.errors\.StoreError: s3://raw/web: may not be read: {message}; check who may read it"
+    assert re.match(said, done.stderr.splitlines()[-1])
 
 
 def test_without_the_package_the_error_says_what_to_install() -> None:

@@ -22,6 +22,8 @@ _AGAIN = "run it again: it goes on where it was"
 _MARKS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "LastModified", "last_modified", "Last-Modified",
           "mtime", "created")  # fmt: skip
 
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")  # of botocore
+
 
 @dataclass(frozen=True)
 class File:
@@ -170,12 +172,12 @@ def _reaching(url: str) -> Iterator[None]:
         if type(cause).__module__.startswith("aiohttp") and getattr(cause, "status", 0) not in (404, 410):
             raise InterruptedBuildError(url, f"cannot be reached: {_said(cause)}", _AGAIN) from None
         raise StoreError(url, "does not exist", "name a file, or a folder that holds some") from None
-    except PermissionError as error:
-        fix = "check who may read it, and the credentials in the file system's settings"
-        raise StoreError(url, f"may not be read: {_said(error)}", fix) from None
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001 - each file system raises what its library raises
+        if isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS:
+            fix = "check who may read it, and the credentials in the file system's settings"
+            raise StoreError(url, f"may not be read: {_said(error)}", fix) from None
         raise InterruptedBuildError(url, f"cannot be reached: {_said(error)}", _AGAIN) from None
 
 
