@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, xgen
+from tests.conftest import PROVISIONED, ROOT, xgen
 from tests.metrics.fake_slurm import read_page, value
 from tests.metrics.test_exporter_cli import write
 from xgen.metrics.gpu.nvml import _VALUES
@@ -32,7 +32,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nvml")
     source = Path(__file__).with_name("fake_nvml.c")
     compiler = shutil.which("gcc") or shutil.which("cc")
-    assert compiler, "apt-get install gcc"
+    if compiler is None and not PROVISIONED:
+        pytest.skip("no C compiler here")
+    assert compiler, "make setup installs gcc"
     target = folder / "libnvidia-ml.so.1"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", target, source], check=True, timeout=60)
     return folder
