@@ -64,7 +64,7 @@ class Record:
     id: str = ""
     url: str = ""
     file: str = ""
-    line: int = 0  # or row, from 1
+    line: int = 0  # or row, from 1; 0: a page, which is the file
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,17 @@ class Bad:
 
     @property
     def place(self) -> str:
-        return f"{self.file}: line {self.line}" if self.line else self.file
+        return place_of(self.file, self.line)
 
     @property
     def kind(self) -> str:
         """What is the same for all records that are bad in this way."""
         return self.reason.partition(":")[0].partition(";")[0]
+
+
+def place_of(file: str, line: int) -> str:
+    """For a person; a page has a file of its own, and no line."""
+    return f"{file}: line {line}" if line else file
 
 
 _Row = tuple[int, Any]  # its line or row, and the record as it was read, or Bad

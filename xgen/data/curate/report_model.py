@@ -39,7 +39,7 @@ class Sample(_Frozen):
     value: float | None  # what the rule measured; None where it measures nothing
     text: str  # an excerpt
     id: str = ""
-    place: str = ""  # "FILE: line N"
+    place: str = ""  # "FILE: line N", or a page's file
     other: int | None = None  # of a duplicate: the document before it; of a leak: the item of the evaluation set
     other_text: str = ""  # an excerpt of that
 

@@ -12,6 +12,7 @@ from xgen.data import TokenStore
 from xgen.data.curate.report_model import read_report
 from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.fates import fates
+from xgen.data.curate.steps.history import history, with_id
 from xgen.data.curate.steps.plan import read_plan
 
 
@@ -29,6 +30,8 @@ def test_pages_are_curated_and_what_is_none_is_counted(
     write(tmp_path / "crawl" / "1.warc.zst", [*gone, twice, other, record("empty", response(b"<html></html>"))])
     hurt = bytearray(write(tmp_path / "crawl" / "2.warc.gz", [pages()[0]]).read_bytes())
     (tmp_path / "crawl" / "2.warc.gz").write_bytes(hurt[:-100])
+    html = tmp_path / "crawl" / "3.html"
+    html.write_bytes(page("textwrap"))
     job = spec_of(
         raw, store.path / "tokenizer.json", tmp_path / "out", decontaminate=None, dedup={}, domains={"other": "web"},
         inputs=[{"path": str(tmp_path / "crawl"), "source": "crawl", "keys": {"id": "id"} if by_id else {}}],
@@ -45,10 +48,13 @@ def test_pages_are_curated_and_what_is_none_is_counted(
         "is damaged": 1,
     }
     work = Path(job.work_folder)
-    found = {fate.id.removeprefix("urn:uuid:"): fate.reason for fate in fates(Context(job, work, read_plan(job)))}
-    assert set(found) == {*MODULES, "again", "adult"}
-    assert (found["adult"], found["again"]) == ("url.domains", "exact.duplicate")
+    context = Context(job, work, read_plan(job))
+    found = {fate.id.removeprefix("urn:uuid:"): fate.reason for fate in fates(context)}
+    assert set(found) == {*MODULES, "again", "adult", str(html)}
+    assert (found["adult"], found["again"], found[str(html)]) == ("url.domains", *["exact.duplicate"] * 2)
+    assert history(context, with_id(context, str(html))[0]).place == str(html)  # it is no line of a file
     steps = {step.name: step for step in report.steps}
+    assert str(html) in {sample.place for reason in steps["exact"].reasons for sample in reason.samples}
     assert (steps["ids"].dropped.documents == 1) if by_id else ("ids" not in steps)
     left = len(MODULES) + (not by_id)
     assert report.steps[0].taken.documents == left + sum(step.dropped.documents for step in report.steps)

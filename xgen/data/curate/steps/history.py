@@ -24,6 +24,7 @@ from xgen.data.curate.steps.tables import batches_of, rows_of
 from xgen.data.curate.steps.tag import DOCS_FILE, DROPPED_FILE, RULES, TRACE_FILE
 from xgen.data.curate.steps.texts import first_with_id, origins
 from xgen.data.errors import StoreError
+from xgen.data.readers import place_of
 from xgen.spec.curate import Curate
 
 
@@ -119,7 +120,7 @@ def history(context: Context, number: int) -> History:
     return History(
         number=number,
         id=trace["id"],
-        place=f"{trace['file']}: line {trace['line']}",
+        place=place_of(trace["file"], trace["line"]),
         domain=trace["domain"],
         checks=tuple(_checks(trace, rules)),
         cluster=cluster,

@@ -14,12 +14,13 @@ from xgen.data.curate.steps.earlier import Earlier
 from xgen.data.curate.steps.ledger import cut
 from xgen.data.curate.steps.tables import rows_of
 from xgen.data.curate.steps.tag import DOCS_FILE, DROPPED_FILE, TRACE_FILE
+from xgen.data.readers import place_of
 
 
 @dataclass(frozen=True)
 class Origin:
     id: str
-    place: str  # "FILE: line N"
+    place: str  # "FILE: line N", or a page's file
 
 
 def excerpts(context: Context, numbers: Iterable[int]) -> dict[int, str]:
@@ -36,7 +37,7 @@ def origins(context: Context, numbers: Iterable[int]) -> dict[int, Origin]:
     found: dict[int, Origin] = {}
     for unit, begin, rows in _by_unit(context, numbers):
         for one in rows_of(context.folder("tag", unit) / TRACE_FILE, "row", rows, ("id", "file", "line")):
-            found[begin + one["row"]] = Origin(one["id"], f"{one['file']}: line {one['line']}")
+            found[begin + one["row"]] = Origin(one["id"], place_of(one["file"], one["line"]))
     return found
 
 
