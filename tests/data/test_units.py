@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,9 @@ def test_links_are_followed_and_one_that_leads_nowhere_is_named(tmp_path: Path) 
     (folder / "up").symlink_to(linked)
     with pytest.raises(StoreError, match="up: is a link to a folder that it lies in; remove the link"):
         plan_units([str(linked)])
+
+
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"a\xff.jsonl")).write_text("{}")
+    with pytest.raises(StoreError, match=r"a\\udcff\.jsonl: has a name that is not UTF-8, .*; rename it"):
+        plan_units([str(tmp_path)])

@@ -159,6 +159,8 @@ def _files(name: str, ignored: Counter[str]) -> list[File]:
         path = PurePosixPath(file.path)
         if is_remote(name) and any(part.startswith(".") for part in file.path.removeprefix(name).split("/")):
             continue
+        if (clean := file.path.encode(errors="backslashreplace").decode()) != file.path:
+            raise StoreError(clean, "has a name that is not UTF-8, and could not be written down", "rename it")
         if (kind := _kind(file.path)) is None or (kind == "arrow" and not _belongs(file.path, names)):
             ignored[path.suffix or path.name] += 1
         else:

@@ -46,7 +46,8 @@ def prepare(job: Curate, tick: Callable[[int], None]) -> None:
     Tokenizer.load(Path(job.tokenizer))
     Earlier.open(job).check()
     Chains(job)
-    plan = make_plan(job, prepare_models(job, work))
+    plan = make_plan(job, {})  # what is wrong with an input is found before a model is trained
+    plan = plan.model_copy(update={"models": prepare_models(job, work)})
     check_place(Context(job, work, plan))
     tick(0)
     Sorter(job, plan)
