@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
@@ -24,7 +25,7 @@ _SUFFIXES: dict[Kind, tuple[str, ...]] = {
 }
 _TAKEN = f"it takes {', '.join(suffix for some in _SUFFIXES.values() for suffix in some)}"
 # Bytes of files: smaller ones share a unit, of a size that gives a few thousand units at most (each is a part or more),
-# and many enough for all workers where there is little.
+# and many enough for all workers where there is little. A power of two: files that grow a little leave it as it was.
 _MIN_UNIT, _MAX_UNIT, _MANY_UNITS = 4 << 20, 1 << 30, 4096
 _RANGE_BYTES = 256 << 20  # of a large parquet file, uncompressed: a unit
 
@@ -92,7 +93,8 @@ def plan_units(inputs: Sequence[str]) -> Plan:
     ignored: Counter[str] = Counter()
     found = {name: _files(name, ignored) for name in dict.fromkeys(inputs) if not name.startswith(HUB)}
     files = {file.path: file for some in found.values() for file in some}
-    unit_bytes = min(max(sum(file.size for file in files.values()) // _MANY_UNITS, _MIN_UNIT), _MAX_UNIT)
+    wanted = 1 << (sum(file.size for file in files.values()) // _MANY_UNITS).bit_length()
+    unit_bytes = min(max(wanted, _MIN_UNIT), _MAX_UNIT)
     units: list[Unit] = []
     hub_bytes = 0
     for name in inputs:
@@ -101,7 +103,7 @@ def plan_units(inputs: Sequence[str]) -> Plan:
             units += (Unit((Piece("hub", name, number, number + 1),)) for number in range(stream.num_shards))
             hub_bytes += size
         else:
-            units += _group(found[name], unit_bytes)
+            units += _group(found[name], name.removeprefix("file://"), unit_bytes)
     return Plan(tuple(units), dict(ignored), tuple(files.values()), hub_bytes)
 
 
@@ -205,7 +207,9 @@ def _kind(path: str) -> Kind | None:
     return next((kind for kind, suffixes in _SUFFIXES.items() if path.endswith(suffixes)), None)
 
 
-def _group(files: Sequence[File], unit_bytes: int) -> Iterator[Unit]:
+def _group(files: Sequence[File], folder: str, unit_bytes: int) -> Iterator[Unit]:
+    """Units of small files end where a hash of a file's name under the folder says so: one that is added, grows or goes
+    changes its own unit, and others only up to the next such end."""
     waiting: list[Piece] = []
     size = 0
     for file in files:
@@ -214,7 +218,7 @@ def _group(files: Sequence[File], unit_bytes: int) -> Iterator[Unit]:
         if file.size < unit_bytes:
             waiting.append(Piece(kind, file.path))
             size += file.size
-        if waiting and (size >= unit_bytes or file.size >= unit_bytes):
+        if waiting and (_ends(file, folder, unit_bytes) or size >= 2 * unit_bytes):
             yield Unit(tuple(waiting))
             waiting, size = [], 0
         if file.size >= unit_bytes:
@@ -222,6 +226,12 @@ def _group(files: Sequence[File], unit_bytes: int) -> Iterator[Unit]:
             yield from (Unit((piece,)) for piece in pieces)
     if waiting:
         yield Unit(tuple(waiting))
+
+
+def _ends(file: File, folder: str, unit_bytes: int) -> bool:
+    """Once in `unit_bytes` bytes of files."""
+    digest = hashlib.sha256(file.path.removeprefix(folder).lstrip("/").encode()).digest()
+    return int.from_bytes(digest[:4]) * unit_bytes < file.size << 32
 
 
 def _ranges(path: str) -> list[Piece]:
