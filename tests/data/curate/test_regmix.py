@@ -74,7 +74,7 @@ def test_caps_hold_for_proxies(caps: list[float]) -> None:
 def test_losses_of_mixtures_that_were_not_tried_are_predicted(regression: Regression) -> None:
     assert [score.model for score in regression.scores] == ["kernel", "linear"]
     kernel, linear = regression.scores
-    weights, losses = measured(96)
+    _, losses = measured(96)
     residuals = ((losses - regression.held_out) ** 2).sum() / ((losses - losses.mean()) ** 2).sum()
     assert 1 - residuals == pytest.approx(kernel.r2)
     assert kernel.r2 > 0.97
