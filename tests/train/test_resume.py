@@ -56,6 +56,22 @@ def test_sigterm_is_a_stop_too_and_a_second_signal_during_the_save_changes_nothi
     assert_same(training, undisturbed)
 
 
+def test_what_the_first_step_waits_for_is_start_and_no_time_of_steps(training: Training) -> None:
+    def late(_rank: int) -> None:
+        from xgen.train.loader import StoreLoader
+
+        batches = StoreLoader.__iter__
+
+        def slow(self: StoreLoader) -> Any:
+            time.sleep(2)  # the store is on a cold disk
+            yield from batches(self)
+
+        StoreLoader.__iter__ = slow  # type: ignore[method-assign]
+
+    assert {o.status for o in training.go(in_rank=late)} == {"finished"}
+    assert training.event("progress").data_wait < 1  # type: ignore[union-attr, operator]
+
+
 def test_signal_before_the_first_step_stops_without_training(training: Training) -> None:
     outcomes = training.go(in_rank=lambda _rank: os.kill(os.getpid(), signal.SIGUSR2))
     assert {(o.status, o.step) for o in outcomes} == {("stopped", 0)}

@@ -246,6 +246,8 @@ class PretrainTrainer(Trainer):
             )
 
     def _event_after_first_step(self) -> None:
+        if not self._started:
+            self.metrics_processor.data_wait = 0.0  # what the first step waited for was a part of its start
         self.tell("first_step", step=self.step, startup=None if self._started else startup.mark("first_step"))
         self._started = True
         # From here on a collective that hangs is a fault: start-up and compilation are over.
