@@ -15,6 +15,9 @@ import yaml
 from tests.monitoring.conftest import MONITORING, run, tool
 from tests.monitoring.known import known, rules
 from tests.monitoring.names import labels_of
+from xgen.metrics.fleet import Runs
+from xgen.metrics.gpu import Allocated
+from xgen.metrics.slurm import Queue, collectors
 
 ALERTMANAGER = MONITORING / "alertmanager.yml"
 COMPOSE = yaml.safe_load((MONITORING / "compose.yaml").read_text())
@@ -63,6 +66,16 @@ def test_inhibitions_name_alerts_and_labels_that_exist() -> None:
         for label in rule["equal"]:
             for name in source | target:
                 assert label in exist[name], f"{name} has no label {label}: it would inhibit what lacks it too"
+
+
+def test_without_a_scheduler_no_collector_that_asks_it_is_told_of() -> None:
+    """All that ask slurmctld; sacct asks the database, and the ping is how the scheduler is known to be down."""
+    fleet = Runs(Path("/nowhere"), "atlas", "main")
+    asking = {one.name for one in [*collectors([]), Allocated(Queue(), fleet)]} - {"controller", "ended"}
+    inhibitions = yaml.safe_load((MONITORING / "alertmanager.yml").read_text())["inhibit_rules"]
+    [quiet] = [one for one in inhibitions if one["source_matchers"] == ['alertname="XgenSchedulerDown"']]
+    assert quiet["target_matchers"][0] == 'alertname="XgenExporterBlind"'
+    assert set(re.findall(r"\w+", quiet["target_matchers"][1].partition("=~")[2])) == asking
 
 
 def _named(matchers: list[str], exist: dict[str, frozenset[str]]) -> set[str]:
