@@ -32,6 +32,7 @@ from picture.table import columns_without_data
 _DASHBOARD = Path(__file__).parent / "dashboards" / "run.json"
 _WIDTH, _ROW, _HEADER, _GAP = 1600, 33, 58, 8  # pixels
 _DPI = 100
+_CHOSEN = 72  # characters of the variables' values
 
 
 def main() -> int:
@@ -100,6 +101,7 @@ def _header(canvas: Canvas, dashboard: Dashboard, height: int) -> None:
     middle = height - _HEADER / 2 - 2
     title = canvas.text(16, middle, dashboard.title, size=17, weight="bold", va="center", color="#ffffff")
     chosen = "  ".join(value for value in canvas.window.variables.values() if value != ".*")
+    chosen = chosen if len(chosen) <= _CHOSEN else chosen[: _CHOSEN - 1] + "…"
     canvas.text(title + 14, middle, chosen, size=17, va="center", color=theme.color("blue"))
     first, last = (datetime.fromtimestamp(t, UTC) for t in (canvas.window.start, canvas.window.end))
     same_day = first.date() == last.date()

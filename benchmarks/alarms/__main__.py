@@ -71,7 +71,8 @@ def _draw(lab: Lab, out: Path, start: float, trials: list[Trial]) -> list[str]:
         raise LabError("no fault that was asked for has a training to be drawn")
     end = min((trial.began for trial in trials if trial.name in LAST), default=time.time())
     shown = RunDir(lab.cluster.run_root / trained.get("preemption", next(iter(trained.values()))))
-    return draw_all(lab.watch, out, shown, list(trained.values()), start, end)
+    compared = [run for name, run in trained.items() if name in ("preemption", "kill", "hang", "time-limit")]
+    return draw_all(lab.watch, out, shown, compared or list(trained.values()), start, end)
 
 
 def _print(trials: list[Trial], ratios: list[Ratio], empty: list[str], drawn: bool) -> None:

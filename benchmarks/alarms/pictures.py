@@ -67,7 +67,8 @@ def draw_all(watch: Watch, out: Path, run: RunDir, runs: Sequence[str], start: f
 
 
 def _when_most(watch: Watch, query: str, start: float, end: float) -> float:
-    """The last moment of those at which the query has its largest value; the end where it never has one."""
+    """In the midst of the time at which the query has its largest value; the end where it never has one."""
     found = watch.ask("query_range", query=query, start=start, end=end, step=1)
-    counts = [(float(value), at) for series in found for at, value in series["values"]]
-    return float(max(counts)[1]) if counts else end
+    counts = [(float(value), float(at)) for series in found for at, value in series["values"]]
+    most = [at for value, at in counts if value == max(counts)[0]]
+    return most[len(most) // 2] if most else end

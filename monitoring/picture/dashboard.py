@@ -53,6 +53,7 @@ class Style(_Part):
 
 
 class Custom(_Part):
+    draw_style: str = "line"
     fill_opacity: float = 0
     line_width: float = 1
     line_interpolation: str = "linear"

@@ -122,6 +122,14 @@ def _paint_bands(ax: Axes, drawn: list[Series], colors: list[str], scale: Scale,
         ax.stackplot(dates, bands, colors=colors, alpha=alpha, lw=0)
         return
     step = drawn[0].step
+    if custom.draw_style == "bars":
+        below: dict[float, float] = {}
+        for series, color in zip(drawn, colors, strict=True):
+            heights = [value / scale.factor for value in series.values]
+            bottoms = [below.get(time, 0.0) for time in series.times]
+            below |= {t: low + high for t, low, high in zip(series.times, bottoms, heights, strict=True)}
+            ax.bar([date(t) for t in series.times], heights, date(0.9 * step), bottoms, color=color, alpha=alpha, lw=0)
+        return
     breaks = [index + 1 for index, (a, b) in enumerate(pairwise(times)) if b - a > 1.5 * step]
     samples = [dict(zip(series.times, series.values, strict=True)) for series in drawn]
     for first, end in pairwise((0, *breaks, len(times))):

@@ -212,6 +212,7 @@ PARTITIONS = Row(
             decimals=0,
             no_value="none: no job ended",
             series=ENDS,
+            bars=True,
             step="10m",
         ),
     ),

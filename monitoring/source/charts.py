@@ -79,6 +79,7 @@ class Lines(Panel):
     steps: bool = False
     span_gaps: bool = False
     stacked: bool = False
+    bars: bool = False  # a bar a sample: of counts that are 0 most of the time, a line of one sample is not seen
     limits: bool = False  # the levels are drawn as lines
 
     def color_mode(self) -> str:
@@ -91,7 +92,7 @@ class Lines(Panel):
         soft = {"axisSoftMin": 0} if self.axis == "to zero" else {}
         return soft | {
             "axisBorderShow": False,
-            "drawStyle": "line",
+            "drawStyle": "bars" if self.bars else "line",
             "fillOpacity": self.fill,
             "gradientMode": "none",
             "lineInterpolation": "stepAfter" if self.steps else "linear",

@@ -199,7 +199,7 @@ _TIMES = Row(
             ),
             decimals=0,
             no_value="none: no poll failed",
-            steps=True,
+            bars=True,
             step="2m",
         ),
     ),

@@ -272,8 +272,9 @@ class Fleet:
             phase = run.now(self.part)
             for node in run.nodes if phase in _PHASES and phase != "queued" else ():
                 for gpu in range(_GPUS):
-                    place = {"gpu": str(gpu), "UUID": f"GPU-{node}-{gpu}"}
+                    place = {"gpu": str(gpu)}
                     self._add("xgen_gpu_info", 1, hostname=node, run=run.name, job_id="8121", **place, **_EXPORTER)
+                    place["UUID"] = f"GPU-{node}-{gpu}"
                     busy = 95 - 12 * (node == "g06") + self._wave if phase in ("train", "replay", "work") else 0
                     values: dict[str, float] = {
                         "GPU_UTIL": busy, "GPU_TEMP": 40 + busy * 0.4, "POWER_USAGE": 90 + busy * 5.8,

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.monitoring.conftest import MONITORING, free_port, run, tool
 from tests.monitoring.fleet import Fleet
@@ -114,6 +116,21 @@ def test_every_panel_has_data_and_is_drawn(filled: Filled, name: str, tmp_path: 
     done = draw(filled, MONITORING / "dashboards" / f"{name}.json", tmp_path / "it.png", *options)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_count_of_one_sample_is_seen(filled: Filled, tmp_path: Path) -> None:
+    """As jobs end: in one step there are some, and none before and after."""
+    dashboard = json.loads((MONITORING / "dashboards" / "fleet.json").read_text())
+    [panel] = [one for one in dashboard["panels"] if one["title"] == "Jobs that ended"]
+    middle = filled.start + _HOURS * 1800
+    once = f"vector(3) and on () vector(time()) > {middle} <= {middle + 600}"
+    panel["targets"][0]["expr"] = f'label_replace({once}, "state", "completed", "", "")'
+    (tmp_path / "one.json").write_text(json.dumps(dashboard | {"panels": [panel], "annotations": {"list": []}}))
+    done = draw(filled, tmp_path / "one.json", tmp_path / "one.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    pixels = np.asarray(Image.open(tmp_path / "one.png").convert("RGB"), int)
+    red, green, blue = (pixels[:, :, channel] for channel in range(3))
+    assert np.sum((green > 100) & (green > 1.2 * np.maximum(red, blue))) > 1000
 
 
 @pytest.mark.parametrize(
