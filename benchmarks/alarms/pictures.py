@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.alarms.watch import MONITORING, Watch
+from benchmarks.alarms.watch import Watch
 from benchmarks.common import ROOT
 from xgen.runs import RunDir, read_events
 
@@ -43,7 +43,7 @@ def draw_all(watch: Watch, out: Path, run: RunDir, runs: Sequence[str], start: f
     events = read_events(run)
     its_end = max(event.time for event in events if event.event == "progress")
     faults = []
-    for file in sorted((MONITORING / "dashboards").glob("*.json")):
+    for file in sorted((watch.folder / "monitoring/dashboards").glob("*.json")):
         name = file.stem
         options = {"run": ["--run", run.name], "compare": ["--variable", f"run={'|'.join(runs)}"]}.get(name, [])
         first, until = start, end

@@ -26,9 +26,11 @@ from benchmarks.common import ROOT
 MONITORING = ROOT / "monitoring"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = r"(\d+)([smhd])"
-# Where durations stand: in rules ranges, offsets, `for` and a forecast; in the routes the pauses.
+# Where durations stand: in rules ranges, offsets, `for` and a forecast; in the routes the pauses; in the dashboards
+# the least step of a panel.
 _PLACES = {
     "rules/*.yml": (rf"(\[){_DURATION}(?=\])", rf"(offset ){_DURATION}", rf"(for: ){_DURATION}"),
+    "dashboards/*.json": (rf'("interval": "){_DURATION}(?=")',),
     "alertmanager.yml": (rf"((?:group_wait|group_interval|repeat_interval): ){_DURATION}",),
 }
 _SUMS = {

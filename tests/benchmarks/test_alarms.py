@@ -34,6 +34,8 @@ def test_in_fast_motion_durations_are_shorter_and_nothing_else_differs(tmp_path:
         assert without[0] == without[1]
     assert len(_durations((copy / "rules/cluster.yml").read_text())) > 20
     assert f"expr: (15 * 60) / {FACTOR}" in (copy / "rules/limits.yml").read_text()
+    fleet = (copy / "dashboards/fleet.json").read_text()
+    assert '"interval": "40000ms"' in fleet and '"interval": "10m"' not in fleet
     promtool = shutil.which("promtool")
     if promtool:
         rules = sorted((copy / "rules").glob("*.yml"))
