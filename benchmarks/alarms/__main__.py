@@ -38,7 +38,7 @@ def main() -> int:
     try:
         with laboratory() as lab:
             trials = play(lab, chosen, _say)
-            time.sleep(5)  # what Alertmanager still holds back
+            time.sleep(3)  # what Alertmanager still holds back
             judge(trials)
             runs = [run for trial in trials for run in trial.runs]
             ratios = compare(lab, runs)

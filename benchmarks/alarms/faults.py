@@ -120,8 +120,8 @@ def hang(trial: Trial) -> None:
     """SIGSTOP of a rank, until it is told of."""
     lab = trial.lab
     with lab.training:
-        run = trial.owns(lab.train("hangs", 2, 110, "calm", "checkpoint.every=40", step=0.5))
-        lab.until_step(run, 30)
+        run = trial.owns(lab.train("hangs", 2, 400, "calm", "checkpoint.every=40", step=0.5))
+        lab.until_step(run, 8)
         rank = task_pids(run)[1]
         trial.plants()
         os.kill(rank, signal.SIGSTOP)
@@ -132,7 +132,7 @@ def hang(trial: Trial) -> None:
         finally:
             os.kill(rank, signal.SIGCONT)
         trial.resolves(alarm, 60)
-        lab.finish(run)
+        lab.cancel(run)  # it goes on; that it would finish, others show
 
 
 def preempted(trial: Trial) -> None:
