@@ -76,7 +76,7 @@ def value(series: Series, name: str, **labels: str) -> float | None:
     return series.get((name, tuple(sorted(labels.items()))))
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "not in time"
