@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from dataclasses import asdict
@@ -43,8 +44,9 @@ def main() -> int:
             runs = [run for trial in trials for run in trial.runs]
             ratios = compare(lab, runs)
             empty = _draw(lab, options.out, began, trials) if options.out else []
-    except LabError as error:
-        print(f"alarms: {error}", file=sys.stderr)
+    except (LabError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or ""
+        print(f"alarms: {error} {said if isinstance(said, str) else said.decode()}".rstrip(), file=sys.stderr)
         return 1
     passed = all(trial.passed for trial in trials) and all(ratio.equal for ratio in ratios) and not empty
     if options.json:

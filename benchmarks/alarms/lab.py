@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -148,7 +149,16 @@ def batch_scripts(run: RunDir) -> list[int]:
 
 @contextlib.contextmanager
 def laboratory() -> Iterator[Lab]:
-    """The dev SLURM, restarted with our disks in sight of its nodes; as it was before, afterwards."""
+    """The dev SLURM, restarted with our disks in sight of its nodes; as it was before, afterwards. Raises LabError."""
+    with (Path(tempfile.gettempdir()) / "xgen-alarms.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError("another benchmarks.alarms has the dev SLURM; wait for its end") from None
+        yield from _alone()
+
+
+def _alone() -> Iterator[Lab]:
     was_up = subprocess.run([ROOT / "slurm/dev/status"], capture_output=True, check=False).returncode == 0
     if was_up and subprocess.run(["squeue", "-h"], capture_output=True, timeout=60, check=True).stdout:
         raise LabError("the dev SLURM has jobs, and they would be lost; wait for them, or scancel --user=root")
