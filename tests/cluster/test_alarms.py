@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.monitoring.conftest import tool
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]  # its time is 15 times as fast: no machine may be busy
 
 
 @pytest.mark.usefixtures("_dev_slurm")
