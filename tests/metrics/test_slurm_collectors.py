@@ -67,12 +67,19 @@ def test_who_waits_by_choice_does_not_make_the_queue_stuck(slurm: FakeSlurm) -> 
         f"3|a|x|gpu|PENDING|1|{now - 7000}|cpu=1|AssocGrpGRES\n"
         f"4|a|x|gpu|PENDING|1|{now - 600}|cpu=1|Resources\n"
         f"5|a|x|cpu|PENDING|1|{now - 500}|cpu=1|QOSMaxCpuPerUserLimit\n"
+        f"6|a|x|cpu|PENDING|1|{now - 500}|cpu=1|MaxGRESPerAccount\n"
+        f"7|a|x|cpu|PENDING|1|{now - 500}|cpu=1|Licenses\n"
+        f"8|a|x|cpu|PENDING|1|{now - 500}|cpu=1|Reservation\n"
+        f"9|a|x|cpu|PENDING|1|{now - 500}|cpu=1|AccountingPolicy\n"
+        f"10|a|x|fault|PENDING|1|{now - 500}|cpu=1|PartitionTimeLimit\n"
     )
     slurm.say("squeue", f"cat <<'E'\n{rows}E")
     series = polled(Queue())
     oldest = value(series, "xgen_slurm_queue_oldest_pending_seconds", partition="gpu")
     assert oldest == pytest.approx(600, abs=10)
     assert value(series, "xgen_slurm_queue_oldest_pending_seconds", partition="cpu") == 0
+    fault = value(series, "xgen_slurm_queue_oldest_pending_seconds", partition="fault")
+    assert fault == pytest.approx(500, abs=10)
 
 
 def test_reasons_without_bound_become_one(slurm: FakeSlurm) -> None:

@@ -27,8 +27,11 @@ STATES = (
     "preempted", "node_fail",
 )  # fmt: skip
 _MAX_REASONS = 100
-# What somebody chose, or a limit of theirs: such a job does not wait for the scheduler.
-_BY_CHOICE = ("JobHeld", "Dependency", "BeginTime", "JobArrayTaskLimit", "Assoc", "QOS", "launch_failed", "JobHold")
+# What somebody chose, or a limit of theirs: such a job does not wait for the scheduler. Beginnings of its reason.
+_BY_CHOICE = (
+    "JobHeld", "Dependency", "BeginTime", "JobArrayTaskLimit", "Assoc", "QOS", "launch_failed", "JobHold", "Max",
+    "Licenses", "Reservation", "AccountingPolicy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
