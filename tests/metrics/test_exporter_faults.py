@@ -9,16 +9,19 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.core import Metric
 
+from tests.conftest import ROOT
 from tests.metrics.fake_slurm import DOWN, FakeSlurm, Series, read_page, slurm, value, wait_for
+from tests.metrics.fleet_runs import PRETRAIN, FleetRun, fleet, root
 from xgen.metrics.exporter import Collector, Exporter
 from xgen.metrics.exporter import poller as poller_module
 from xgen.metrics.exporter.collector import REASONS, gauge
 from xgen.metrics.exporter.command import output
 from xgen.metrics.slurm import collectors
 
-__all__ = ["slurm"]
+__all__ = ["root", "slurm"]
 INTERVAL, TIMEOUT = 0.3, 0.25  # seconds; in place of 30 and 25
 
 
@@ -233,6 +236,19 @@ def test_more_series_than_anybody_wants_are_a_fault(
     monkeypatch.setattr(poller_module, "MAX_SERIES", 50)
     wait_for(lambda: watched.errors("nodes", "too_many_series") > 0)
     wait_for(lambda: watched.success("controller") == 1)
+
+
+def test_no_label_is_so_long_that_prometheus_refuses_the_page(
+    slurm: FakeSlurm, watch: Callable[..., Watched], root: Path
+) -> None:
+    jobs = yaml.safe_load((ROOT / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    limit = min(job["label_value_length_limit"] for job in jobs if "label_value_length_limit" in job)
+    for project in ("p" * (limit + 1), "é" * (limit - 1)):
+        FleetRun(root, f"of-{ord(project[0])}-k3f9ab", PRETRAIN | {"project": project}).told(time.time(), "started")
+    watched = watch(fleet(root))
+    wait_for(lambda: watched.success("runs") == 1)
+    told = {dict(labels)["project"] for name, labels in watched.scrape() if name == "xgen_run_info"}
+    assert told == {"p" * (limit - 1), "é" * ((limit - 1) // 2)}
 
 
 def test_all_reasons_are_there_before_anything_failed(slurm: FakeSlurm, watch: Callable[..., Watched]) -> None:

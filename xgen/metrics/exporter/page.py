@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # of a gzip stream: deflate, no name, no time
 _END = b"\x03\x00"  # a last deflate block with nothing in it
+_MAX_VALUE = 249  # bytes of a label's value: one above monitoring/prometheus.yml's limit, and no page is taken at all
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class _Counted(Collector):
     def collect(self) -> Iterator[Metric]:
         for metric in self._metrics:
             self.num_series += len(metric.samples)
+            for sample in metric.samples:
+                for label, value in sample.labels.items():
+                    if len(value) > _MAX_VALUE // 4:  # a character has four bytes at most
+                        sample.labels[label] = value.encode()[:_MAX_VALUE].decode(errors="ignore")
             yield metric
 
 
