@@ -188,6 +188,15 @@ def test_a_password_where_the_profile_asks_for_one(serve: Serve) -> None:
             assert b"slurm" not in caught.value.read()
 
 
+def test_a_password_that_is_no_text_is_a_wrong_one(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
+    port = serve(users=USERS).port
+    for credentials in ("é".encode(), base64.b64encode(b"\xff:\xff"), b"\x80\xff"):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(b"GET /metrics HTTP/1.0\r\nAuthorization: Basic " + credentials + b"\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.0 401 ")
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_tls(serve: Serve, certificate: tuple[Path, Path]) -> None:
     served = serve(users=USERS, tls=tls_context(*certificate))
     url, good = f"https://127.0.0.1:{served.port}/metrics", basic("prometheus", USERS["prometheus"])

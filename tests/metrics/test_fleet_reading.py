@@ -63,6 +63,7 @@ def test_what_is_half_written_or_unreadable_is_counted_and_the_rest_is_served(ro
     good, torn, bare = (FleetRun(root, f"{name}-k3f9ab", PRETRAIN, "81") for name in ("good", "torn", "bare"))
     for run in (good, torn, bare):
         run.trained(now - 900, 3)
+    bare.dir.job_file(0).write_bytes(b"\xff81\n")
     torn.write("rank0", '{"time":12,"run":"to\n')
     torn.write("rank0", '{"time":99')
     bare.dir.spec_file.write_text("kind: [")

@@ -101,7 +101,7 @@ class Tracked:
         try:
             written = folder.stat().st_mtime_ns
             if written != self._jobs_written:
-                lines = [file.read_text().strip() for file in folder.iterdir() if file.name.isdecimal()]
+                lines = [file.read_text(errors="replace").strip() for file in folder.iterdir() if file.name.isdecimal()]
                 self._jobs_written = written
                 self.job_ids = frozenset(number for line in lines for number in line.split(":"))
         except FileNotFoundError:
