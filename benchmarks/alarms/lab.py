@@ -23,6 +23,7 @@ from tests.cluster.conftest import Cluster, has_event, scontrol, task_pids
 from xgen.runs import EventName, RunDir, read_events
 
 _STATE = Path("/var/lib/xgen-dev-slurm")
+_FOLDER = "xgen-alarms-"
 _DISK, _SMALL_DISK = "2500m", "8m"
 # Faults of one must not touch the others: each has a node of its own.
 _PARTITIONS = {
@@ -155,6 +156,8 @@ def laboratory() -> Iterator[Lab]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LabError("another benchmarks.alarms has the dev SLURM; wait for its end") from None
+        for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/"):  # by one that was killed
+            _remove(left)
         yield from _alone()
 
 
@@ -162,7 +165,7 @@ def _alone() -> Iterator[Lab]:
     was_up = subprocess.run([ROOT / "slurm/dev/status"], capture_output=True, check=False).returncode == 0
     if was_up and subprocess.run(["squeue", "-h"], capture_output=True, timeout=60, check=True).stdout:
         raise LabError("the dev SLURM has jobs, and they would be lost; wait for them, or scancel --user=root")
-    folder = Path(tempfile.mkdtemp(prefix="xgen-alarms-"))
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
     slurm = ROOT / "slurm/dev"
     try:
         subprocess.run([slurm / "down"], check=True, timeout=120, capture_output=True)
@@ -177,11 +180,15 @@ def _alone() -> Iterator[Lab]:
     finally:
         subprocess.run(["scancel", "--user=root"], check=False, timeout=60, capture_output=True)
         subprocess.run([slurm / "down"], check=False, timeout=120, capture_output=True)
-        for disk in ("disk", "small"):
-            subprocess.run(["umount", "--lazy", str(folder / disk)], check=False, timeout=30, capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         if was_up:
             subprocess.run([slurm / "up"], check=True, timeout=180, capture_output=True)
+
+
+def _remove(folder: Path) -> None:
+    for disk in ("disk", "small"):
+        subprocess.run(["umount", "--lazy", str(folder / disk)], check=False, timeout=30, capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _watched(folder: Path) -> Iterator[Lab]:
