@@ -197,6 +197,15 @@ def test_an_exporter_that_is_killed_is_blindness_until_up_starts_it_again(stack:
     wait_for(lambda: _targets(stack) == {"up"}, 15)
 
 
+def test_the_webhook_is_for_nobody_else_to_read(stack: Monitor, webhook: Webhook) -> None:
+    routes = stack.state / "alertmanager" / "alertmanager.yml"
+    routes.chmod(0o644)  # as older ones made it
+    stack.state.chmod(0o755)
+    assert stack.up().returncode == 0
+    assert webhook.url in routes.read_text()
+    assert (routes.stat().st_mode & 0o777, stack.state.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
 def _targets(stack: Monitor) -> set[str]:
     """How the exporter is, as Prometheus sees it."""
     targets = stack.ask("prometheus", "/api/v1/targets")["data"]["activeTargets"]

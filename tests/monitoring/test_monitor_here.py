@@ -105,6 +105,25 @@ def test_a_mistake_is_one_line(tmp_path: Path, options: list[str], said: str) ->
     assert done.stderr.startswith(said) and len(done.stderr.splitlines()) == 1
 
 
+def test_passwords_that_others_may_read_are_said_in_a_line(tmp_path: Path) -> None:
+    tool("prometheus")
+    tool("prometheus-alertmanager")
+    users, profile = tmp_path / "users", write_profile(tmp_path / "cluster.yaml", tmp_path / "runs", free_port())
+    users.write_text("prometheus:secret\n")
+    users.chmod(0o644)
+    content = yaml.safe_load(profile.read_text())
+    content["metrics"]["basic_auth"] = {"file": str(users)}
+    profile.write_text(yaml.safe_dump(content))
+    state, ports = tmp_path / "state", ["--port", str(free_port()), "--alertmanager-port", str(free_port())]
+    try:
+        done = monitor("up", state, "--cluster", profile, "--no-exporter", *ports)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert done.stderr.startswith("xgen monitor: cluster profile: metrics.basic_auth.file: ")
+        assert f"write: chmod 600 {users}" in done.stderr
+    finally:
+        assert monitor("down", state, "--remove").returncode == 0
+
+
 def test_status_of_what_was_never_started_is_down(tmp_path: Path) -> None:
     done = monitor("status", tmp_path / "state")
     assert done.returncode == 1

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from xgen.metrics.exporter import read_users
+from xgen.metrics.exporter import SetupError, read_users
+from xgen.runs import write_atomic
 from xgen.spec import Profile
 
 _DASHBOARDS = "/var/lib/grafana/dashboards/xgen"  # in monitoring/grafana/provisioning
@@ -36,7 +37,10 @@ def write_prometheus(
     if profile.metrics.tls:  # its name is that of the host, and not what it is called by here
         jobs["xgen-exporter"]["tls_config"] = {"insecure_skip_verify": True}
     if profile.metrics.basic_auth:
-        name, password = next(iter(read_users(Path(profile.metrics.basic_auth.file)).items()))
+        try:
+            name, password = next(iter(read_users(Path(profile.metrics.basic_auth.file)).items()))
+        except SetupError as error:
+            raise StackError(str(error)) from None
         secret = folder / "exporter-password"
         secret.touch(mode=0o600)
         secret.write_text(password)
@@ -88,7 +92,8 @@ def _read(file: Path) -> Any:
 
 
 def _write(file: Path, config: Any) -> Path:
-    file.write_text(yaml.safe_dump(config, sort_keys=False, width=200))
+    """For nobody else to read: the address of a webhook may hold a token."""
+    write_atomic(file, yaml.safe_dump(config, sort_keys=False, width=200), mode=0o600)
     return file
 
 

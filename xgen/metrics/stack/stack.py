@@ -82,8 +82,8 @@ class Stack:
                 package = PROGRAMS[name][0]
                 raise StackError(f"{package} is not installed; write: make setup (Debian: apt-get install {package})")
         with self._locked():
-            self._claim()
             try:
+                self._claim()
                 self._start_all(wanted)
             except OSError as error:
                 raise StackError(f"{error.filename}: {error.strerror}") from None
@@ -204,6 +204,7 @@ class Stack:
         if self.state.is_dir() and any(self.state.iterdir()) and not (self.state / _MARK).exists():
             raise StackError(f"--state: {self.state} is not empty and not made by xgen monitor; name another")
         self.state.mkdir(parents=True, exist_ok=True)
+        self.state.chmod(0o700)
         (self.state / _MARK).touch()
 
     @property
