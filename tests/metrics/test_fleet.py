@@ -96,6 +96,30 @@ def test_a_hang_is_counted_when_it_is_over(root: Path, slurm: FakeSlurm) -> None
     assert value(after, "xgen_run_gpu_seconds_total", run="tiny-k3f9ab") == pytest.approx(16 * 995)
 
 
+@pytest.mark.parametrize("end", ["start", "restore_begin", "checkpoint_begin", "stopping"])
+def test_no_counter_falls_when_the_exporter_starts_again_after_a_run_was_lost(
+    root: Path, slurm: FakeSlurm, end: str
+) -> None:
+    now = time.time()
+    run = FleetRun(root, "tiny-k3f9ab", PRETRAIN, "81")
+    run.told(now - 1000, "submitted", 0)
+    last = run.trained(now - 900, 20)
+    if end == "start":
+        run.told(last + 1, "requeued", reason="preempted")
+        run.told(last + 60, "started", 2)
+    else:
+        run.told(last + 60, end, step=20)
+    queue = says(slurm, "81 RUNNING")  # its node is gone, and SLURM does not know yet
+    runs = fleet(root, queue)
+    polled(runs)
+    says(slurm, queue=queue)
+    before, again = polled(runs), polled(fleet(root, queue))
+    assert state(again, "tiny-k3f9ab") == ["lost"]
+    counted = [key for key in before if key[0].endswith("_seconds_total")]
+    assert len(counted) == 10
+    assert {key: again[key] for key in counted} == pytest.approx({key: before[key] for key in counted})
+
+
 def test_work_without_steps_has_neither_steps_nor_a_ratio(root: Path, slurm: FakeSlurm) -> None:
     now = time.time()
     run = FleetRun(root, "hello-abc234", COMMAND, "81")

@@ -136,9 +136,11 @@ class Tracked:
                 self._shard_times.setdefault(one.stage, ShardTimes(self.run, one.stage)).read(one)
 
     def _certain(self, now: float) -> float:
-        """Up to when it is known where the time went. What a step waited for data is known after it, and whether it
-        hangs, too: while it trains, and of a lost run, up to the last event."""
-        return self.last_event if self.ledger.phase in ("train", "replay") or self.state == "lost" else now
+        """Up to when it is known where the time went: of a run that trains, and of a lost one, up to the last event.
+        What a step waited for data is known after it, and whether a step or a save hangs or died, too. The silence
+        that a lost run ended with is no time, and an exporter that starts after it must not count less."""
+        known = self.trains and self.ledger.phase != "queued"
+        return self.last_event if known or self.state == "lost" else now
 
     def totals(self, now: float) -> dict[Phase, float]:
         """Seconds by phase as the ledger has them."""
