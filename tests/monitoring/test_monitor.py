@@ -206,6 +206,32 @@ def test_the_webhook_is_for_nobody_else_to_read(stack: Monitor, webhook: Webhook
     assert (routes.stat().st_mode & 0o777, stack.state.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
+def test_what_is_not_given_stays_as_in_the_last_up_until_it_is_taken_back(stack: Monitor, webhook: Webhook) -> None:
+    assert stack.up().returncode == 0
+    before, routes = stack.seen(), stack.state / "alertmanager" / "alertmanager.yml"
+    cluster = stack.options[:2]
+
+    done = monitor("up", stack.state, *cluster)
+    assert done.returncode == 0, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.startswith("as in the last up: --config ") and "--interval 1s" in line
+    assert "--webhook 127.0.0.1" in line and webhook.url not in line  # whose path may be a secret
+    assert stack.seen() == before  # on the same ports, with no new process
+    assert webhook.url in routes.read_text()
+    assert (stack.state / "options.json").stat().st_mode & 0o777 == 0o600
+
+    again = "evaluation_interval: 1s"
+    assert again in (stack.state / "prometheus" / "prometheus.yml").read_text()
+    done = monitor("up", stack.state, *cluster, "--webhook", "none", "--interval", "none")
+    assert done.returncode == 0 and "webhook" not in done.stderr and "interval" not in done.stderr
+    done = monitor("up", stack.state, *cluster)
+    assert done.returncode == 0 and "webhook" not in done.stderr
+    assert webhook.url not in routes.read_text()
+    assert again not in (stack.state / "prometheus" / "prometheus.yml").read_text()
+    assert stack.up().returncode == 0
+    assert webhook.url in routes.read_text()
+
+
 def _targets(stack: Monitor) -> set[str]:
     """How the exporter is, as Prometheus sees it."""
     targets = stack.ask("prometheus", "/api/v1/targets")["data"]["activeTargets"]

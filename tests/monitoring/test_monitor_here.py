@@ -65,7 +65,7 @@ def test_an_exporter_with_tls_and_passwords_is_scraped_and_grafana_finds_the_das
     finally:
         assert monitor("down", state).returncode == 0
     left = sorted(path.name for path in state.iterdir())
-    assert left == ["alertmanager", "exporter", "grafana", "prometheus", "xgen-monitor"]
+    assert left == ["alertmanager", "exporter", "grafana", "options.json", "prometheus", "xgen-monitor"]
     assert (state / "prometheus" / "data").is_dir()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import re
 import shutil
 import socket
@@ -16,9 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from xgen.metrics.stack.config import StackError, write_alertmanager, write_grafana, write_prometheus
 from xgen.metrics.stack.process import Process, Started
+from xgen.runs import write_atomic
 from xgen.spec import Profile
 
 # In the order in which they start; by which names they are installed, and where each says that it is ready.
@@ -72,10 +75,19 @@ class Stack:
     def __post_init__(self) -> None:
         object.__setattr__(self, "processes", {name: Process(self.state / name) for name in PROGRAMS})
 
-    def up(self, wanted: Wanted) -> None:
+    def options(self) -> dict[str, Any]:
+        """What the last `up` that went well had to remember; nothing when there was none. Raises StackError."""
+        try:
+            return dict(json.loads(self._options.read_text()))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, ValueError, TypeError) as error:
+            raise StackError(f"{self._options}: {error}; remove it, and give `up` all options anew") from None
+
+    def up(self, wanted: Wanted, options: Mapping[str, Any]) -> None:
         """Start what does not run, or was started with other settings; the others read rules and routes anew.
 
-        Raises StackError.
+        `options` are what to remember for the next one. Raises StackError.
         """
         for name in ("prometheus", "alertmanager"):
             if _program(name) is None:
@@ -85,6 +97,7 @@ class Stack:
             try:
                 self._claim()
                 self._start_all(wanted)
+                write_atomic(self._options, json.dumps(dict(options)), mode=0o600)
             except OSError as error:
                 raise StackError(f"{error.filename}: {error.strerror}") from None
 
@@ -206,6 +219,10 @@ class Stack:
         self.state.mkdir(parents=True, exist_ok=True)
         self.state.chmod(0o700)
         (self.state / _MARK).touch()
+
+    @property
+    def _options(self) -> Path:
+        return self.state / "options.json"
 
     @property
     def _lock(self) -> Path:
