@@ -12,6 +12,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 _CLIENT_TIMEOUT = 30.0  # seconds; a client that connects and says nothing must not hold a thread for ever
+_MAX_CLIENTS = 64  # at once: each has a thread before it has said who it is
 
 
 class Serving:
@@ -41,11 +42,30 @@ class _Server(ThreadingMixIn, WSGIServer):
     request_queue_size = 128  # socketserver keeps 5 waiting, and the next ones wait for a second
     tls: ssl.SSLContext | None = None
 
+    def __init__(self, *args: Any) -> None:
+        self._room = threading.BoundedSemaphore(_MAX_CLIENTS)
+        super().__init__(*args)
+
     def server_bind(self) -> None:
         # Not HTTPServer's: it looks up the host's full name, which can take half a minute where DNS is broken.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._room.acquire(blocking=False):
+            return self.shutdown_request(request)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread to be had
+            self._room.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         if self.tls is None:
