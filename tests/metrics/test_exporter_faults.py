@@ -79,7 +79,7 @@ FAULTS = {
     "prints and hangs": ("echo '101|alice|ml|gpu'; sleep 600", "timeout"),
     "garbage": ("head -c 20000 /dev/urandom", "malformed"),
     "half a table": ("printf '101|alice|ml|gpu|RUNNING|16|1795687000|cpu=1|None\\n102|bob|ml|gp'", "malformed"),
-    "without an end": ("yes", "timeout"),
+    "without an end": ("while :; do echo y; sleep 0.02; done", "timeout"),
     "down": (DOWN, "exit"),
     "killed": ("kill -9 $$", "exit"),
 }
