@@ -84,7 +84,13 @@ def test_the_numbers_are_those_of_slurm() -> None:
 
 @pytest.mark.usefixtures("busy")
 def test_json_says_the_same_and_nothing_private_is_exported(cluster: Cluster) -> None:
-    assert sorted(Queue().rows(), key=repr) == sorted(Queue(as_json=True).rows(), key=repr)
+    # Of a job that was cancelled while it waited SLURM says the CPUs asked for in rows, and none in JSON.
+    rows, from_json = (
+        sorted((row for row in queue.rows() if row.state != "CANCELLED"), key=repr)
+        for queue in (Queue(), Queue(as_json=True))
+    )
+    assert rows
+    assert rows == from_json
     assert sorted(Nodes().rows(), key=repr) == sorted(Nodes(as_json=True).rows(), key=repr)
     cluster.run_root.mkdir()
     done = cluster.xgen("exporter", "--once")
