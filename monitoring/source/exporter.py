@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monitoring.source.charts import Bands, Lines, Stat, States
 from monitoring.source.dashboard import Dashboard, Row
-from monitoring.source.look import EXPORTER, HERE, NONE_IS_GOOD, TO_RUN
+from monitoring.source.look import ANSWERS, EXPORTER, HERE, NONE_IS_GOOD, TO_RUN, UP
 from monitoring.source.panel import Query
 from monitoring.source.table import Column, Table
 
@@ -30,8 +30,8 @@ _NUMBERS = Row(
                 ),
             ),
             no_value="never seen",
-            levels=("red", (1, "green")),
-            texts={0: ("does not answer", "red"), 1: ("answers", "green")},
+            levels=UP,
+            texts=ANSWERS,
             filled=True,
         ),
         Stat(
@@ -51,8 +51,8 @@ _NUMBERS = Row(
             width=4,
             queries=(Query(f"min(xgen_slurm_controller_up{_HERE})", "up", instant=True),),
             no_value="unknown",
-            levels=("red", (1, "green")),
-            texts={0: ("does not answer", "red"), 1: ("answers", "green")},
+            levels=UP,
+            texts=ANSWERS,
             filled=True,
         ),
         Stat(
@@ -110,7 +110,7 @@ _COLLECTORS = Row(
                     title="Last poll",
                     expr=_SUCCESS,
                     show="filled",
-                    levels=("red", (1, "green")),
+                    levels=UP,
                     texts={0: ("failed", "red"), 1: ("worked", "green")},
                     width=100,
                 ),
@@ -152,7 +152,7 @@ _COLLECTORS = Row(
             width=10,
             queries=(Query(_SUCCESS, "{{collector}}"),),
             no_value="blind",
-            levels=("red", (1, "green")),
+            levels=UP,
             texts={0: ("failed", "red"), 1: ("worked", "green")},
         ),
     ),

@@ -13,7 +13,6 @@ from monitoring.source.look import (
     NONE_IS_GOOD,
     PROJECT,
     RATIO,
-    RUNS_SEEN,
     SEVERITIES,
     STATES,
     STEP_AGE,
@@ -22,6 +21,7 @@ from monitoring.source.look import (
     UNSAVED_AGE,
     USER,
     or_zero,
+    runs_in,
 )
 from monitoring.source.panel import Query
 from monitoring.source.table import Column, Table
@@ -36,10 +36,6 @@ _TRAINED, _HELD = f"sum(sum_over_time({_WORK}[$__range]))", f"sum(sum_over_time(
 
 def _of_alive(expr: str) -> str:
     return f"{expr} and on (run) ({_ALIVE}) and on (run) {CHOSEN}"
-
-
-def _count(state: str) -> str:
-    return or_zero(f'count((xgen_run_state{{state="{state}"}} == 1) and on (run) {CHOSEN})', RUNS_SEEN)
 
 
 _SINCE = f"(time() - ALERTS_FOR_STATE{{{ALERTS}}})"
@@ -65,7 +61,7 @@ _NUMBERS = Row(
             title="Running",
             description="Runs that run now, of the projects and users chosen above.",
             width=3,
-            queries=(Query(_count("running"), "runs", instant=True),),
+            queries=(Query(runs_in("running", CHOSEN), "runs", instant=True),),
             decimals=0,
             no_value="blind",
         ),
@@ -73,7 +69,7 @@ _NUMBERS = Row(
             title="Waiting",
             description="Runs that wait for the scheduler. The queue below says for what; `xgen status RUN` of one.",
             width=3,
-            queries=(Query(_count("queued"), "runs", instant=True),),
+            queries=(Query(runs_in("queued", CHOSEN), "runs", instant=True),),
             decimals=0,
             no_value="blind",
         ),

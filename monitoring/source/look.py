@@ -48,6 +48,8 @@ ENDS = (  # of SLURM's jobs
 # A value that is absent takes the first colour, in Grafana: it must not be one that says that all is well.
 NONE_IS_GOOD: Levels = ("text", (0, "green"), (1, "red"))
 RATIO: Levels = ("text", (0, "orange"), (0.8, "green"))  # red is for what is broken, not for what is slow
+UP: Levels = ("red", (1, "green"))  # of what is 0 or 1
+ANSWERS: Texts = {0: ("does not answer", "red"), 1: ("answers", "green")}
 STEP_AGE: Levels = ("text", (0, "green"), (300, "orange"), (900, "red"))  # as XgenRunStalled
 UNSAVED_AGE: Levels = ("text", (0, "green"), (3600, "orange"), (7200, "red"))  # as XgenRunCheckpointTooOld
 
@@ -63,7 +65,6 @@ PROJECT = Variable("project", "Project", "label_values(xgen_run_info, project)",
 USER = Variable("user", "User", "label_values(xgen_run_info, user)", many=True, all=True)
 HERE = 'instance=~"$exporter"'
 ALERTS = 'alertname=~"Xgen.+"'
-RUNS_SEEN = "xgen_filesystem_size_bytes"  # whatever runs there are
 DONE = (  # part of the plan
     "(max by (run) (xgen_run_highest_step) / max by (run) (xgen_run_planned_steps) "
     'or sum by (run) (xgen_run_shards{state="finished"}) / sum by (run) (xgen_run_shards))'
@@ -73,6 +74,12 @@ DONE = (  # part of the plan
 def or_zero(count: str, seen: str) -> str:
     """A count that is 0, not absent, while `seen` is there: the same poll's, so that what nobody sees is no 0."""
     return f"{count} or 0 * count({seen})"
+
+
+def runs_in(state: str, chosen: str) -> str:
+    """How many of the chosen runs are in this state; the poll that sees them sees their file system too."""
+    count = f'count((xgen_run_state{{state="{state}"}} == 1) and on (run) {chosen})'
+    return or_zero(count, "xgen_filesystem_size_bytes")
 
 
 def by_host(gpu_metric: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -55,7 +56,7 @@ class Link:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panel:
+class Panel(ABC):
     """A panel without its place. `no_value` beginning with "none" says that emptiness is an answer, not a fault."""
 
     type: ClassVar[str]
@@ -97,8 +98,9 @@ class Panel:
             panel["transformations"] = [{"id": name, "options": options} for name, options in steps]
         return panel
 
+    @abstractmethod
     def options(self) -> Json:
-        raise NotImplementedError
+        """How this type of panel shows its values."""
 
     def custom(self) -> Json:
         """What only this type of panel has for each field."""

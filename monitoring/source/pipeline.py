@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monitoring.source.charts import Bands, Bars, Lines, Shares, Stat, States
 from monitoring.source.dashboard import Dashboard, Row, Variable
-from monitoring.source.look import DONE, PROJECT, RUNS_SEEN, STATES, TO_RUN, TO_RUN_OF_SERIES, USER, or_zero
+from monitoring.source.look import DONE, PROJECT, STATES, TO_RUN, TO_RUN_OF_SERIES, USER, runs_in
 from monitoring.source.panel import Levels, Named, Query, Texts
 from monitoring.source.table import Column, Table
 
@@ -20,12 +20,11 @@ def _of_chosen(expr: str) -> str:
 
 
 def _number(title: str, state: str, description: str, levels: Levels) -> Stat:
-    there = f'(xgen_run_state{{state="{state}"}} == 1)'
     return Stat(
         title=title,
         description=description,
         width=4,
-        queries=(Query(or_zero(f"count({_of_chosen(there)})", RUNS_SEEN), "runs", instant=True),),
+        queries=(Query(runs_in(state, _CHOSEN), "runs", instant=True),),
         decimals=0,
         no_value="blind",
         levels=levels,
@@ -96,21 +95,19 @@ _PROGRESS = Row(
                     high=1,
                     no_value="none",
                 ),
-                Column(
-                    title="Tokens",
-                    expr=_of_chosen("max by (run) (xgen_run_tokens_total)"),
-                    unit="si:tok",
-                    decimals=1,
-                    width=110,
-                    no_value="none",
-                ),
-                Column(
-                    title="of planned",
-                    expr=_of_chosen("max by (run) (xgen_run_planned_tokens)"),
-                    unit="si:tok",
-                    decimals=1,
-                    width=110,
-                    no_value="none",
+                *(
+                    Column(
+                        title=title,
+                        expr=_of_chosen(f"max by (run) ({metric})"),
+                        unit="si:tok",
+                        decimals=1,
+                        width=110,
+                        no_value="none",
+                    )
+                    for title, metric in (
+                        ("Tokens", "xgen_run_tokens_total"),
+                        ("of planned", "xgen_run_planned_tokens"),
+                    )
                 ),
                 Column(
                     title="Left at this speed",

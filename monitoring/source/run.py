@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monitoring.source.charts import Bands, Lines, Stat, States
 from monitoring.source.dashboard import Annotation, Dashboard, Row, Variable
-from monitoring.source.look import GREY, PHASES, RATIO, STEP_AGE, UNSAVED_AGE
+from monitoring.source.look import ANSWERS, GREY, PHASES, RATIO, STEP_AGE, UNSAVED_AGE, UP
 from monitoring.source.panel import Link, Named, Query
 from monitoring.source.training import CHECKPOINTS, GUARD, MACHINE, SPEED
 
@@ -168,8 +168,8 @@ DASHBOARD = Dashboard(
                         ),
                     ),
                     no_value="no attempt ran",
-                    levels=("red", (1, "green")),
-                    texts={0: ("does not answer", "red"), 1: ("answers", "green")},
+                    levels=UP,
+                    texts=ANSWERS,
                 ),
             ),
         ),
