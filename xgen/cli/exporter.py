@@ -10,8 +10,9 @@ import typer
 from xgen.cli.common import ClusterOption, usage
 
 if TYPE_CHECKING:
-    from xgen.metrics.exporter import Collector, Exporter
+    from xgen.metrics.exporter import Collector, Exporter, Targets
     from xgen.spec import Profile
+    from xgen.spec.cluster import Metrics
 
 
 def command(
@@ -28,30 +29,53 @@ def command(
     Asks each source at its own pace, however many Prometheus servers ask here: /metrics, /sd, /-/healthy. Where it
     listens, TLS and passwords are keys of `metrics` in the cluster profile. docs/monitoring.md names every metric.
     """
+    from pathlib import Path
+
+    import xgen
+    from xgen.metrics.exporter import Exporter, SetupError
+    from xgen.spec import find_profile, load_profile
+
+    name, file = find_profile(cluster, Path.cwd())
+    profile = load_profile(file)
+    try:
+        targets, collectors = (None, [_gpus()]) if gpus else collectors_of(profile, name)
+        exporter = Exporter(collectors, xgen.__version__)
+        if once:
+            sys.exit(_once(exporter))
+        serve(exporter, targets, profile.metrics, name)
+    except SetupError as error:
+        usage(str(error))
+
+
+def collectors_of(profile: Profile, cluster: str) -> tuple[Targets, list[Collector]]:
+    """All of a cluster; where Prometheus finds its runs is one of them."""
+    from pathlib import Path
+
+    from xgen.metrics import fleet, gpu, slurm
+    from xgen.metrics.exporter import Targets
+
+    targets = Targets(Path(profile.run_root) / ".discovery")
+    found: list[Collector] = []
+    if profile.scheduler == "slurm":
+        found = slurm.collectors(list(profile.partitions), as_json=profile.metrics.slurm_output == "json")
+    queue = next((one for one in found if isinstance(one, slurm.Queue)), None)
+    runs = fleet.Runs(Path(profile.run_root), cluster, profile.default_partition, queue)
+    return targets, [targets, *found, runs, *([gpu.Allocated(queue, runs)] if queue else [])]
+
+
+def serve(exporter: Exporter, targets: Targets | None, settings: Metrics, cluster: str) -> None:
+    """Until SIGTERM or SIGINT; no targets: the GPUs of this node. Raises SetupError."""
     import gc
     import signal
     import threading
     from pathlib import Path
 
-    import xgen
-    from xgen.metrics.exporter import App, Exporter, SetupError, Targets, read_users, tls_context
+    from xgen.metrics.exporter import App, read_users, tls_context
     from xgen.metrics.serve import Serving
-    from xgen.spec import find_profile, load_profile
 
-    name, file = find_profile(cluster, Path.cwd())
-    profile = load_profile(file)
-    settings = profile.metrics
-    port, key = (settings.gpu_port, "gpu_port") if gpus else (settings.port, "port")
-    targets = None if gpus else Targets(Path(profile.run_root) / ".discovery")
-    try:
-        collectors = [targets, *_collectors(profile, name)] if targets else [_gpus()]
-        exporter = Exporter(collectors, xgen.__version__)
-        if once:
-            sys.exit(_once(exporter))
-        users = read_users(Path(settings.basic_auth.file)) if settings.basic_auth else None
-        tls = tls_context(Path(settings.tls.cert), Path(settings.tls.key)) if settings.tls else None
-    except SetupError as error:
-        usage(str(error))
+    port, key = (settings.port, "port") if targets else (settings.gpu_port, "gpu_port")
+    users = read_users(Path(settings.basic_auth.file)) if settings.basic_auth else None
+    tls = tls_context(Path(settings.tls.cert), Path(settings.tls.key)) if settings.tls else None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -65,23 +89,10 @@ def command(
     exporter.start()
     host = f"[{settings.address}]" if ":" in settings.address else settings.address
     scheme = "https" if tls else "http"
-    print(f"xgen exporter: {name}: {scheme}://{host}:{serving.port}/metrics", file=sys.stderr, flush=True)
+    print(f"xgen exporter: {cluster}: {scheme}://{host}:{serving.port}/metrics", file=sys.stderr, flush=True)
     stop.wait()
     serving.close()
     exporter.close()
-
-
-def _collectors(profile: Profile, cluster: str) -> list[Collector]:
-    from pathlib import Path
-
-    from xgen.metrics import fleet, gpu, slurm
-
-    found: list[Collector] = []
-    if profile.scheduler == "slurm":
-        found = slurm.collectors(list(profile.partitions), as_json=profile.metrics.slurm_output == "json")
-    queue = next((one for one in found if isinstance(one, slurm.Queue)), None)
-    runs = fleet.Runs(Path(profile.run_root), cluster, profile.default_partition, queue)
-    return [*found, runs, *([gpu.Allocated(queue, runs)] if queue else [])]
 
 
 def _gpus() -> Collector:
