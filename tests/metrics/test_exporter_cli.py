@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, xgen
-from tests.metrics.fake_slurm import DOWN, FakeSlurm, read_page, slurm, value
+from tests.metrics.fake_slurm import DOWN, FakeSlurm, read_page, slurm, value, wait_for
 
 __all__ = ["slurm"]
 PROFILE = "scheduler: slurm\nrun_root: {root}\npartitions: {{gpu: {{}}}}\nmetrics: {{port: 0{more}}}\n"
@@ -69,12 +69,11 @@ def test_it_ends_at_once_while_a_command_hangs(slurm: FakeSlurm, profile: Path, 
     command = [sys.executable, "-m", "xgen.cli.main", "exporter", "--cluster", str(profile)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         first_line(process)
-        while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip()):
-            time.sleep(0.05)
+        pid = tmp_path / "pid"
+        wait_for(lambda: pid.exists() and pid.read_text().strip())
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 0
-    time.sleep(0.1)
-    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+    wait_for(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists(), 2)
 
 
 def test_once_prints_the_page_and_what_each_part_cost(slurm: FakeSlurm, profile: Path) -> None:
