@@ -46,10 +46,21 @@ class Canvas:
         )
         return self.figure.add_axes(place, facecolor="none")
 
-    def text(self, x: float, y: float, text: str, **style: object) -> float:
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: float,
+        color: str = theme.TEXT,
+        weight: str = "normal",
+        ha: str = "left",
+        va: str = "baseline",
+    ) -> float:
         """Write at this pixel; returns the pixel where the text ends."""
         width, height = self.figure.bbox.width, self.figure.bbox.height
-        written = self.figure.text(x / width, y / height, text, **{"color": theme.TEXT, **style})  # type: ignore[arg-type]
+        written = self.figure.text(x / width, y / height, text, size=size, color=color, weight=weight, ha=ha, va=va)
         return float(written.get_window_extent().x1)
 
     def rectangle(self, box: Box, face: str, edge: str, rounding: float = 4, z: float = -1) -> None:

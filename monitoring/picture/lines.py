@@ -42,7 +42,7 @@ def timeseries(canvas: Canvas, panel: Panel, box: Box, data: list[list[Series]])
     _style(canvas, ax, panel, scale)
     if custom.thresholds_style.mode != "off":
         _paint_limits(ax, panel, scale)
-    _fit_labels(ax, box.x + 10)
+    _fit_labels(canvas, ax, box.x + 10)
     if listed:
         legend_list(canvas, box, names, colors)
     if table:
@@ -70,7 +70,7 @@ def xychart(canvas: Canvas, panel: Panel, box: Box, data: list[list[Series]]) ->
     ax.grid(color=theme.GRID, lw=0.8)
     bare(ax)
     ax.set_xlabel(across.display_name, color=theme.FAINT, size=theme.TICK)
-    _fit_labels(ax, box.x + 10)
+    _fit_labels(canvas, ax, box.x + 10)
     legend_list(canvas, box, names, colors)
 
 
@@ -158,8 +158,8 @@ def _style(canvas: Canvas, ax: Axes, panel: Panel, scale: Scale) -> None:
     paint_marks(canvas, ax, labelled=panel.grid_pos.h >= _LABELLED_ROWS)
 
 
-def _fit_labels(ax: Axes, left: float) -> None:
+def _fit_labels(canvas: Canvas, ax: Axes, left: float) -> None:
     """Move the left edge of the axes so that the widest label begins at this pixel."""
     widest = min(label.get_window_extent().x0 for label in ax.get_yticklabels())
-    place, shift = ax.get_position(), (left - widest) / ax.get_figure(root=True).bbox.width  # type: ignore[union-attr]
+    place, shift = ax.get_position(), (left - widest) / canvas.figure.bbox.width
     ax.set_position((place.x0 + shift, place.y0, place.width - shift, place.height))
