@@ -116,11 +116,9 @@ class Runs:
     def _metrics(self, runs: list[Tracked], num_unreadable: int, now: float) -> Iterator[Metric]:
         yield from families(runs, self._cluster, self._partition, now)
         disk = os.statvfs(self._root)
-        path = {(str(self._root),): disk.f_frsize}
         for what, blocks in (("size", disk.f_blocks), ("free", disk.f_bavail)):
-            values = {key: size * blocks for key, size in path.items()}
             text = f"Bytes of the file system that holds the runs: {what}; what is kept for root is not free."
-            yield gauges(f"xgen_filesystem_{what}_bytes", text, ["path"], values)
+            yield gauges(f"xgen_filesystem_{what}_bytes", text, ["path"], {(str(self._root),): disk.f_frsize * blocks})
         counts = {"served": len(runs), "left_out": len(self._left_out), "unreadable": num_unreadable}
         text = "Run directories: left_out are those that ended over 7 days ago."
         yield gauges("xgen_run_directories", text, ["state"], {(state,): count for state, count in counts.items()})
