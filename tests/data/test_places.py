@@ -22,7 +22,7 @@ from tests.data.test_ingest import build, record, texts
 from xgen.data import StoreError
 from xgen.data.errors import InterruptedBuildError
 from xgen.data.places import find, look, open_input, stem
-from xgen.data.readers import Bad, Defaults, Keys, read_unit
+from xgen.data.readers import Bad, Defaults, Keys, Record, read_unit
 from xgen.data.units import plan_units
 
 many, tokenizer, server = test_ingest.many, test_ingest.tokenizer, test_fetch.server
@@ -40,8 +40,11 @@ def _a_whole_wire(bucket: Bucket) -> Iterator[None]:
     bucket.wire.limit = 0
 
 
-def read(path: str) -> list[object]:
-    return [found for unit in plan_units([path]).units for found in read_unit(unit, Keys(), Defaults("web", "crawl"))]
+def read(path: str) -> list[Record]:
+    found = [one for unit in plan_units([path]).units for one in read_unit(unit, Keys(), Defaults("web", "crawl"))]
+    records = [one for one in found if isinstance(one, Record)]
+    assert len(records) == len(found), found
+    return records
 
 
 def test_a_bucket_gives_the_same_store_as_a_folder(
@@ -94,7 +97,7 @@ def test_a_saved_data_set_in_a_bucket_gives_its_own_files(bucket: Bucket, tmp_pa
         StoreError, match=r"s3://raw/saved: holds the splits train, test, .* e\.g\. s3://raw/saved/train"
     ):
         plan_units([url])
-    assert [one.text for one in read(f"{url}/train")] == [record(n)["text"] for n in range(50)]  # type: ignore[attr-defined]
+    assert [one.text for one in read(f"{url}/train")] == [record(n)["text"] for n in range(50)]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".warc.gz", ".html", ".arrow"])
@@ -217,10 +220,10 @@ def test_any_file_system_of_fsspec_is_read(tmp_path: Path) -> None:
     system = fsspec.filesystem("memory")
     system.pipe("/web/sub/a.jsonl.gz", gzip.compress(b'{"text": "in memory"}\n'))
     [found] = read("memory://web")
-    assert found.text == "in memory" and found.file == "memory:///web/sub/a.jsonl.gz"  # type: ignore[attr-defined]
+    assert found.text == "in memory" and found.file == "memory:///web/sub/a.jsonl.gz"
     (tmp_path / "a.jsonl").write_text('{"text": "here"}\n')
     [here] = read(f"file://{tmp_path}/a.jsonl")
-    assert here.file == str(tmp_path / "a.jsonl")  # type: ignore[attr-defined]
+    assert here.file == str(tmp_path / "a.jsonl")
     with open_input("memory://web/sub/a.jsonl.gz") as file:
         assert (file.seek(2), file.read(1), file.tell(), file.seek(0, 2)) == (2, b"\x08", 3, file.tell())
         assert file.read() == b"" and file.readable() and file.seekable()

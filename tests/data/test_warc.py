@@ -7,6 +7,7 @@ import io
 import json
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import brotli
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.data.archives import MODULES, page, pages, record, response, write
 from tests.data.test_ingest import build, texts
-from xgen.data import StoreError
+from xgen.data import StoreError, TokenStore
 from xgen.data.pages import UnusableError, text_of
 from xgen.data.readers import Bad, Defaults, Keys, Record, read_unit
 from xgen.data.units import plan_units
@@ -129,8 +130,10 @@ def test_a_record_that_is_no_page_is_named_and_its_neighbours_are_read(
     ],
 )
 @pytest.mark.parametrize("chunked", [False, True, "in name only"])
-def test_bodies_are_decoded_as_http_says(tmp_path: Path, coding: tuple[str, object], chunked: bool | str) -> None:
-    body = coding[1](FLAT)  # type: ignore[operator]
+def test_bodies_are_decoded_as_http_says(
+    tmp_path: Path, coding: tuple[str, Callable[[bytes], bytes]], chunked: bool | str
+) -> None:
+    body = coding[1](FLAT)
     headers = {"Content_Encoding": coding[0]} | ({"Transfer_Encoding": "chunked"} if chunked else {})
     if chunked is True:
         cuts = [body[place : place + 100] for place in range(0, len(body), 100)]
@@ -261,7 +264,7 @@ def test_text_is_decoded_as_the_server_or_the_page_says() -> None:
 
 
 def test_a_folder_of_archives_and_pages_becomes_a_store_and_a_list_of_what_is_not_in_it(
-    records: list[bytes], tmp_path: Path, store: object
+    records: list[bytes], tmp_path: Path, store: TokenStore
 ) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -271,7 +274,7 @@ def test_a_folder_of_archives_and_pages_becomes_a_store_and_a_list_of_what_is_no
     (folder / "d.html.gz").write_bytes(gzip.compress(page("string"))[:-9])
     (folder / "e.htm").write_bytes(b"<html><body><script>nothing</script></body></html>")
     (folder / "f.warc.wet.gz").write_bytes(gzip.compress(record("wet", b"Text of a page.", "conversion", "text/plain")))
-    tokenizer = store.path / "tokenizer.json"  # type: ignore[attr-defined]
+    tokenizer = store.path / "tokenizer.json"
     with pytest.raises(StoreError, match=r"a\.warc\.gz: line 4: is not HTML: image/png; .*--on-bad-record quarantine"):
         build(tmp_path / "stopped", folder, tokenizer)
     keys = Keys("body", id="number")  # of other inputs: pages have names of their own

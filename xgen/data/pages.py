@@ -51,7 +51,9 @@ def text_of(page: bytes, charset: str | None = None) -> str:
 
 def _check(html: str) -> None:
     """Raises UnusableError for a page that would take minutes."""
-    if (end := _PARTS.match(html).end()) < len(html):  # type: ignore[union-attr]
+    parts = _PARTS.match(html)
+    assert parts  # it takes nothing for one, too
+    if (end := parts.end()) < len(html):
         raise UnusableError(
             f"has a tag of too many attributes: more than {_MAX_ATTRIBUTES:,}, {html[end : end + 40]!r}"
         )

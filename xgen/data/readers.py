@@ -117,9 +117,9 @@ def read_unit(unit: Unit, keys: Keys, defaults: Defaults, max_bytes: int = 0) ->
 def _record(file: str, line: int, row: Any, keys: Keys, defaults: Defaults) -> Record | Bad:
     if not isinstance(row, dict):
         return Bad(file, line, f"is no object but {type(row).__name__}")
-    fields = []
+    fields = list[str]()
     for key, default in (
-        (keys.text, None),
+        (keys.text, ""),
         (keys.domain, defaults.domain),
         (keys.source, defaults.source),
         (keys.licence, defaults.licence),
@@ -144,9 +144,9 @@ def _record(file: str, line: int, row: Any, keys: Keys, defaults: Defaults) -> R
         return Bad(file, line, f"has {keys.id!r} that is no id: {name!r:.60}")
     url = row.get(keys.url) if keys.url else ""
     try:
-        size = len(text.encode())  # type: ignore[union-attr]
+        size = len(text.encode())
         address = url if isinstance(url, str) else ""
-        return Record(text, domain, source, licence, size, str(name), address, file, line)  # type: ignore[arg-type]
+        return Record(text, domain, source, licence, size, str(name), address, file, line)
     except UnicodeEncodeError as error:
         return Bad(file, line, f"has half of a surrogate pair: {keys.text!r}, character {error.start}")
 
