@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +89,16 @@ class Task:
 
     def wait(self, timeout: float = 120) -> list[RankOutcome]:
         for pid in self.pids:
-            wait_until(lambda pid=pid: os.waitpid(pid, os.WNOHANG)[0], self.log, timeout)  # type: ignore[misc]
+            wait_until(partial(_ended, pid), self.log, timeout)
         files = sorted(self._run.attempt_dir(1).glob("outcome.*.json"))
         return [RankOutcome.model_validate_json(file.read_bytes()) for file in files]
 
     def log(self) -> str:
         return "\n".join(file.read_text()[-3000:] for file in self._run.attempt_dir(1).glob("log.*"))
+
+
+def _ended(pid: int) -> bool:
+    return os.waitpid(pid, os.WNOHANG)[0] == pid
 
 
 def outputs(job: Regmix) -> dict[str, bytes]:

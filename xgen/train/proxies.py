@@ -136,7 +136,8 @@ def _train(context: TaskContext, proxy: Proxy) -> _Ended:
         process.join(_POLL)
         if context.stop and not told and process.is_alive():
             told = True
-            os.kill(process.pid or 0, signal.Signals[context.stop.signal])
+            assert process.pid
+            os.kill(process.pid, signal.Signals[context.stop.signal])
     try:
         ended: _Ended = receiver.recv()
     except EOFError:
