@@ -14,8 +14,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -27,12 +29,21 @@ from tests.conftest import PROVISIONED
 from tests.metrics.fake_slurm import FakeSlurm, read_page, slurm, value, wait_for
 from xgen.metrics import write_target
 from xgen.metrics.exporter import App, Exporter, SetupError, Targets, read_users, tls_context
+from xgen.metrics.exporter.poller import Poller
 from xgen.metrics.serve import Serving
 from xgen.metrics.slurm import collectors
 
 __all__ = ["slurm"]
 USERS = {"prometheus": "correct horse: battery"}
-Serve = Callable[..., Serving]
+
+
+@dataclass(frozen=True)
+class Served:
+    port: int
+    targets: Poller
+
+
+Serve = Callable[..., Served]
 
 
 @pytest.fixture
@@ -50,10 +61,9 @@ def serve(slurm: FakeSlurm, runs: Path) -> Iterator[Serve]:
         poller.poll()
     serving: list[Serving] = []
 
-    def start(users: dict[str, str] | None = None, tls: ssl.SSLContext | None = None) -> Serving:
+    def start(users: dict[str, str] | None = None, tls: ssl.SSLContext | None = None) -> Served:
         serving.append(Serving(App(exporter, targets, users), "127.0.0.1", name="web", tls=tls))
-        serving[-1].exporter = exporter  # type: ignore[attr-defined]
-        return serving[-1]
+        return Served(serving[-1].port, exporter.pollers[targets.name])
 
     yield start
     for one in serving:
@@ -127,8 +137,7 @@ def test_discovery_is_what_the_files_say(serve: Serve, runs: Path) -> None:
         file = runs / f".discovery/run-{number}.json"
         write_target(file, address="10.0.0.1", port=4000 + number, run=f"run-{number}", attempt=1, job_id="7")
     served = serve()
-    poller = served.exporter.pollers["targets"]  # type: ignore[attr-defined]
-    poller.poll()
+    served.targets.poll()
     url = f"http://127.0.0.1:{served.port}"
     headers, body = get(f"{url}/sd")
     assert headers["Content-Type"] == "application/json"
@@ -139,7 +148,7 @@ def test_discovery_is_what_the_files_say(serve: Serve, runs: Path) -> None:
     (runs / ".discovery/run-1.json").unlink()
     for name, text in (("half", '[{"targets": ["10.0'), ("odd", '[{"targets": [7]}]'), ("odder", '{"targets": []}')):
         (runs / f".discovery/{name}.json").write_text(text)
-    poller.poll()
+    served.targets.poll()
     assert [entry["labels"]["run"] for entry in json.loads(get(f"{url}/sd")[1])] == ["run-2"]
     series = read_page(get(f"{url}/metrics")[1].decode())
     states = {s: value(series, "xgen_exporter_discovery_files", state=s) for s in ("announced", "unreadable")}
@@ -149,9 +158,14 @@ def test_discovery_is_what_the_files_say(serve: Serve, runs: Path) -> None:
 def test_a_file_that_changes_is_read_again_and_no_other(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         write_target(runs / f".discovery/{name}.json", address="::1", port=1, run=name, attempt=1, job_id="7")
-    targets, read = Targets(runs / ".discovery"), []
-    original = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path.name), original(path))[1])
+    targets, original = Targets(runs / ".discovery"), Path.read_bytes
+    read: list[str] = []
+
+    def tell(path: Path) -> bytes:
+        read.append(path.name)
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", tell)
     list(targets.poll())
     list(targets.poll())
     assert sorted(read) == ["a.json", "b.json"]
@@ -164,8 +178,7 @@ def test_a_file_that_changes_is_read_again_and_no_other(runs: Path, monkeypatch:
 def test_runs_that_cannot_be_read_are_not_none(serve: Serve, runs: Path) -> None:
     served = serve()
     assert get(f"http://127.0.0.1:{served.port}/sd")[1] == b"[]"
-    poller = served.exporter.pollers["targets"]  # type: ignore[attr-defined]
-    poller.collector.interval = 0  # what it knows is too old at once
+    served.targets.collector.interval = 0  # what it knows is too old at once
     # An empty list would end all targets; on an error Prometheus keeps those it has.
     with pytest.raises(urllib.error.HTTPError) as caught:
         get(f"http://127.0.0.1:{served.port}/sd")
@@ -218,11 +231,16 @@ def test_clients_that_say_nothing_hold_up_no_other(serve: Serve, certificate: tu
 
 
 def test_what_the_profile_names_must_be_there(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
-    cert, _ = certificate
+    cert, key = certificate
     with pytest.raises(SetupError, match=r"metrics\.tls: .*nothing\.pem: No such file"):
         tls_context(cert, tmp_path / "nothing.pem")
     with pytest.raises(SetupError, match="are no certificate and its key"):
         tls_context(cert, cert)
+    locked = tmp_path / "locked.pem"
+    command: list[str | Path] = ["openssl", "ec", "-in", key, "-aes256", "-passout", "pass:secret", "-out", locked]
+    subprocess.run(command, capture_output=True, timeout=30, check=True)
+    with pytest.raises(SetupError, match=r"metrics\.tls: .*locked\.pem has a password; write"):
+        tls_context(cert, locked)
     file = tmp_path / "users"
     with pytest.raises(SetupError, match=r"metrics\.basic_auth\.file: .*No such file"):
         read_users(file)
@@ -236,6 +254,9 @@ def test_what_the_profile_names_must_be_there(tmp_path: Path, certificate: tuple
         file.write_text(text)
         with pytest.raises(SetupError, match="one line name:password"):
             read_users(file)
+    file.write_bytes(b"a:\xff\n")
+    with pytest.raises(SetupError, match="is no UTF-8"):
+        read_users(file)
 
 
 def test_prometheus_itself_scrapes_over_tls_with_a_password_and_finds_the_runs(
@@ -246,7 +267,7 @@ def test_prometheus_itself_scrapes_over_tls_with_a_password_and_finds_the_runs(
         pytest.skip("prometheus is not installed")
     write_target(runs / ".discovery/tiny.json", address="127.0.0.1", port=1, run="tiny", attempt=1, job_id="7")
     served = serve(users=USERS, tls=tls_context(*certificate))
-    served.exporter.pollers["targets"].poll()  # type: ignore[attr-defined]
+    served.targets.poll()
     (tmp_path / "password").write_text(USERS["prometheus"])
     auth = f"basic_auth: {{username: prometheus, password_file: {tmp_path}/password}}"
     common, here = f"{auth}, tls_config: {{ca_file: {certificate[0]}}}", f"127.0.0.1:{served.port}"
@@ -266,20 +287,19 @@ def test_prometheus_itself_scrapes_over_tls_with_a_password_and_finds_the_runs(
         stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
-    def ask(query: str) -> list[dict[str, object]]:
+    def ask(query: str) -> list[dict[str, Any]]:
         try:
             answer = get(f"http://127.0.0.1:{port}/api/v1/query?query={query}")[1]
         except OSError:
             return []
-        found: list[dict[str, object]] = json.loads(answer)["data"]["result"]
+        found: list[dict[str, Any]] = json.loads(answer)["data"]["result"]
         return found
 
     try:
         wait_for(lambda: ask("slurm_gpus_alloc"), 30)
-        assert ask("slurm_gpus_alloc")[0]["value"][1] == "15"  # type: ignore[index]
+        assert ask("slurm_gpus_alloc")[0]["value"][1] == "15"
         wait_for(lambda: ask('up{job="xgen-runs"}'), 30)
         metric = ask('up{job="xgen-runs"}')[0]["metric"]
-        assert isinstance(metric, dict)
         assert (metric["run"], metric["instance"]) == ("tiny", "127.0.0.1:1")
     finally:
         process.terminate()

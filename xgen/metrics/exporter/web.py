@@ -61,8 +61,12 @@ def tls_context(cert: Path, key: Path) -> ssl.SSLContext:
     """For a server. Raises SetupError when the two are not a certificate and its key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    def password() -> str:  # else OpenSSL asks on the terminal, and waits
+        raise SetupError(f"cluster profile: metrics.tls: {key} has a password; write a key without one")
+
     try:
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, password)
     except ssl.SSLError as error:
         reason = error.reason or str(error)
         raise SetupError(
@@ -85,6 +89,8 @@ def read_users(file: Path) -> dict[str, str]:
         lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
         raise SetupError(f"{place}: {error.strerror}; write a file of lines name:password") from None
+    except UnicodeDecodeError:
+        raise SetupError(f"{place}: is no UTF-8; write a file of lines name:password") from None
     users = dict(line.split(":", 1) for line in lines if ":" in line)
     if len(users) < len(lines) or not users or not all(users) or not all(users.values()):
         raise SetupError(f"{place}: write one line name:password for each user, and each name once")
