@@ -70,6 +70,7 @@ def serve(exporter: Exporter, targets: Targets | None, settings: Metrics, cluste
     import threading
     from pathlib import Path
 
+    from xgen.metrics.discovery import host_port
     from xgen.metrics.exporter import App, read_users, tls_context
     from xgen.metrics.serve import Serving
 
@@ -87,9 +88,8 @@ def serve(exporter: Exporter, targets: Targets | None, settings: Metrics, cluste
     sys.setswitchinterval(0.0005)  # while a poll computes, a scrape must not wait 5 ms at each of its steps
     gc.freeze()  # nor for a look through all modules
     exporter.start()
-    host = f"[{settings.address}]" if ":" in settings.address else settings.address
-    scheme = "https" if tls else "http"
-    print(f"xgen exporter: {cluster}: {scheme}://{host}:{serving.port}/metrics", file=sys.stderr, flush=True)
+    url = f"{'https' if tls else 'http'}://{host_port(settings.address, serving.port)}"
+    print(f"xgen exporter: {cluster}: {url}/metrics", file=sys.stderr, flush=True)
     stop.wait()
     serving.close()
     exporter.close()

@@ -25,7 +25,9 @@ def write_target(file: Path, *, address: str, port: int, run: str, attempt: int,
     the training: it is printed, not raised.
     """
     labels = {"run": run, "attempt": str(attempt), "job_id": job_id, **_surroundings()}
-    target = {"targets": [_host_port(address, port)], "labels": labels}
+    # This node's name for an exporter that listens on all of its addresses.
+    host = socket.gethostname() if address in _ANY_ADDRESS else address
+    target = {"targets": [host_port(host, port)], "labels": labels}
     try:
         if not file.parent.is_dir():
             file.parent.mkdir(exist_ok=True)
@@ -44,9 +46,8 @@ def remove_target(file: Path) -> None:
         _warn(f"{file}: {error.strerror}: Prometheus will report a dead run")
 
 
-def _host_port(address: str, port: int) -> str:
-    """Where Prometheus connects to: this node's name for an exporter that listens on all of its addresses."""
-    host = socket.gethostname() if address in _ANY_ADDRESS else address
+def host_port(host: str, port: int) -> str:
+    """As it stands in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -11,14 +11,15 @@ import ssl
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from xgen.metrics.discovery import host_port
 from xgen.metrics.stack.config import StackError, write_alertmanager, write_grafana, write_prometheus
 from xgen.metrics.stack.process import Process, Started
 from xgen.runs import write_atomic
@@ -47,10 +48,10 @@ class Wanted:
     profile_file: Path
     source: Path  # folder like monitoring/
     ports: Mapping[str, int]  # of all but the exporter, whose port is the profile's
-    interval: str | None = None  # instead of those in prometheus.yml
-    retention: str = "15d"
-    webhook: str | None = None
-    with_exporter: bool = True  # else it is one that runs already, at the profile's address
+    interval: str | None  # instead of those in prometheus.yml
+    retention: str
+    webhook: str | None
+    with_exporter: bool  # else it is one that runs already, at the profile's address
 
 
 @dataclass(frozen=True)
@@ -239,8 +240,7 @@ class Stack:
 
 def _profiles_exporter(profile: Profile) -> str:
     settings = profile.metrics
-    host = f"[{settings.address}]" if ":" in settings.address else settings.address
-    return _reachable(f"{'https' if settings.tls else 'http'}://{host}:{settings.port}")
+    return _reachable(f"{'https' if settings.tls else 'http'}://{host_port(settings.address, settings.port)}")
 
 
 def _reachable(url: str) -> str:
@@ -255,7 +255,12 @@ def _program(name: str) -> str | None:
 def _check(tool: str, *arguments: str | Path) -> None:
     """What is wrong in a file would else stand in a log only: one that runs goes on with what it had."""
     if shutil.which(tool):
-        done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(
+                [tool, *arguments], capture_output=True, text=True, timeout=_READY_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise StackError(f"{tool} said nothing for {_READY_SECONDS:g} s of {arguments[-1]}") from None
         if done.returncode:
             raise StackError(f"{tool} says:\n{(done.stdout + done.stderr).strip()}")
 
@@ -265,7 +270,7 @@ def _ready(name: str, url: str) -> bool:
     try:
         with urllib.request.urlopen(url + _READY[name], timeout=2, context=context) as answer:
             return bool(answer.status == 200)
-    except (OSError, ValueError, urllib.error.HTTPError):
+    except (OSError, ValueError, HTTPException):  # the last is of what speaks no HTTP
         return False
 
 
