@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import urllib.request
 from pathlib import Path
@@ -103,6 +104,32 @@ def test_a_mistake_is_one_line(tmp_path: Path, options: list[str], said: str) ->
     done = monitor("up", tmp_path / "state", "--cluster", profile, "--no-exporter", *options)
     assert done.returncode in (1, 2)
     assert done.stderr.startswith(said) and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("alertmanager.yml", b"", "receivers: is no list of which each has name"),
+        ("alertmanager.yml", b"receivers: [{webhook_configs: []}]", "receivers: is no list of which each has name"),
+        ("alertmanager.yml", b"receivers: [\xff]", "is no YAML: 'utf-8' codec can't decode"),
+        ("prometheus.yml", b"scrape_configs: 1", "scrape_configs: is no list of which each has job_name"),
+    ],
+)
+def test_a_configuration_that_is_none_is_said_in_a_line(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    for program in ("prometheus", "prometheus-alertmanager"):
+        tool(program)
+    profile = write_profile(tmp_path / "cluster.yaml", tmp_path / "runs")
+    shutil.copytree(MONITORING, tmp_path / "config")
+    (tmp_path / "config" / name).write_bytes(content)
+    ports = ["--port", str(free_port()), "--alertmanager-port", str(free_port())]
+    options: list[str | Path] = ["--cluster", profile, "--no-exporter", "--config", tmp_path / "config", *ports]
+    try:
+        done = monitor("up", tmp_path / "state", *options)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"xgen monitor: {tmp_path}/config/{name}: {said}")
+        assert len(done.stderr.splitlines()) == 1
+    finally:
+        monitor("down", tmp_path / "state")
 
 
 def test_passwords_that_others_may_read_are_said_in_a_line(tmp_path: Path) -> None:

@@ -38,9 +38,13 @@ def up(
         Path | None,
         typer.Option("--config", metavar="DIR", help="prometheus.yml, alertmanager.yml, rules/, dashboards/."),
     ] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Of Prometheus. Default: 19090.")] = None,
-    alertmanager_port: Annotated[int | None, typer.Option("--alertmanager-port", help="Default: 19093.")] = None,
-    grafana_port: Annotated[int | None, typer.Option("--grafana-port", help="Default: 13000.")] = None,
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of Prometheus. Default: 19090.")] = None,
+    alertmanager_port: Annotated[
+        int | None, typer.Option("--alertmanager-port", min=1, max=65535, help="Default: 19093.")
+    ] = None,
+    grafana_port: Annotated[
+        int | None, typer.Option("--grafana-port", min=1, max=65535, help="Default: 13000.")
+    ] = None,
     interval: Annotated[
         str | None, typer.Option("--interval", metavar="2s", help="Of scrapes and rules; none: prometheus.yml's.")
     ] = None,

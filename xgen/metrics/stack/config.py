@@ -26,7 +26,7 @@ def write_prometheus(
     """prometheus.yml in `folder`, beside links to the rules and the announced runs. Raises StackError."""
     file = source / "prometheus.yml"
     config = _read(file)
-    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    jobs = {job["job_name"]: job for job in _named(file, config, "scrape_configs", "job_name")}
     if not {"xgen-runs", "xgen-exporter"} <= jobs.keys():
         raise StackError(
             f"{file}: scrape_configs: has no job xgen-runs or xgen-exporter; they are those of monitoring/"
@@ -42,8 +42,7 @@ def write_prometheus(
         except SetupError as error:
             raise StackError(str(error)) from None
         secret = folder / "exporter-password"
-        secret.touch(mode=0o600)
-        secret.write_text(password)
+        write_atomic(secret, password, mode=0o600)
         jobs["xgen-exporter"]["basic_auth"] = {"username": name, "password_file": str(secret)}
     config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [urlsplit(alertmanager).netloc]}]}]}
     if interval:
@@ -55,9 +54,11 @@ def write_prometheus(
 
 def write_alertmanager(folder: Path, source: Path, webhook: str | None) -> Path:
     """alertmanager.yml in `folder`: its receivers are the webhook, or nobody. Raises StackError."""
-    config = _read(source / "alertmanager.yml")
+    file = source / "alertmanager.yml"
+    config = _read(file)
     told = {"webhook_configs": [{"url": webhook, "send_resolved": True}]} if webhook else {}
-    config["receivers"] = [{"name": receiver["name"], **told} for receiver in config["receivers"]]
+    receivers = _named(file, config, "receivers", "name")
+    config["receivers"] = [{"name": receiver["name"], **told} for receiver in receivers]
     return _write(folder / "alertmanager.yml", config)
 
 
@@ -87,8 +88,16 @@ def _read(file: Path) -> Any:
         return yaml.safe_load(file.read_text())
     except OSError as error:
         raise StackError(f"{file}: {error.strerror}; write --config FOLDER, one like monitoring/") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StackError(f"{file}: is no YAML: {error}") from None
+
+
+def _named(file: Path, config: Any, key: str, name: str) -> list[dict[str, Any]]:
+    """The list under `key`, of which each has a name. Raises StackError."""
+    found = config.get(key) if isinstance(config, dict) else None
+    if not isinstance(found, list) or not all(isinstance(one, dict) and name in one for one in found):
+        raise StackError(f"{file}: {key}: is no list of which each has {name}; write one like that of monitoring/")
+    return found
 
 
 def _write(file: Path, config: Any) -> Path:

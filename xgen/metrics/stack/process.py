@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from xgen.runs import write_atomic
+
 _TERM_SECONDS = 15.0
 _KILL_SECONDS = 5.0
 
@@ -53,7 +55,7 @@ class Process:
         return started
 
     def remember(self, started: Started) -> None:
-        self._file.write_text(json.dumps(asdict(started)))
+        write_atomic(self._file, json.dumps(asdict(started)))  # half of it would be a process that nobody ends
 
     def reload(self) -> None:
         """Have it read its configuration anew."""
