@@ -48,4 +48,5 @@ class Sinks:
             except subprocess.TimeoutExpired:
                 print(f"{TITLES[name]} is not done after {seconds:g} s and is ended", file=sys.stderr, flush=True)
                 os.killpg(process.pid, signal.SIGKILL)  # with what it has started
-                process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):  # what hangs in the kernel dies when it can
+                    process.wait(1)
