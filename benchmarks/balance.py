@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 
-from benchmarks.common import ROOT, machine
+from benchmarks.common import ROOT, machine, peak_memory
 from xgen.data.build import build_tiny_store
 from xgen.data.curate.spread import document_keys
 from xgen.data.curate.steps import results
@@ -95,7 +94,7 @@ def _measure(folder: Path, num_documents: int, mean: int, step: str) -> dict[str
     return {
         "user_seconds": round(took.user - began.user, 1),
         "system_seconds": round(took.system - began.system, 1),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": round(peak_memory()),
     }
 
 

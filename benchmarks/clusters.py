@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import ROOT, machine
+from benchmarks.common import ROOT, machine, peak_memory
 from xgen.data.curate.cluster import Clusters, reduce_edges
 from xgen.data.curate.match import RECORD_WORDS, band_records, by_bucket, match
 from xgen.data.curate.minhash import Geometry
@@ -99,7 +99,7 @@ def _measure(num_documents: int) -> dict[str, float]:
                     np.save(folder / results.EDGES_FILE, reduce_edges(edges))
                     for file in (results.EXACT_FILE, results.IDS_FILE):
                         np.save(folder / file, np.zeros(0, dtype=np.uint64))
-        peak = _peak()
+        peak = peak_memory()
         command = [sys.executable, "-m", "benchmarks.clusters", "--one", str(num_documents), "--cluster", name]
         clustered = json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
         labels = np.load(Path(name, "out", results.LABEL_FILE))
@@ -113,8 +113,8 @@ def _measure(num_documents: int) -> dict[str, float]:
         "match": match_took.user,
         "cluster": clustered["user"],
         "system": records_took.system + match_took.system + clustered["system"],
-        "peak_mb": max(peak, clustered["peak"]) / 2**20,
-        "cluster_bytes": clustered["more"] / num_documents,
+        "peak_mb": max(peak, clustered["peak"]),
+        "cluster_bytes": clustered["more"] * 2**20 / num_documents,
         "records_gb": num_bytes / 1e9,
         "largest": int(np.bincount(origin).max()),
         "copies_found": float(found.mean()),
@@ -127,10 +127,10 @@ def _cluster(work: Path, num_documents: int) -> dict[str, float]:
     _warm()
     step = Cluster(_context(work, num_documents, -(-num_documents * GEOMETRY.bands // BUCKET_RECORDS)))
     (work / "out").mkdir()
-    before, took = _peak(), _Clock()
+    before, took = peak_memory(), _Clock()
     with took:
         step.write(step.items()[0], work / "out", lambda _: None)
-    peak = _peak()
+    peak = peak_memory()
     return {"user": took.user, "system": took.system, "peak": peak, "more": peak - before}
 
 
@@ -155,12 +155,6 @@ def _context(work: Path, num_documents: int, num_buckets: int) -> Context:
 
 def _buckets(context: Context) -> list[Item]:
     return context.buckets_of("match", context.recipes["match"])
-
-
-def _peak() -> int:
-    """Bytes. Not of `getrusage`, which counts the process that started this one."""
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
 
 
 class _Clock:

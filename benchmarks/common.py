@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -81,6 +82,13 @@ def machine() -> dict[str, object]:
     """What a figure depends on and a reader cannot see."""
     load = os.getloadavg()[0]
     return {"python": platform.python_version(), "num_cpus": os.cpu_count(), "load": round(load, 2)}
+
+
+def peak_memory(process: int | str = "self") -> float:
+    """MB that a process has held at most. Not of `getrusage`, which counts the process that started it."""
+    high = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    assert high is not None
+    return int(high[1]) / 1024
 
 
 def time_commands(

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT, Figure, Result
+from benchmarks.common import ROOT, Figure, Result, peak_memory
 from benchmarks.fleet_runs import make_runs
 from benchmarks.slurm_outputs import make_cluster
 
@@ -37,6 +37,7 @@ GOALS = {
     "later poll of the runs": 1.0, "memory": 500.0,
 }  # fmt: skip
 _PAUSE = 0.2  # seconds between two scrapes of a client
+_PATIENCE = 300  # seconds until the first poll of each is done
 _PROFILE = (
     "scheduler: slurm\nrun_root: {root}/runs\npartitions: {{p0: {{}}}}\nmetrics: {{port: 0, slurm_output: {how}}}\n"
 )
@@ -87,7 +88,7 @@ def run(folder: Path, options: argparse.Namespace) -> Result:
             calls[number] = (count_calls(folder) - before) * 60 / options.seconds
         text = get(port, gzip=False)
         packed = get(port, gzip=True)
-        high = memory_of(process.pid)
+        high = peak_memory(process.pid)
     bare = scrape_bare(packed, 8, options.seconds)
     series = {m[1]: float(m[2]) for m in re.finditer(rb'xgen_exporter_series\{collector="(\w+)"\} (\S+)', text)}
     figures = {
@@ -141,19 +142,14 @@ main()
 def poll_once(profile: Path, environment: Mapping[str, str]) -> tuple[float, float]:
     """CPU seconds of `xgen exporter --once`, without its commands, and its memory in MB."""
     command = [sys.executable, "-c", _REPORT, "exporter", "--cluster", str(profile), "--once"]
-    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    done = subprocess.run(command, cwd=ROOT, env=environment, **streams, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"xgen exporter --once: {done.stderr}")
     _, cpu, memory = done.stderr.splitlines()[-1].split()
     return float(cpu), float(memory)
-
-
-def memory_of(pid: int) -> float:
-    """The most that a process has held, in MB."""
-    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
 
 
 _BARE = """
@@ -195,8 +191,11 @@ def serving(profile: Path, environment: Mapping[str, str]) -> Iterator[tuple[sub
             found = re.search(r":(\d+)/metrics", line := process.stderr.readline())
             if found is None:
                 raise SystemExit(line)
+            until = time.monotonic() + _PATIENCE
             for name in (b"nodes", b"runs"):
                 while b'xgen_exporter_collector_success{collector="%s"} 1' % name not in get(int(found[1]), gzip=False):
+                    if time.monotonic() > until:
+                        raise SystemExit(f"not within {_PATIENCE} s: a poll of {name.decode()} that works")
                     time.sleep(0.2)
             yield process, int(found[1])
         finally:

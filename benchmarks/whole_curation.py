@@ -20,7 +20,7 @@ from benchmarks.common import ROOT
 TOKENIZER = ROOT / ".cache/tiny-store/tokenizer.json"
 PARTS = {"datatrove": "datatrove", "text-dedup": "text-dedup, duplicates only", "datasets": "datasets, tokens only"}
 _ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS", "TOKENIZERS_PARALLELISM"), "1"
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 ) | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 _SPEC = """\
 kind: curate

@@ -32,7 +32,7 @@ def unsaved(trial: Trial) -> None:
         alarm = trial.fires("XgenRunCheckpointTooOld", 560, run=run.name)
         trial.shows("xgen-run", "Checkpoint age over time", lambda _, age: age > 450, run.name)
         trial.shows("xgen-fleet", "Runs", lambda labels, _: labels.get("run") == run.name)
-        subprocess.run(["mount", "-o", "remount,size=200m", str(lab.small_disk)], check=True)
+        subprocess.run(["mount", "-o", "remount,size=200m", str(lab.small_disk)], check=True, timeout=30)
         trial.resolves(alarm, 60)
         lab.cancel(run)
 
@@ -46,7 +46,7 @@ def stuck(trial: Trial) -> None:
     trial.shows("xgen-fleet", "Pending jobs by reason", lambda of, _: of.get("reason") == "PartitionDown")
     scontrol("update", "PartitionName=shut", "State=UP")
     trial.resolves(alarm, 100)
-    subprocess.run(["scancel", job], check=False)
+    subprocess.run(["scancel", job], check=False, timeout=60)
 
 
 def flapping(trial: Trial) -> None:
@@ -72,7 +72,7 @@ def filling(trial: Trial) -> None:
     file = trial.lab.disk / "somebodys"
     trial.plants()
     try:
-        subprocess.run(["fallocate", "-l", str(size), str(file)], check=True)
+        subprocess.run(["fallocate", "-l", str(size), str(file)], check=True, timeout=60)
         alarm = trial.fires("XgenDiskFilling", 90)
         trial.shows("xgen-fleet", "Disk that is free", lambda _, free: free < 0.05)
     finally:

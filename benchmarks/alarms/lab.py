@@ -162,11 +162,12 @@ def laboratory() -> Iterator[Lab]:
 
 
 def _alone() -> Iterator[Lab]:
-    was_up = subprocess.run([ROOT / "slurm/dev/status"], capture_output=True, check=False).returncode == 0
+    slurm = ROOT / "slurm/dev"
+    status = subprocess.run([slurm / "status"], capture_output=True, timeout=60, check=False)
+    was_up = status.returncode == 0
     if was_up and subprocess.run(["squeue", "-h"], capture_output=True, timeout=60, check=True).stdout:
         raise LabError("the dev SLURM has jobs, and they would be lost; wait for them, or scancel --user=root")
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
-    slurm = ROOT / "slurm/dev"
     try:
         subprocess.run([slurm / "down"], check=True, timeout=120, capture_output=True)
         for disk, size in (("disk", _DISK), ("small", _SMALL_DISK)):

@@ -113,11 +113,12 @@ class Watch:
         self._monitor("up", *options, "--no-exporter", "--interval", "1s", *(x for pair in ports.items() for x in pair))
 
     def start_exporter(self) -> None:
-        log = (self.folder / "exporter.log").open("ab")
         command = [sys.executable, "-m", "benchmarks.alarms.exporter", "--cluster", str(self.profile)]
-        self.exporter = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "PATH": self.path}, stdout=log, stderr=log, start_new_session=True
-        )
+        environment = {**os.environ, "PATH": self.path}
+        with (self.folder / "exporter.log").open("ab") as log:
+            self.exporter = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
 
     def kill_exporter(self) -> None:
         if self.exporter is not None:

@@ -97,14 +97,18 @@ class Datatrove:
         return [number for (number,) in struct.iter_unpack("<I", (folder / "removed/000000.remove").read_bytes())]
 
 
-TOOLS = {"rensa": Rensa, "text-dedup": TextDedup, "datatrove": Datatrove}
+TOOLS: dict[str, type[Rensa] | type[TextDedup] | type[Datatrove]] = {
+    "rensa": Rensa,
+    "text-dedup": TextDedup,
+    "datatrove": Datatrove,
+}
 
 
 def main() -> None:
     name, what, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     texts = json.loads((folder / "texts.json").read_bytes())
     tool = TOOLS[name]()
-    tool.sign(texts[:3], folder / "warm")  # type: ignore[attr-defined] # what it imports or loads on its first call
+    tool.sign(texts[:3], folder / "warm")  # what it imports or loads on its first call
     began = time.process_time()
     removed = getattr(tool, what)(texts, folder / "cold")
     print(json.dumps({"seconds": time.process_time() - began, "removed": removed}))
