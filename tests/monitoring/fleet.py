@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,7 +118,7 @@ class Fleet:
     def _add(self, metric: str, value: float, /, **labels: str) -> None:
         self.series[metric, tuple(sorted(labels.items()))].append((self.time, float(value)))
 
-    def _add_all(self, prefix: str, values: dict[str, float], /, **labels: str) -> None:
+    def _add_all(self, prefix: str, values: Mapping[str, float], /, **labels: str) -> None:
         for name, value in values.items():
             self._add(prefix + name, value, **labels)
 

@@ -49,4 +49,4 @@ def known() -> dict[str, frozenset[str]]:
 
 
 def _labels(rule: dict[str, Any], known: dict[str, frozenset[str]]) -> frozenset[str]:
-    return labels_of(rule["expr"], known) | rule.get("labels", {}).keys()
+    return labels_of(rule["expr"], known).union(rule.get("labels", {}))

@@ -86,8 +86,8 @@ def _labels_of_pair(node: promql.BinaryExpr, known: Known) -> frozenset[str]:
     left, right, modifier = _labels(node.lhs, known), _labels(node.rhs, known), node.modifier
     matching = modifier.matching if modifier else None
     on = matching.labels if matching and matching.type == promql.LabelModifierType.Include else None
-    for side in (left, right) if on else ():
-        _need(side, on, node)
+    for side in (left, right):
+        _need(side, on or [], node)
     if str(node.op) == "or":
         return left | right
     if str(node.op) in ("and", "unless"):

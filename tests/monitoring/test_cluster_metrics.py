@@ -22,8 +22,8 @@ def test_what_is_promised_of_slurm_is_exported_with_these_labels(slurm: FakeSlur
     for poller in exporter.pollers.values():
         poller.poll()
     exported: dict[str, set[str]] = {}
-    for name, labels in read_page(exporter.page().decode()):
-        exported.setdefault(name, set()).update(key for key, _ in labels)
+    for name, pairs in read_page(exporter.page().decode()):
+        exported.setdefault(name, set()).update(key for key, _ in pairs)
     of_slurm = {n: of for n, of in promised().items() if n.startswith(("slurm_", "xgen_slurm_", "xgen_exporter_"))}
     assert {name for name in of_slurm if name not in exported} == set()
     for name, labels in of_slurm.items():
