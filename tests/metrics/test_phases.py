@@ -19,8 +19,9 @@ def event(time: float, name: EventName, step: int | None = None, data_wait: floa
 
 def training_ledger(began: float) -> Ledger:
     ledger = Ledger()
-    for offset, name in enumerate(("submitted", "started", "restore_begin", "restore_end")):
-        ledger.add(event(began + offset, name))  # type: ignore[arg-type]
+    names: tuple[EventName, ...] = ("submitted", "started", "restore_begin", "restore_end")
+    for offset, name in enumerate(names):
+        ledger.add(event(began + offset, name))
     ledger.add(event(began + 4, "first_step", step=1))
     return ledger
 

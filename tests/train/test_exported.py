@@ -12,9 +12,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.train.forked import Training
-from xgen.data import samples_of
+from xgen.data import PackedSamples, samples_of
 from xgen.runs import RunDir
-from xgen.spec import load_resolved
+from xgen.spec import Pretrain, load_resolved
 
 Samples = dict[tuple[str, str], float]  # (name, value of the only label or '')
 
@@ -54,6 +54,7 @@ def test_a_training_tells_its_plan_its_memory_and_what_it_has_read(_warm: None, 
     training.change("guard", {"window": 20})
     training.go(watch(training.run, 40))
     samples, job = scraped(training.run), load_resolved(training.run.spec_file)
+    assert isinstance(job, Pretrain)
     assert samples["xgen_train_planned_tokens", ""] == 60 * 256
     assert samples["xgen_train_memory_bytes", "rss"] > 50e6
     assert not [name for name, _ in samples if name == "xgen_train_mfu_ratio"]  # there is no GPU here
@@ -62,4 +63,6 @@ def test_a_training_tells_its_plan_its_memory_and_what_it_has_read(_warm: None, 
     steps = sum(read.values()) / 256
     step = samples["xgen_train_step", ""]
     assert step <= steps <= step + 2  # the one under way, and one that began while it was scraped
-    assert read == samples_of(job).taken(int(steps) * 4)  # type: ignore[arg-type,union-attr]
+    order = samples_of(job)
+    assert isinstance(order, PackedSamples)
+    assert read == order.taken(int(steps) * 4)
