@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 from collections.abc import Iterable
+from pathlib import Path
 
 # Signs that one does not see, or that turn the direction of what follows: a reader should see that they are there.
 _CONTROL = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"}
@@ -12,6 +15,7 @@ _UNSEEN = {0x7F: "␡", 0xFEFF: "�"} | {
 }
 _SIGNS = _CONTROL | _UNSEEN | dict.fromkeys((0xFFFE, 0xFFFF, *range(0xD800, 0xE000)), "�")
 
+_STYLE = Path(__file__).with_name("page.css")
 VOID = frozenset({"meta", "input", "br", "link"})
 
 
@@ -40,6 +44,23 @@ def el(tag: str, *children: Child, **attributes: str | float | None) -> Html:
 
 def join(children: Iterable[Child]) -> Html:
     return Html("".join(_render(child) for child in children))
+
+
+def page(title: str, *body: Child, script: str = "") -> str:
+    """A file that needs nothing else. A browser runs its own script and loads nothing, whatever the text in it says."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    own = f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'" if script else "style-src 'unsafe-inline'"
+    policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
+    head = el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", http_equiv="Content-Security-Policy", content=policy),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("title", title),
+        el("style", Html(_STYLE.read_text(encoding="utf-8"))),
+    )
+    scripts = el("script", Html(script)) if script else ()
+    return f"<!doctype html>\n{el('html', head, el('body', *body, scripts), lang='en')}\n"
 
 
 def _render(child: Child) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 
 from xgen.data.curate.report_html.cuts import leaks, shared_lines
 from xgen.data.curate.report_html.domains import domains
 from xgen.data.curate.report_html.duplicates import duplicates
 from xgen.data.curate.report_html.filtering import filtering
-from xgen.data.curate.report_html.markup import Child, Html, el
+from xgen.data.curate.report_html.markup import Child, Html, el, page
 from xgen.data.curate.report_html.mixtures import mixtures
 from xgen.data.curate.report_html.overview import overview
 from xgen.data.curate.report_html.palette import Palette
@@ -19,7 +17,7 @@ from xgen.data.curate.report_html.tables import section, table
 from xgen.data.curate.report_model import Report
 
 REPORT_PAGE = "report.html"
-_HERE = Path(__file__).parent
+_SCRIPT = Path(__file__).with_name("page.js")
 _PLACES = (
     ("overview", "Funnel"),
     ("read", "Read"),
@@ -36,33 +34,13 @@ _PLACES = (
 def render_report(report: Report) -> str:
     """report.html. The same report gives the same page."""
     palette = Palette.of(report)
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    head = el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("title", f"{report.name}: what was curated"),
-        el("style", Html(style)),
-    )
-    body = el(
-        "body",
-        el("header", el("h1", report.name, el("small", "what a curation kept and dropped")), _navigation()),
-        el(
-            "main", overview(report, palette), reading(report), filtering(report, palette), duplicates(report, palette),
-            shared_lines(report, palette), leaks(report, palette), domains(report, palette), mixtures(report, palette),
-            _recipe(report),
-        ),
-        el("script", Html(script)),
+    header = el("header", el("h1", report.name, el("small", "what a curation kept and dropped")), _navigation())
+    main = el(
+        "main", overview(report, palette), reading(report), filtering(report, palette), duplicates(report, palette),
+        shared_lines(report, palette), leaks(report, palette), domains(report, palette), mixtures(report, palette),
+        _recipe(report),
     )  # fmt: skip
-    return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
-
-
-def _policy(script: str) -> str:
-    """A browser runs this page's own script and loads nothing, whatever a document's text says."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    own = f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
+    return page(f"{report.name}: what was curated", header, main, script=_SCRIPT.read_text(encoding="utf-8"))
 
 
 def _navigation() -> Html:

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from xgen.data.curate.regmix_model import ProxyRow, RegmixReport
-from xgen.data.curate.report_html.markup import Child, Html, el
+from xgen.data.curate.report_html.markup import Child, Html, el, page
 from xgen.data.curate.report_html.svg import Axis, Frame, legend, meter
 from xgen.data.curate.report_html.tables import section, table, tile
 from xgen.data.curate.report_html.wording import count
 
-_STYLE = Path(__file__).with_name("page.css")
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-
 
 def render_weights(report: RegmixReport) -> str:
-    head = el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("title", f"{report.name}: weights"),
-        el("style", Html(_STYLE.read_text(encoding="utf-8"))),
-    )
     header = el("header", el("h1", report.name, el("small", "weights of domains, from small trainings (RegMix)")))
-    body = el("body", header, el("main", _weights(report), _fit(report), _proxies(report)))
-    return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
+    main = el("main", _weights(report), _fit(report), _proxies(report))
+    return page(f"{report.name}: weights", header, main)
 
 
 def _weights(report: RegmixReport) -> Html:
