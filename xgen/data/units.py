@@ -112,11 +112,11 @@ def open_stream(name: str) -> Any:
 
     Raises StoreError.
     """
-    return _from_hub(name)[0]
+    return _from_hub(name, sized=False)[0]
 
 
-def _from_hub(name: str) -> tuple[Any, int]:
-    """A stream, and how many bytes its files have, as far as that is known."""
+def _from_hub(name: str, sized: bool = True) -> tuple[Any, int]:
+    """A stream, and how many bytes its files have, as far as that is known; not `sized`, no file is looked at."""
     try:
         import datasets
     except ImportError:
@@ -126,7 +126,7 @@ def _from_hub(name: str) -> tuple[Any, int]:
     try:
         builder = datasets.load_dataset_builder(where)
         stream = builder.as_streaming_dataset(split=split)
-        files = (builder.config.data_files or {}).get(split, ())
+        files = (builder.config.data_files or {}).get(split, ()) if sized else ()
         size = sum(look(str(file), fresh=False).size for file in files) or builder.info.download_size or 0
     except StoreError:
         raise
