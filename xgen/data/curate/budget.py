@@ -164,12 +164,12 @@ def _ends(
         return tuple(ends)
     wanted = np.zeros(_NUM_BUCKETS, dtype=np.bool_)
     wanted[[bucket for bucket, _ in open_.values()]] = True
+    bucket_of = np.array([open_.get(group, (-1, 0))[0] for group in range(len(quotas))])
     found: list[tuple[int, int, int, int]] = []  # hash, group, tokens, copies
     for documents in parts(lambda numbers: wanted[_buckets(numbers, seed)]):
         keys = document_keys(documents.numbers, "draw", seed)
         groups = _groups(documents, target)
         buckets = (keys >> np.uint64(64 - _BUCKET_BITS)).astype(np.int64)
-        bucket_of = np.array([open_.get(group, (-1, 0))[0] for group in range(len(quotas))])
         own = np.flatnonzero((groups >= 0) & (bucket_of[groups] == buckets))
         columns = (groups[own], documents.num_tokens[own], documents.copies[own])
         found += zip(keys[own].tolist(), *(column.tolist() for column in columns), strict=True)

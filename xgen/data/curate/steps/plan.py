@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xgen.data.curate.steps.folders import fingerprint
 from xgen.data.errors import StoreError
+from xgen.data.meta import file_meta
 from xgen.data.places import File
 from xgen.data.units import Piece, Unit, plan_units
 from xgen.spec.curate import Curate, Input
@@ -66,7 +66,7 @@ class PlannedFile(_Frozen):
         """Raises StoreError for one that is not there."""
         try:
             stat = Path(path).stat()
-            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            digest = file_meta(Path(path)).sha256
         except OSError as error:
             raise StoreError(path, error.strerror or str(error), "name a file that exists") from None
         return cls(bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=digest)
