@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xgen.data.curate.filters.take import take_texts
 from xgen.data.curate.report_model import Sample
-from xgen.data.curate.steps.ledger import Ledger, cut
+from xgen.data.curate.steps.ledger import Ledger, beginning
 from xgen.data.curate.texts import Texts
 
 
@@ -48,17 +48,11 @@ def keep(batch: Batch, kept: NDArray[np.bool_], step: str, ledger: Ledger) -> Ba
     return left
 
 
-def beginning(texts: Texts, at: int) -> str:
-    """What an excerpt is cut from."""
-    begin, end = int(texts.offsets[at]), int(texts.offsets[at + 1])
-    return texts.data[begin : min(end, begin + 500)].tobytes().decode(errors="ignore")
-
-
 def sample_of(batch: Batch, at: int, value: float) -> Sample:
     return Sample(
         document=int(batch.numbers[at]),
         domain=batch.domains[at],
         source=batch.sources[at],
         value=value,
-        text=cut(beginning(batch.texts, at)),
+        text=beginning(batch.texts, at),
     )

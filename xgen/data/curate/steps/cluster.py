@@ -15,7 +15,7 @@ from xgen.data.curate.rehydrate import Removals
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.earlier import Earlier
-from xgen.data.curate.steps.ledger import FACTS_FILE, Facts
+from xgen.data.curate.steps.ledger import read_facts
 from xgen.data.curate.steps.tag import KEPT_FILE, check_domains
 
 _AT_ONCE = 1 << 20  # documents
@@ -45,7 +45,7 @@ class Cluster:
         for begin, one in zip(self._context.begins.tolist(), self._context.units_of("tag"), strict=False):
             kept = np.load(one.folder / KEPT_FILE)
             clusters.marks[begin : begin + len(kept)] = kept * np.uint8(KEPT)
-            domains |= Facts.model_validate_json((one.folder / FACTS_FILE).read_bytes()).kept.get("read", {}).keys()
+            domains |= read_facts(one.folder).kept.get("read", {}).keys()
             check_domains(domains)
             tick(0)
         for file, mark in ((results.IDS_FILE, SAME_ID), (results.EXACT_FILE, EXACT)):

@@ -9,7 +9,7 @@ from xgen.data.curate.rehydrate import Removals, estimate
 from xgen.data.curate.report_model import Frequency, RateBin
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context
-from xgen.data.curate.steps.ledger import FACTS_FILE, Facts
+from xgen.data.curate.steps.ledger import read_facts
 
 
 def copy_table(context: Context) -> tuple[Frequency, CopyTable]:
@@ -42,7 +42,6 @@ def _removals(context: Context) -> Removals:
     sizes, counts, removed = np.load(context.work / "cluster" / results.REMOVALS_FILE)
     later = np.zeros(len(sizes), dtype=np.int64)
     for one in context.units_of("select"):
-        facts = Facts.model_validate_json((one.folder / FACTS_FILE).read_bytes())
-        for size, number in facts.counts.get("removed", {}).items():
+        for size, number in read_facts(one.folder).counts.get("removed", {}).items():
             later[np.searchsorted(sizes, int(size))] += number
     return Removals(sizes, counts, removed + later)

@@ -126,7 +126,7 @@ def history(context: Context, number: int) -> History:
         cluster=cluster,
         dropped=drop,
         kept=kept,
-        excerpt=dropped["excerpt"] if dropped else cut(doc["text"][:500]) if doc else "",
+        excerpt=dropped["excerpt"] if dropped else cut(doc["text"]) if doc else "",
     )
 
 

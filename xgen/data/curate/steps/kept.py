@@ -21,7 +21,7 @@ from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.copy_table import copy_table
 from xgen.data.curate.steps.folders import write_json
-from xgen.data.curate.steps.ledger import FACTS_FILE, Facts
+from xgen.data.curate.steps.ledger import read_facts
 from xgen.data.curate.steps.tables import table_of
 from xgen.data.errors import StoreError
 from xgen.data.writer import MAX_NAMES
@@ -154,7 +154,7 @@ def write_names(context: Context, folder: Path, tick: Callable[[int], None]) -> 
 def domains_read(context: Context) -> list[str]:
     names = set[str]()
     for one in context.units_of("tag"):
-        names |= Facts.model_validate_json((one.folder / FACTS_FILE).read_bytes()).kept.get("read", {}).keys()
+        names |= read_facts(one.folder).kept.get("read", {}).keys()
     return sorted(names)
 
 

@@ -11,6 +11,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict
 
 from xgen.data.curate.report_model import Count, Sample
+from xgen.data.curate.texts import Texts
 from xgen.data.readers import Bad
 
 FACTS_FILE = "facts.json"
@@ -145,6 +146,10 @@ def merge(parts: Iterable[Facts]) -> Facts:
     )
 
 
+def read_facts(folder: Path) -> Facts:
+    return Facts.model_validate_json((folder / FACTS_FILE).read_bytes())
+
+
 def step_of(reason: str) -> str:
     """gopher_quality.min_words is of gopher_quality."""
     return reason.partition(".")[0]
@@ -161,7 +166,13 @@ def lowest(samples: list[tuple[int, Sample]]) -> list[tuple[int, Sample]]:
 
 def cut(text: str) -> str:
     """An excerpt."""
-    return text.encode()[:EXCERPT].decode(errors="ignore")
+    return text[:EXCERPT].encode()[:EXCERPT].decode(errors="ignore")
+
+
+def beginning(texts: Texts, at: int) -> str:
+    """An excerpt of a document."""
+    begin, end = int(texts.offsets[at]), int(texts.offsets[at + 1])
+    return texts.data[begin : min(end, begin + EXCERPT)].tobytes().decode(errors="ignore")
 
 
 def _both(one: Drop, other: Drop) -> Drop:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from xgen.data.curate.report_model import Count, Flow, Reason, Sample, Step, sum_of
 from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.chains import Chains
-from xgen.data.curate.steps.ledger import FACTS_FILE, Drop, Facts, merge
+from xgen.data.curate.steps.ledger import Drop, Facts, merge, read_facts
 from xgen.data.curate.steps.texts import Origin, excerpts, first_with_id, origins
 
 _AFTER = ("ids", "earlier", "exact", "near", "leaks", "common_lines", "ensemble")  # steps after the filters, in order
 
 
 def unit_facts(context: Context, step: str) -> list[Facts]:
-    return [Facts.model_validate_json((one.folder / FACTS_FILE).read_bytes()) for one in context.units_of(step)]
+    return [read_facts(one.folder) for one in context.units_of(step)]
 
 
 def facts_of(context: Context, step: str) -> Facts:

@@ -23,9 +23,9 @@ from xgen.data.curate.lines import Removal, remove_lines
 from xgen.data.curate.report_model import Sample
 from xgen.data.curate.steps import results
 from xgen.data.curate.steps.base import Context, Item
-from xgen.data.curate.steps.chosen import Batch, beginning, keep, sample_of
+from xgen.data.curate.steps.chosen import Batch, keep, sample_of
 from xgen.data.curate.steps.fates import STATES
-from xgen.data.curate.steps.ledger import Ledger, cut, step_of
+from xgen.data.curate.steps.ledger import Ledger, beginning, cut, step_of
 from xgen.data.curate.steps.lines import chosen_batches, common_lines, most_common, rule_of
 from xgen.data.curate.steps.models import Judge
 from xgen.data.curate.steps.selected import Rows
@@ -103,7 +103,7 @@ class Select:
                         domain=domains[at],
                         source=sources[at],
                         value=None if what == results.SAME_ID else float(self._size[begin + row]),
-                        text=cut(beginning(texts, at)),
+                        text=beginning(texts, at),
                         other=int(self._label[begin + row]) if what in (results.NEAR, results.EXACT) else None,
                     )
                     ledger.drop(STATES[what], sizes[at], sample)

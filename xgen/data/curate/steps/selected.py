@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -60,7 +62,7 @@ class Rows:
     columns: dict[str, list[object]] = field(default_factory=lambda: {name: [] for name in TABLE.names[:-2]})
     tokens: list[NDArray[np.uint32]] = field(default_factory=list)
     leaks: list[tuple[int, int]] = field(default_factory=list)
-    dropped: list[dict[str, object]] = field(default_factory=list)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
 
     def drop(self, ledger: Ledger, reason: str, num_bytes: int, sample: Sample, bound: float | None = None) -> None:
         ledger.drop(reason, num_bytes, sample, bound)
@@ -104,7 +106,7 @@ class Rows:
         table = pyarrow.table({**self.columns, "num_tokens": lengths, "begin": begins}, schema=TABLE)
         with pyarrow.ipc.new_file(folder / results.TABLE_FILE, TABLE, options=ZSTD) as out:
             out.write_table(table)
-        dropped = sorted(self.dropped, key=lambda row: str(row["number"]).zfill(20))
+        dropped = sorted(self.dropped, key=itemgetter("number"))
         with pyarrow.ipc.new_file(folder / DROPPED_FILE, DROPPED, options=ZSTD) as out:
             out.write_table(pyarrow.Table.from_pylist(dropped, schema=DROPPED))
         np.save(folder / results.LEAKS_FILE, np.array(self.leaks, dtype=np.int64).reshape(-1, 2))

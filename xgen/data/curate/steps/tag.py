@@ -25,7 +25,7 @@ from xgen.data.curate.report_model import Sample
 from xgen.data.curate.steps.base import Context, Item
 from xgen.data.curate.steps.chains import Chains, Filtered
 from xgen.data.curate.steps.keys import KeysWriter
-from xgen.data.curate.steps.ledger import Ledger, cut
+from xgen.data.curate.steps.ledger import Ledger, beginning
 from xgen.data.curate.steps.models import Judge, Sorter
 from xgen.data.curate.steps.plan import PlannedUnit, unit_name
 from xgen.data.curate.texts import Texts
@@ -168,8 +168,7 @@ class Tag:
 
     def _excerpts(self, texts: Texts, rows: NDArray[np.int64]) -> list[str]:
         """How documents begin, without the personal data that is masked in those that stay."""
-        begins = (texts.data[texts.offsets[at] : min(texts.offsets[at] + 500, texts.offsets[at + 1])] for at in rows)
-        found = Texts.of([cut(begin.tobytes().decode(errors="ignore")) for begin in begins])
+        found = Texts.of([beginning(texts, at) for at in rows.tolist()])
         if self._pii and len(found):
             changed = self._pii.check(Batch(found)).changed
             found = changed.texts if changed else found

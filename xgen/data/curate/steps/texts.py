@@ -29,7 +29,7 @@ def excerpts(context: Context, numbers: Iterable[int]) -> dict[int, str]:
     for unit, begin, rows in _by_unit(context, numbers):
         for file, column in ((DOCS_FILE, "text"), (DROPPED_FILE, "excerpt")):
             for one in rows_of(context.folder("tag", unit) / file, "row", rows, (column,)):
-                found[begin + one["row"]] = cut(one[column][:500])
+                found[begin + one["row"]] = cut(one[column])
     return found
 
 
