@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -89,6 +90,12 @@ def peak_memory(process: int | str = "self") -> float:
     high = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
     assert high is not None
     return int(high[1]) / 1024
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def time_commands(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.common import ROOT, Figure, Result
+from benchmarks.common import ROOT, Figure, Result, free_port
 from xgen.runs import RunDir, read_events
 
 _STEPS = 4  # of which the last is trained anew in every attempt
@@ -71,7 +70,7 @@ def attempt(run: RunDir, num_ranks: int, checkout: Path) -> dict[str, float]:
         "SLURM_NTASKS": str(num_ranks),
         "XGEN_ATTEMPT": str(number),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
+        "MASTER_PORT": str(free_port()),
         "GLOO_SOCKET_IFNAME": "lo",
         "PYTHONPATH": str(checkout),
     }
@@ -100,13 +99,6 @@ def _start(
             stdout=file,
             stderr=subprocess.STDOUT,
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def measure(num_runs: int, ranks: list[int], against: Path | None) -> Result:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.alarms.watch import LabError, Watch, free_port, wait_for
-from benchmarks.common import ROOT
+from benchmarks.alarms.watch import LabError, Watch, wait_for
+from benchmarks.common import ROOT, free_port
 from tests.cluster.conftest import Cluster, has_event, scontrol, task_pids
 from xgen.runs import EventName, RunDir, read_events
 
@@ -193,17 +193,16 @@ def _remove(folder: Path) -> None:
 
 
 def _watched(folder: Path) -> Iterator[Lab]:
-    port = free_port()
     profile = yaml.safe_load((ROOT / "slurm/clusters/dev.yaml").read_text())
     profile |= {
         "run_root": str(folder / "disk/runs"), "partitions": _PROFILE_PARTITIONS,
         "container": {"runtime": "none", "python": sys.executable},
-        "metrics": {"address": "127.0.0.1", "port": port},
+        "metrics": {"address": "127.0.0.1", "port": free_port()},
     }  # fmt: skip
     (folder / "dev.yaml").write_text(yaml.safe_dump(profile))
     (folder / "disk/runs").mkdir()
     tools = _slow_sacct(folder)
-    watch = Watch(folder, folder / "dev.yaml", port, f"{tools}:{os.environ['PATH']}")
+    watch = Watch(folder, folder / "dev.yaml", f"{tools}:{os.environ['PATH']}")
     try:
         watch.start()
         yield Lab(folder, watch, Cluster(folder / "dev.yaml", folder / "disk/runs"))

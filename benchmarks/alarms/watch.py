@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.alarms import FACTOR
-from benchmarks.common import ROOT
+from benchmarks.common import ROOT, free_port
 
 MONITORING = ROOT / "monitoring"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -72,12 +71,6 @@ def in_fast_motion(folder: Path) -> Path:
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @dataclass(frozen=True)
 class Told:
     """One alert, as it came to the webhook."""
@@ -93,11 +86,10 @@ class Told:
 
 @dataclass
 class Watch:
-    """All that watches. `profile` is that of the cluster; its metrics.port is the exporter's."""
+    """All that watches. `profile` is that of the cluster."""
 
     folder: Path
     profile: Path
-    exporter_port: int
     path: str  # PATH of the exporter
     told: list[Told] = field(default_factory=list)
     prometheus: str = ""

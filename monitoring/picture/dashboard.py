@@ -61,7 +61,6 @@ class Custom(_Part):
     axis_soft_min: float | None = None
     stacking: Stacking = Stacking()
     thresholds_style: Style = Style()
-    axis_label: str = ""
     width: float | None = None
     cell_options: dict[str, str] = Field(default_factory=dict)
 

@@ -43,7 +43,7 @@ def test_in_fast_motion_durations_are_shorter_and_nothing_else_differs(tmp_path:
 
 
 def _trials(*told: Told) -> list[Trial]:
-    watch = Watch(Path(), Path(), 0, "", list(told))
+    watch = Watch(Path(), Path(), "", list(told))
     lab = cast("Any", type("Lab", (), {"watch": watch}))
     return [Trial("hang", "", lab, ["hangs-abc234"], planted=1.0), Trial("node", "", lab, planted=50.0)]
 
