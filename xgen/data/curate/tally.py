@@ -30,8 +30,7 @@ class Tally:
         planned = lengths * drawn.copies
         for document, tokens in drawn.cuts.items():
             planned[document] -= lengths[document] - tokens
-        bins = np.searchsorted(np.array(SIZE_BINS), documents.sizes, side="right") - 1
-        keys = (documents.domains, documents.sources, documents.bands, bins)
+        keys = (documents.domains, documents.sources, documents.bands, size_bins(documents.sizes))
         sums = (np.ones_like(lengths), lengths, drawn.copies > 0, drawn.copies, planned)
         rows = _added([column.astype(np.int64) for column in (*keys, *sums)], _KEYS)
         copies = _added([drawn.copies.astype(np.int64), np.ones_like(lengths)], 1)
@@ -48,6 +47,11 @@ class Tally:
         copies = np.concatenate([part.copies for part in every])
         lengths: NDArray[np.int64] = np.sum([part.lengths for part in every], axis=0)
         return cls(_added(list(rows.T), _KEYS), _added(list(copies.T), 1), lengths)
+
+
+def size_bins(sizes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Of each size of a cluster the bin of `SIZE_BINS`."""
+    return np.searchsorted(np.array(SIZE_BINS), sizes, side="right") - 1
 
 
 def length_bins(num_tokens: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from xgen.data.curate.report_model import Count, Sample
@@ -81,8 +82,7 @@ class Ledger:
 
     def reject(self, domain: str, score: float) -> None:
         """Log-odds for which a model dropped a document."""
-        place = np.clip(np.searchsorted(SCORES, score, side="right") - 1, 0, len(SCORES) - 2)
-        self.count(f"rejected {domain}", str(place), 1)
+        self.count(f"rejected {domain}", str(score_bins(np.array([score]))[0]), 1)
 
     def count(self, what: str, name: str, number: int) -> None:
         self._counts[what][name] += number
@@ -148,6 +148,11 @@ def merge(parts: Iterable[Facts]) -> Facts:
 
 def read_facts(folder: Path) -> Facts:
     return Facts.model_validate_json((folder / FACTS_FILE).read_bytes())
+
+
+def score_bins(scores: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Of each score the bin of `SCORES`; what is beyond counts in the first or the last."""
+    return np.clip(np.searchsorted(np.array(SCORES), scores, side="right") - 1, 0, len(SCORES) - 2)
 
 
 def step_of(reason: str) -> str:

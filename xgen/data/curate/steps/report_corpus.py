@@ -13,7 +13,7 @@ from xgen.data.curate.report_model import Copies, Domain, Histogram, Mixture, Pl
 from xgen.data.curate.steps.balance import read_mixture
 from xgen.data.curate.steps.deal import tally_of
 from xgen.data.curate.steps.kept import Kept, origins_of, read_table
-from xgen.data.curate.steps.ledger import SCORES, Facts
+from xgen.data.curate.steps.ledger import SCORES, Facts, score_bins
 from xgen.data.curate.tally import LENGTHS, SIZE_BINS, length_bins
 from xgen.data.store import StoreMeta
 
@@ -40,8 +40,7 @@ class _Sums:
         self.origins.update(dict(zip(pairs, np.bincount(codes).tolist(), strict=True)))
         self.languages.update({row["values"]: row["counts"] for row in table["language"].value_counts().to_pylist()})
         self.lengths += np.bincount(length_bins(num_tokens), minlength=len(self.lengths))
-        judged = np.searchsorted(np.array(SCORES), scores[~np.isnan(scores)], side="right") - 1
-        self.scores += np.bincount(np.clip(judged, 0, len(self.scores) - 1), minlength=len(self.scores))
+        self.scores += np.bincount(score_bins(scores[~np.isnan(scores)]), minlength=len(self.scores))
 
 
 def domains(kept: Kept, facts: Sequence[Facts]) -> tuple[Domain, ...]:

@@ -12,7 +12,7 @@ from xgen.data.curate.steps.base import Context
 from xgen.data.curate.steps.ledger import Facts
 from xgen.data.curate.steps.lines import common_lines, most_common
 from xgen.data.curate.steps.tag import geometry_of
-from xgen.data.curate.tally import SIZE_BINS
+from xgen.data.curate.tally import SIZE_BINS, size_bins
 
 AT_ONCE = 1 << 24  # documents whose states are looked at together
 _SLICES = 50  # of all documents, in the order of reading
@@ -24,7 +24,7 @@ def duplicates(context: Context) -> Dedup:
     state = np.load(folder / results.STATE_FILE, mmap_mode="r")
     sizes, counts, _ = np.load(folder / results.REMOVALS_FILE)
     matched = context.buckets_of("match", context.recipes["match"])
-    bins = np.searchsorted(np.array(SIZE_BINS), sizes, side="right") - 1
+    bins = size_bins(sizes)
     clusters = np.bincount(bins, weights=counts, minlength=len(SIZE_BINS)).astype(np.int64)
     documents = np.bincount(bins, weights=counts * sizes, minlength=len(SIZE_BINS)).astype(np.int64)
     slices = [_slice(part) for part in np.array_split(state, _SLICES)]

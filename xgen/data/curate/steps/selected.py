@@ -18,7 +18,7 @@ from xgen.data.curate.steps import results
 from xgen.data.curate.steps.chosen import Batch
 from xgen.data.curate.steps.ledger import Ledger
 from xgen.data.curate.steps.tag import DROPPED_FILE, ZSTD
-from xgen.data.curate.tally import SIZE_BINS
+from xgen.data.curate.tally import size_bins
 from xgen.data.curate.texts import Texts
 from xgen.data.encode import Encoder
 from xgen.data.store import token_type
@@ -95,7 +95,7 @@ class Rows:
         keys = document_keys(np.array(self.columns["number"], dtype=np.uint64), "spread", seed)
         sizes = np.array(self.columns["size"], dtype=np.uint32)
         # Documents of like clusters have as many copies, so those of a stretch are neighbours.
-        order = np.lexsort((keys, np.searchsorted(np.array(SIZE_BINS), sizes, side="right")))
+        order = np.lexsort((keys, size_bins(sizes)))
         begins = np.zeros(len(lengths), dtype=np.int64)
         begins[order] = np.concatenate([[0], np.cumsum(lengths[order])[:-1]]) if len(lengths) else 0
         with (folder / results.TOKENS_FILE).open("wb") as file:
