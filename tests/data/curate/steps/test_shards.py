@@ -41,7 +41,7 @@ def kill_shard(job: Curate, step: str, shard: int, tmp_path: Path) -> None:
     spec = tmp_path / "spec.json"
     spec.write_text(job.model_dump_json())
     command = [sys.executable, "-c", DIE, str(spec), step, str(shard)]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 
