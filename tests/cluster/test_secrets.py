@@ -137,7 +137,8 @@ def test_the_search_would_find_one(tmp_path: Path) -> None:
     assert holders(tmp_path) == [str(tmp_path / "leak")]
     with subprocess.Popen(["sleep", "30"], env={"LEAK": NEEDLE.decode()}) as sleeper:
         try:
-            assert processes() == ["sleep\x0030\x00"]
+            # Within execve the kernel shows the new environment before the new command line.
+            wait_until(lambda: processes() == ["sleep\x0030\x00"], 10, "the process with the planted secret")
         finally:
             sleeper.kill()
 
