@@ -9,19 +9,10 @@ from xgen.spec.job import PROTECTED_ENV, SECRET_ENV, Array, Command, Job, Resour
 from xgen.spec.kinds import Work
 from xgen.spec.load import LoadedJob, dump, find_profile, load_job, load_profile, load_resolved, project_root
 from xgen.spec.models import MODELS, ModelSpec
-from xgen.spec.pretrain import (
-    Checkpoint,
-    Data,
-    Guard,
-    Optimizer,
-    Pretrain,
-    Share,
-    Sinks,
-    Validation,
-    WandB,
-)
+from xgen.spec.pretrain import Data, Pretrain, Share, Validation
 from xgen.spec.regmix import Regmix
 from xgen.spec.stage import LearningRate, Parallelism, Place, RopeScaling, Stage
+from xgen.spec.trained import Checkpoint, Guard, Optimizer, Sinks, Trained, WandB
 
 __all__ = [
     "MODELS",
@@ -56,6 +47,7 @@ __all__ = [
     "Sinks",
     "SpecError",
     "Stage",
+    "Trained",
     "Validation",
     "WandB",
     "Work",
