@@ -11,9 +11,12 @@ from xgen.spec.export import Export
 from xgen.spec.job import Command, Job
 from xgen.spec.pretrain import Pretrain
 from xgen.spec.regmix import Regmix
+from xgen.spec.rl import Rl
+from xgen.spec.sft import Preference, Sft
 
-Work = Curate | Pretrain | Regmix | Command | Export
+Work = Curate | Pretrain | Regmix | Sft | Preference | Rl | Command | Export
 AnyJob = Annotated[Work, Field(discriminator="kind")]
 KINDS: dict[str, type[Job]] = {
-    "curate": Curate, "pretrain": Pretrain, "regmix": Regmix, "command": Command, "export": Export,
+    "curate": Curate, "pretrain": Pretrain, "regmix": Regmix, "sft": Sft, "preference": Preference, "rl": Rl,
+    "command": Command, "export": Export,
 }  # fmt: skip
