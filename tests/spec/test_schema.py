@@ -46,7 +46,8 @@ def test_every_key_of_every_model_is_in_the_schema() -> None:
     schema = job_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["discriminator"]["mapping"] == {
-        name: f"#/$defs/{name.capitalize()}" for name in ("command", "curate", "export", "pretrain", "regmix")
+        name: f"#/$defs/{name.capitalize()}"
+        for name in ("command", "curate", "export", "preference", "pretrain", "regmix", "rl", "sft")
     }
     for model in (Pretrain, Command):
         properties = schema["$defs"][model.__name__]["properties"]
