@@ -24,9 +24,10 @@ FLOORS: dict[str, set[str]] = {
     "data": {"spec"},
     "model": {"spec"},
     "train": {"model", "data", "runs", "metrics", "spec"},
-    "cli": {"spec", "runs", "plan", "images", "cluster", "metrics", "data", "model", "train"},
+    "posttrain": {"train", "model", "data", "runs", "metrics", "spec"},
+    "cli": {"spec", "runs", "plan", "images", "cluster", "metrics", "data", "model", "train", "posttrain"},
 }
-WITH_TORCH = {"model", "train"}
+WITH_TORCH = {"model", "train", "posttrain"}
 # Third-party packages that the lower floors may use; everything else is the standard library.
 PACKAGES: dict[str, set[str]] = {
     "spec": {"pydantic", "pydantic_core", "yaml"},
@@ -108,7 +109,7 @@ def test_importing_every_lower_module_loads_neither_torch_nor_a_higher_floor() -
     assert done.returncode == 0, done.stderr
     loaded = set(json.loads(done.stdout))
     assert set(names) <= loaded
-    assert loaded & {"torch", "torchtitan", "transformers", "xgen.train", "xgen.model"} == set()
+    assert loaded & {"torch", "torchtitan", "transformers", "xgen.train", "xgen.model", "xgen.posttrain"} == set()
 
 
 @pytest.mark.parametrize("part", ["spec", "runs", "plan", "cluster", "metrics", "data"])
