@@ -1,0 +1,87 @@
+"""Answers and groups of them, as they go from the engine to the loss. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from xgen.data.permutation import shuffle_keys
+from xgen.data.proof import MODULUS
+
+Versions = tuple[tuple[int, int], ...]
+_MOST_SEED = (1 << 63) - 1
+_RIGHT = ("exact", "math", "code")  # rewards that say whether an answer is right
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the verifiers said. `reward` is None where one of them failed: the answer is left out, and counted."""
+
+    reward: float | None
+    parts: Mapping[str, float | None]
+    failures: Mapping[str, str]
+    seconds: float
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the answer is right, by the rewards that can tell; by a reward above 0 where none can."""
+        if self.reward is None:
+            return None
+        told = [score for kind, score in self.parts.items() if kind in _RIGHT and score is not None]
+        return all(score >= 1 for score in told) if told else self.reward > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """tokens int32, logprobs float32, both [num_tokens]; `versions` of the weights, with tokens sampled from each."""
+
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    finish: Literal["stop", "length"]
+    versions: Versions
+    judged: Judged
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish == "length"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """All answers to one prompt; `number` is the prompt's in the order of the run."""
+
+    number: int
+    source: str
+    answers: tuple[Answer, ...]
+
+    @property
+    def oldest(self) -> int:
+        """Version of the oldest weights that sampled one of the tokens."""
+        return min(version for answer in self.answers for version, _ in answer.versions)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether its answers differ in being right: where all are, or none is, there is nothing to be learnt."""
+        return len({answer.judged.passed for answer in self.answers} - {None}) > 1
+
+
+def answer_seed(seed: int, prompt: int, answer: int) -> int:
+    """Of an answer to a prompt, whoever generates it and when."""
+    return int(shuffle_keys(1, seed, "answer", prompt, answer)[0]) & _MOST_SEED
+
+
+def digest(groups: Iterable[Group]) -> int:
+    """The sum, modulo 2^64, of the hashes of (prompt number, answer number, tokens): proof of what was trained on,
+    whatever the order and the ranks. Unlike XOR a sum also counts repeats."""
+    total = 0
+    for group in groups:
+        for number, answer in enumerate(group.answers):
+            content = xxhash.xxh3_64(group.number.to_bytes(8, "little") + number.to_bytes(8, "little"))
+            content.update(answer.tokens.astype("<i4", copy=False).tobytes())
+            total += content.intdigest()
+    return total % MODULUS

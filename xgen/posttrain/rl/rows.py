@@ -1,0 +1,120 @@
+"""Answers with their prompts, packed into rows for the trainer. Pure.
+
+An answer is a document of its own: its prompt comes with it, and the document mask keeps it from the others in its row.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xgen.data.samples import IGNORE
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One answer to be learnt from."""
+
+    prompt: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    advantage: float
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """[num_rows, seq_len] but for the last two, which are [num_rows, most]: of each answer of a row.
+
+    labels: the token after each where that is one of an answer, else -100. answers: the number of that answer within
+    its row, else -1. sampler: log-probabilities that the sampler had of the labels. A row's free end is a document of
+    its own.
+    """
+
+    tokens: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    answers: NDArray[np.int32]
+    sampler: NDArray[np.float32]
+    advantages: NDArray[np.float32]
+    lengths: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def part(self, first: int, count: int) -> Rows:
+        rows = slice(first, first + count)
+        return Rows(*(getattr(self, name)[rows] for name in Rows.__dataclass_fields__))
+
+
+def best_fit(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
+    """Pieces by row: the longest first, each into the fullest row that still has room for it."""
+    rows: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # (tokens that are free, row), sorted
+    for piece in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        at = bisect_left(rooms, (lengths[piece], 0))
+        if at < len(rooms):
+            room, row = rooms.pop(at)
+        else:
+            room, row = seq_len, len(rows)
+            rows.append([])
+        rows[row].append(piece)
+        insort(rooms, (room - lengths[piece], row))
+    return rows
+
+
+def in_updates(pieces: Sequence[Piece], seq_len: int, updates: int, most_rows: int) -> list[list[list[Piece]]]:
+    """Rows of pieces for each optimizer step on a batch: `updates` parts with about as many pieces each, or as many
+    parts more as it takes for none to have above `most_rows`. One empty part where there is no piece."""
+    parts = max(1, min(updates, len(pieces)))
+    while True:
+        cuts = [len(pieces) * part // parts for part in range(parts + 1)]
+        found = [_pack(pieces[low:high], seq_len) for low, high in pairwise(cuts)]
+        if all(len(rows) <= most_rows for rows in found):
+            return found
+        parts += 1
+
+
+def _pack(pieces: Sequence[Piece], seq_len: int) -> list[list[Piece]]:
+    return [[pieces[i] for i in row] for row in best_fit([len(piece) for piece in pieces], seq_len)]
+
+
+def make_rows(packed: Sequence[Sequence[Piece]], seq_len: int, multiple: int) -> Rows:
+    """As arrays, with empty rows up to a multiple of `multiple`, one row at the least."""
+    num_rows = max(1, -(-len(packed) // multiple)) * multiple
+    most = max((len(row) for row in packed), default=1)
+    shape = (num_rows, seq_len)
+    rows = Rows(
+        tokens=np.zeros(shape, np.int32),
+        labels=np.full(shape, IGNORE, np.int32),
+        positions=np.tile(np.arange(seq_len, dtype=np.int32), (num_rows, 1)),
+        answers=np.full(shape, -1, np.int32),
+        sampler=np.zeros(shape, np.float32),
+        advantages=np.full((num_rows, most), np.nan, np.float32),
+        lengths=np.zeros((num_rows, most), np.int32),
+    )
+    for row, pieces in enumerate(packed):
+        at = 0
+        for number, piece in enumerate(pieces):
+            _place(rows, row, number, piece, at)
+            at += len(piece)
+        rows.positions[row, at:] = np.arange(seq_len - at)
+    return rows
+
+
+def _place(rows: Rows, row: int, number: int, piece: Piece, at: int) -> None:
+    first = at + len(piece.prompt)
+    end = first + len(piece.tokens)
+    rows.tokens[row, at:first], rows.tokens[row, first:end] = piece.prompt, piece.tokens
+    rows.positions[row, at:end] = np.arange(len(piece))
+    learnt = slice(first - 1, end - 1)
+    rows.labels[row, learnt], rows.answers[row, learnt] = piece.tokens, number
+    rows.sampler[row, learnt] = piece.logprobs
+    rows.advantages[row, number], rows.lengths[row, number] = piece.advantage, len(piece.tokens)
