@@ -76,7 +76,7 @@ PREFERENCES = {
     "ipo": ({"kind": "ipo", "beta": 0.3}, {"loss_type": ["ipo"]}),
     "dpo_norm": ({"kind": "dpo_norm", "beta": 3.0}, {"loss_type": ["sigmoid_norm"]}),
 }
-# TRL defines these over a batch: sorted over pairs, and a mean over the tokens of all pairs. Pair by pair they are ours.
+# TRL defines these over a batch: sorted over pairs, a mean over the tokens of all pairs. Pair by pair they are ours.
 ONE_BY_ONE = {
     "smoothed": ({"beta": 0.3, "label_smoothing": 0.2}, {"loss_type": ["aot_unpaired"], "label_smoothing": 0.2}),
     "with nll": ({"beta": 0.3, "nll": 0.7}, {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.7]}),
