@@ -126,7 +126,7 @@ def _train(way: str, folder: Path) -> dict[str, float]:
     manager = trainer.checkpointer
     manager.load()
     trainer.metrics_processor.time_last_log = time.perf_counter()
-    data = trainer._proven(trainer.batch_generator(trainer.dataloader))
+    data = trainer._batches()
     costs: list[float] = []
     after = [_step(trainer, data) for _ in range(UNDISTURBED)][2:]
     usual = 0.0
@@ -161,7 +161,7 @@ def _trainer(way: str, folder: Path) -> Any:
     from xgen.runs import RunDir, StopFlag, TaskContext
     from xgen.spec import Pretrain, load_resolved
     from xgen.train.config import trainer_config
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
     run = RunDir(folder / "saves-aaaaaa")
     run.create()
@@ -173,7 +173,7 @@ def _trainer(way: str, folder: Path) -> Any:
         mode = "async" if way.endswith("async") else "disabled"
         own = CheckpointManager.Config(enable=True, interval=1, async_mode=mode, keep_latest_k=0)
         config = dataclasses.replace(config, checkpoint=own)
-    return PretrainTrainer(config, TaskContext(run, 1, "1", 0, 0, 1, StopFlag(), None), job, None)
+    return JobTrainer(config, TaskContext(run, 1, "1", 0, 0, 1, StopFlag(), None), job, None)
 
 
 def _save(way: str, manager: Any, step: int) -> None:

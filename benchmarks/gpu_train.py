@@ -1,6 +1,6 @@
 """The trainer itself on one GPU: `python -m benchmarks.gpu_train [--json] [--case NAME] [--steps N]`.
 
-`PretrainTrainer` trains slices of the 4B and the 9B, whole layers and the whole vocabulary, as `jobs/4b` and `jobs/9b`
+`JobTrainer` trains slices of the 4B and the 9B, whole layers and the whole vocabulary, as `jobs/4b` and `jobs/9b`
 would on one rank of many: loader, guard, proof, events and exporter are in the steps that are timed. It prints
 tokens/s, model FLOP/s utilisation, peak memory by CUDA's allocator beside that of `xgen plan`, and the loss, which must
 be finite and fall below that of the first step. Attention is left out of the FLOPs: the documents of the store are
@@ -129,7 +129,7 @@ def _train(case: str, steps: int, store: Path) -> None:
     from xgen.runs import EventWriter, RunDir, StopFlag, TaskContext
     from xgen.spec import load_resolved
     from xgen.train.config import trainer_config
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
     if not sys.stdin.readline():
         return
@@ -139,7 +139,7 @@ def _train(case: str, steps: int, store: Path) -> None:
         run.spec_file.write_text(yaml.safe_dump(_spec(case, store)))
         job: Any = load_resolved(run.spec_file)
         context = TaskContext(run, 1, "1", 0, 0, 1, StopFlag(), EventWriter(run, "rank0", 1, "1"))
-        trainer = PretrainTrainer(trainer_config(job, run), context, job, None)
+        trainer = JobTrainer(trainer_config(job, run), context, job, None)
         assert not xgen.model.ON_CPU, "no GPU is here"
         trainer._restore()
         times = _at_every_step(trainer, steps + WARM_UP)

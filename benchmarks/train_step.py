@@ -1,7 +1,7 @@
 """What we add to a step of bare torchtitan: `python -m benchmarks.train_step [--json] [--rounds N]`.
 
 Two processes of one rank train the same model on the same sequences, taking turns of ten steps in an order that
-changes, so that a machine that others use does the same to both. Ours runs `PretrainTrainer._train`, with loader,
+changes, so that a machine that others use does the same to both. Ours runs `JobTrainer._train`, with loader,
 data proof, guard, events, steps.jsonl and the Prometheus exporter; the other runs torchtitan's own `Trainer.train`,
 with its log line every ten steps, on batches that lie ready. "nano" has steps so short that what is added can be seen;
 "small" has steps of a fifth of a second, for the ratio. The 95% intervals are of the median of the turns' pairs,
@@ -186,7 +186,7 @@ def _ours(model: str, folder: Path) -> tuple[Callable[[], object], Any]:
     from xgen.metrics import RunExporter
     from xgen.runs import EventWriter, StopFlag, TaskContext, read_events, replay
     from xgen.train.config import trainer_config
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
     job, run = _job(model, folder)
     events = EventWriter(run, "rank0", 1, "1")
@@ -195,7 +195,7 @@ def _ours(model: str, folder: Path) -> tuple[Callable[[], object], Any]:
     exporter = RunExporter(ledger, "127.0.0.1")
     exporter.start()
     context = TaskContext(run, 1, "1", 0, 0, 1, StopFlag(), events)
-    trainer = PretrainTrainer(trainer_config(job, run), context, job, exporter)
+    trainer = JobTrainer(trainer_config(job, run), context, job, exporter)
     trainer._restore()
     return trainer._train, trainer
 

@@ -18,7 +18,9 @@ from benchmarks.alarms import FACTOR
 
 def plant(module: dict[str, Any]) -> None:
     """`module`: the globals of xgen.train.trainer."""
-    trainer, loader = module["PretrainTrainer"], module["StoreLoader"]
+    from xgen.train.loader import StoreLoader as loader  # noqa: N813 - a class that is changed
+
+    trainer = module["JobTrainer"]
     folder = Path(os.environ["XGEN_RUN_DIR"]) / "planted"
     train_step, forward_backward, batches = trainer.train_step, trainer._forward_backward, loader.__iter__
 

@@ -44,24 +44,24 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
 
 def slow_steps(seconds: float) -> None:
     """For `go(in_rank=...)`: every step of this rank takes so much longer."""
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
-    fast = PretrainTrainer.train_step
+    fast = JobTrainer.train_step
 
-    def slow(self: PretrainTrainer, data: object) -> None:
+    def slow(self: JobTrainer, data: object) -> None:
         time.sleep(seconds)
         fast(self, data)
 
-    PretrainTrainer.train_step = slow
+    JobTrainer.train_step = slow
 
 
 def spoil_step(step: int, factor: float, times: int = 1) -> None:
     """For `go(in_rank=...)`: loss and gradients of that step of this rank are multiplied, the first `times`."""
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
-    sound, left = PretrainTrainer._forward_backward, [times]
+    sound, left = JobTrainer._forward_backward, [times]
 
-    def spoilt(self: PretrainTrainer, data: Iterator[Any]) -> torch.Tensor:
+    def spoilt(self: JobTrainer, data: Iterator[Any]) -> torch.Tensor:
         loss = sound(self, data)
         if self.step != step or not left[0]:
             return loss
@@ -72,4 +72,4 @@ def spoil_step(step: int, factor: float, times: int = 1) -> None:
                     parameter.grad *= factor
         return loss * factor
 
-    PretrainTrainer._forward_backward = spoilt  # type: ignore[method-assign]
+    JobTrainer._forward_backward = spoilt  # type: ignore[method-assign]

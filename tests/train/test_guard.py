@@ -145,27 +145,27 @@ def test_a_rollback_is_the_run_that_never_saw_the_data(training: Training, tmp_p
     other = Training(RunDir(tmp_path / "nano-bbbbbb"))
 
     def stop_in_step_4(_rank: int) -> None:
-        from xgen.train.trainer import PretrainTrainer
+        from xgen.train.trainer import JobTrainer
 
-        step = PretrainTrainer.train_step
+        step = JobTrainer.train_step
 
-        def stopping(self: PretrainTrainer, data: Any) -> None:
+        def stopping(self: JobTrainer, data: Any) -> None:
             if self.step == 4:
                 os.kill(os.getpid(), signal.SIGUSR2)
             step(self, data)
 
-        PretrainTrainer.train_step = stopping  # type: ignore[method-assign]
+        JobTrainer.train_step = stopping  # type: ignore[method-assign]
 
     def leave_out(_rank: int) -> None:
-        from xgen.train.trainer import PretrainTrainer
+        from xgen.train.trainer import JobTrainer
 
-        batches = PretrainTrainer._batches
+        batches = JobTrainer._batches
 
-        def jump(self: PretrainTrainer) -> Any:
+        def jump(self: JobTrainer) -> Any:
             self.dataloader.next_sample = 20
             return batches(self)
 
-        PretrainTrainer._batches = jump  # type: ignore[method-assign]
+        JobTrainer._batches = jump  # type: ignore[method-assign]
 
     other.go(in_rank=stop_in_step_4)
     assert other.steps() == [1, 2, 3, 4]
@@ -191,14 +191,14 @@ def test_all_ranks_judge_the_numbers_of_rank_0(training: Training) -> None:
     """Those of another may differ in the last bits: here they do by more."""
 
     def differ(rank: int) -> None:
-        from xgen.train.trainer import PretrainTrainer
+        from xgen.train.trainer import JobTrainer
 
-        summed = PretrainTrainer._over_ranks
+        summed = JobTrainer._over_ranks
 
-        def other(self: PretrainTrainer, loss: Any) -> Any:
+        def other(self: JobTrainer, loss: Any) -> Any:
             return summed(self, loss) * (math.nan if rank == 1 and self.step == 3 else 1)
 
-        PretrainTrainer._over_ranks = other  # type: ignore[method-assign]
+        JobTrainer._over_ranks = other  # type: ignore[method-assign]
 
     training.change("guard", {"non_finite": "stop"})
     assert {o.status for o in training.go(in_rank=differ)} == {"finished"}

@@ -241,17 +241,17 @@ def test_a_checkpoint_with_the_settings_of_its_optimizer_is_loaded_and_the_spec_
         checkpoint.Moments = lambda optimizers: optimizers  # type: ignore[assignment, misc]
 
     def look(_rank: int) -> None:
-        from xgen.train.trainer import PretrainTrainer
+        from xgen.train.trainer import JobTrainer
 
-        train = PretrainTrainer._train
+        train = JobTrainer._train
 
-        def looking(self: PretrainTrainer) -> Any:
+        def looking(self: JobTrainer) -> Any:
             groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
             rates = self.lr_schedulers.schedulers[0].get_last_lr()
             assert [(group["weight_decay"], group["lr"]) for group in groups] == [(0.25, rates[0])]
             return train(self)
 
-        PretrainTrainer._train = looking  # type: ignore[method-assign]
+        JobTrainer._train = looking  # type: ignore[method-assign]
 
     training.go(during=training.signal_at(3, rank=1), in_rank=with_settings)
     other = Training(RunDir(training.run.path.with_name("nano-cccccc")))

@@ -31,33 +31,33 @@ def _firsts(training: Training) -> list[int]:
 
 
 def _kill_after_the_rollback(rank: int) -> None:
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
     _spoil(rank)
-    batches, calls = PretrainTrainer._batches, []
+    batches, calls = JobTrainer._batches, []
 
-    def dying(self: PretrainTrainer) -> Any:
+    def dying(self: JobTrainer) -> Any:
         calls.append(1)
         if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return batches(self)
 
-    PretrainTrainer._batches = dying  # type: ignore[method-assign]
+    JobTrainer._batches = dying  # type: ignore[method-assign]
 
 
 def _stop_after_the_rollback(rank: int) -> None:
     """A signal in step 5 is agreed on while it goes back to 4."""
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
     _spoil(rank)
-    step = PretrainTrainer.train_step
+    step = JobTrainer.train_step
 
-    def signalled(self: PretrainTrainer, data: Any) -> None:
+    def signalled(self: JobTrainer, data: Any) -> None:
         if self.step == 5:
             os.kill(os.getpid(), signal.SIGUSR2)
         step(self, data)
 
-    PretrainTrainer.train_step = signalled  # type: ignore[method-assign, assignment]
+    JobTrainer.train_step = signalled  # type: ignore[method-assign, assignment]
 
 
 @pytest.mark.parametrize("end", [_kill_after_the_rollback, _stop_after_the_rollback])
@@ -94,14 +94,14 @@ def test_a_spike_right_after_a_resume_is_seen(training: Training) -> None:
 
 def test_a_checkpoint_from_before_the_guard_was_in_it_is_loaded(training: Training) -> None:
     def forgetful(_rank: int) -> None:
-        from xgen.train.trainer import PretrainTrainer
+        from xgen.train.trainer import JobTrainer
 
-        whole = PretrainTrainer.state_dict
+        whole = JobTrainer.state_dict
 
-        def state(self: PretrainTrainer) -> dict[str, Any]:
+        def state(self: JobTrainer) -> dict[str, Any]:
             return {name: value for name, value in whole(self).items() if name != "guard"}
 
-        PretrainTrainer.state_dict = state  # type: ignore[method-assign]
+        JobTrainer.state_dict = state  # type: ignore[method-assign]
 
     training.go(during=training.signal_at(3, rank=0), in_rank=forgetful)
     assert {o.status for o in training.go()} == {"finished"}

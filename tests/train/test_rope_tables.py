@@ -25,9 +25,9 @@ def _go(folder: Path, parallelism: dict[str, int], shared: bool) -> Training:
 
         if not shared:
             trainer.share_rope_tables = lambda _: None  # type: ignore[attr-defined, assignment]
-        train = trainer.PretrainTrainer._train
+        train = trainer.JobTrainer._train
 
-        def looking(self: trainer.PretrainTrainer) -> trainer.TrainResult:
+        def looking(self: trainer.JobTrainer) -> trainer.TrainResult:
             result = train(self)
             ropes = [module for part in self.model_parts for module in part.modules() if isinstance(module, RoPE)]
             local = [rope.cache.to_local() if isinstance(rope.cache, DTensor) else rope.cache for rope in ropes]
@@ -35,7 +35,7 @@ def _go(folder: Path, parallelism: dict[str, int], shared: bool) -> Training:
             (folder / f"{shared}.{rank}").write_text(f"{len(ropes)} {len(tables)}")
             return result
 
-        trainer.PretrainTrainer._train = looking  # type: ignore[method-assign]
+        trainer.JobTrainer._train = looking  # type: ignore[method-assign]
 
     assert {o.status for o in training.go(in_rank=look)} == {"finished"}, training._log()
     return training

@@ -59,7 +59,7 @@ def test_a_rank_connects_to_those_it_talks_to_alone(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "environ", os.environ | {"GLOO_SOCKET_IFNAME": "lo"})
     monkeypatch.setattr(run, "_train", lambda *_: told.update(os.environ))
     context = TaskContext(RunDir(tmp_path), 1, "1", 0, 0, 1, StopFlag(), None, 0)
-    run.run_pretrain(context, Pretrain.model_validate(SPEC))
+    run.run_training(context, Pretrain.model_validate(SPEC))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}

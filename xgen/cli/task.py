@@ -160,9 +160,9 @@ def _one_line(error: BaseException) -> str:
 
 
 def _train(context: TaskContext, job: Pretrain) -> RankOutcome:
-    from xgen.train import run_pretrain
+    from xgen.train import run_training
 
-    result = run_pretrain(context, job)
+    result = run_training(context, job)
     reason = f"after {result.signal}" if result.signal else ""
     return RankOutcome(status=result.status, reason=reason, step=result.step, time=time.time())
 

@@ -67,6 +67,11 @@ class PlainSamples:
         positions = np.broadcast_to(np.arange(self.seq_len, dtype=np.int32), (count, self.seq_len))
         return Batch(tokens[:, :-1], tokens[:, 1:], positions)
 
+    def taken(self, samples: int) -> dict[str, int]:
+        """It has no components."""
+        del samples
+        return {}
+
     def windows(self, start: int, count: int) -> NDArray[np.uint64]:
         """Window numbers [count] of samples `start` to `start + count - 1`; they may span epochs."""
         parts: list[NDArray[np.uint64]] = [np.empty(0, dtype=np.uint64)]

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Histogram, disable_created_metr
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from xgen.metrics.extra import families
 from xgen.metrics.phases import PhaseCounters
 from xgen.metrics.serve import Serving
 from xgen.runs import GUARD_ACTIONS, Ledger, Refused
@@ -104,6 +105,7 @@ class _AttemptCollector(Collector):
         self.save_seconds: float | None = None
         self.slowest: tuple[int, float] | None = None  # rank, and its time over the median's
         self.validation: dict[str, float] = {}
+        self.extra: dict[str, float] = {}
 
     def collect(self) -> Iterator[Metric]:
         last = self.last
@@ -134,6 +136,7 @@ class _AttemptCollector(Collector):
             for domain, loss in self.validation.items():
                 losses.add_metric([domain], loss)
             yield losses
+        yield from families(self.extra)
         if self.save_seconds is not None:
             yield _gauge("checkpoint_save_seconds", "How long the last save held up the training.", self.save_seconds)
 
@@ -217,6 +220,10 @@ class RunExporter:
     def on_validation(self, losses: Mapping[str, float]) -> None:
         """Held-out loss by domain."""
         self._attempt.validation = dict(losses)
+
+    def on_extra(self, values: Mapping[str, float]) -> None:
+        """What its kind of training measures, by the names of `xgen.metrics.extra`; what was told before stays."""
+        self._attempt.extra = {**self._attempt.extra, **values}
 
     def resumed(self, step: int) -> None:
         """The attempt begins from the checkpoint of this step, 0 for a fresh start."""

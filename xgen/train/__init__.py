@@ -1,5 +1,5 @@
-"""Training: the torchtitan adapter, checkpoints, the stop. Importing this package is cheap; `run_pretrain` is not."""
+"""Training: the torchtitan adapter, checkpoints, the stop. Importing this package is cheap; `run_training` is not."""
 
-from xgen.train.run import run_pretrain
+from xgen.train.run import run_training
 
-__all__ = ["run_pretrain"]
+__all__ = ["run_training"]

@@ -33,7 +33,7 @@ from torchtitan.tools.logging import logger
 
 from xgen.runs import TaskContext
 from xgen.train.arena import Arena
-from xgen.train.loader import StoreLoader
+from xgen.train.loader import StepLoader
 from xgen.train.manifest import Manifest, Mesh
 from xgen.train.moments import Moments
 from xgen.train.pruning import Pruner
@@ -45,7 +45,7 @@ from xgen.train.upload import Copier
 from xgen.train.writer import Writer, report_for_writer
 
 if TYPE_CHECKING:
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
 _STATES_OF_ADAMW = 3  # the weights and two moments, all of one size
 _LAST_WRITES = 60.0  # seconds that the end of the trainer waits for its writer process
@@ -85,7 +85,7 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         self,
         config: Config,
         *,
-        dataloader: StoreLoader,
+        dataloader: StepLoader,
         model_parts: list[torch.nn.Module],
         optimizers: Any,
         lr_schedulers: Any,
@@ -95,7 +95,7 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         self.save_future = None
         self._config = config
         self._loader = dataloader
-        self._trainer: PretrainTrainer = states["train_state"]
+        self._trainer: JobTrainer = states["train_state"]
         self._context: TaskContext = self._trainer.context
         self._states = {
             MODEL: ModelWrapper(model_parts),

@@ -1,10 +1,11 @@
-"""From a pretrain spec to torchtitan's configuration. What no field of the spec says is torchtitan's default."""
+"""From the spec of a training to torchtitan's configuration. What no field of the spec says is torchtitan's default."""
 
 from __future__ import annotations
 
 import math
 from importlib.util import find_spec
 
+from torchtitan.components.dataloader import BaseDataLoader
 from torchtitan.components.loss import ChunkedLossWrapper, CrossEntropyLoss
 from torchtitan.components.optimizer import default_adamw
 from torchtitan.config import CommConfig, CompileConfig, DebugConfig, ParallelismConfig, TrainingConfig
@@ -13,14 +14,14 @@ from torchtitan.distributed.activation_checkpoint import FullAC
 
 from xgen.model import ON_CPU, titan_model
 from xgen.runs import Refused, RunDir
-from xgen.spec import Place, Pretrain, Stage
+from xgen.spec import Place, Pretrain, Stage, Trained
 from xgen.train.checkpoint import VerifiedCheckpoints
 from xgen.train.checkpointing import SelectiveCheckpointing
 from xgen.train.loader import StoreLoader
 from xgen.train.recorder import StepRecorder
 from xgen.train.schedule import StageSchedule
 from xgen.train.tokenizer import NoTokenizer
-from xgen.train.trainer import PretrainTrainer
+from xgen.train.trainer import JobTrainer
 
 # Seconds that a collective waits for all ranks. In the first save all of them wait while rank 0 plans it; with
 # torchtitan's 100 s a thousand ranks might end in it, attempt after attempt.
@@ -29,12 +30,12 @@ _START_TIMEOUT = 1800  # until all have loaded and compiled
 _CHECKPOINTING = {"none": None, "selective": SelectiveCheckpointing.Config(), "full": FullAC.Config()}
 
 
-def trainer_config(job: Pretrain, run: RunDir, index: int = 0) -> PretrainTrainer.Config:
-    """For the stage of that index. Raises Refused for what this machine or image does not have."""
-    place = job.places[index]
+def trainer_config(job: Trained, run: RunDir, index: int = 0) -> JobTrainer.Config:
+    """For the job of that index of its jobs. Raises Refused for what this machine or image does not have."""
+    place = job.place_of(index)
     stage = place.stage
-    _refuse_missing(stage)
-    return PretrainTrainer.Config(
+    _refuse_missing(stage, f"stages.{stage.name}" if isinstance(job, Pretrain) else "train")
+    return JobTrainer.Config(
         model_spec=titan_model(
             job.model,
             stage.seq_len,
@@ -49,7 +50,7 @@ def trainer_config(job: Pretrain, run: RunDir, index: int = 0) -> PretrainTraine
             loss_fn=CrossEntropyLoss.Config(global_vocab_size=job.model.vocab_size),
         ),
         tokenizer=NoTokenizer.Config(),
-        dataloader=StoreLoader.Config(job=job, stage=index),
+        dataloader=_loader(job, index),
         optimizer=default_adamw(
             lr=place.lr_peak,
             betas=job.optimizer.betas,
@@ -96,6 +97,13 @@ def trainer_config(job: Pretrain, run: RunDir, index: int = 0) -> PretrainTraine
     )
 
 
+def _loader(job: Trained, index: int) -> BaseDataLoader.Config:
+    """None of its own for a job that has no store: its trainer puts one there."""
+    if not isinstance(job, Pretrain):
+        return BaseDataLoader.Config()
+    return StoreLoader.Config(job=job, stage=index, workers=job.data.workers, prefetch=job.data.prefetch)
+
+
 def _local_batch(place: Place) -> int:
     """Sequences of a data-parallel rank in one pass: a pipeline takes all of a step, micro-batch after micro-batch."""
     stage, parallelism = place.stage, place.stage.parallelism
@@ -104,7 +112,7 @@ def _local_batch(place: Place) -> int:
     return stage.sequences_per_step // (place.resources.world_size // parallelism.shared)
 
 
-def _refuse_missing(stage: Stage) -> None:
+def _refuse_missing(stage: Stage, at: str) -> None:
     """Not on CPU alone: the image of a GPU may lack the package, too."""
     for key, value, package, instead in (
         ("attention", "flash", "flash_attn", "varlen"),
@@ -112,7 +120,7 @@ def _refuse_missing(stage: Stage) -> None:
     ):
         if getattr(stage, key) != value:
             continue
-        where = f"stages.{stage.name}.{key}"
+        where = f"{at}.{key}"
         if ON_CPU:
             raise Refused(f"{where}: {value} needs a GPU, and here is none; write {instead}")
         if find_spec(package) is None:

@@ -33,7 +33,7 @@ from torchtitan.distributed import utils as dist_utils
 from xgen.runs import Refused, RunDir
 from xgen.spec import Place, Pretrain, Problem, SpecError, Stage, load_job
 from xgen.train.config import trainer_config
-from xgen.train.trainer import PretrainTrainer
+from xgen.train.trainer import JobTrainer
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _world(size: int, rank: int) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _build(config: PretrainTrainer.Config, place: Place, loss: Any) -> _Parts:
+def _build(config: JobTrainer.Config, place: Place, loss: Any) -> _Parts:
     """The model on torch's meta device, in the order of torchtitan's Trainer.__init__."""
     spec = config.model_spec
     assert spec is not None

@@ -30,7 +30,7 @@ from xgen.runs import Diverged, RankOutcome, Refused, RunDir, TaskContext, write
 from xgen.runs.bond import die_with_parent
 from xgen.runs.outcome import RankStatus
 from xgen.spec import Regmix, dump
-from xgen.train.run import run_pretrain
+from xgen.train.run import run_training
 
 _POLL = 0.2  # seconds
 _WAIT = 1.0  # for what another run, or rank 0, is at
@@ -162,7 +162,7 @@ def _work(context: TaskContext, proxy: Proxy, sender: Connection, bind: Callable
 
 def _result(context: TaskContext, proxy: Proxy) -> _Ended:
     try:
-        return _Ended(run_pretrain(context, proxy.job).status)
+        return _Ended(run_training(context, proxy.job).status)
     except Diverged as error:
         return _Ended("finished", diverged=str(error).partition("; look at")[0])
     except Refused as error:

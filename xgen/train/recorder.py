@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from xgen.train.sinks import Sinks
 from xgen.train.steps import StepRecord
 
 if TYPE_CHECKING:
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
 
 _PATIENCE = 30.0  # seconds that sinks get in the end
@@ -30,7 +31,7 @@ class StepRecorder(MetricsProcessor):
     class Config(MetricsProcessor.Config):
         pass
 
-    def connect(self, trainer: PretrainTrainer) -> None:
+    def connect(self, trainer: JobTrainer) -> None:
         self._trainer = trainer
         self.time_last_log = time.perf_counter()
         self._last_printed = 0.0
@@ -45,8 +46,10 @@ class StepRecorder(MetricsProcessor):
         waited, self._waited = self.data_wait - self._waited, self.data_wait
         return waited
 
-    def record(self, loss: float, grad_norm: float, rate: float, digest: int, verdict: Verdict) -> None:
-        """One finished step; `loss` and `grad_norm` over all ranks, `digest` of its samples."""
+    def record(
+        self, loss: float, grad_norm: float, rate: float, digest: int, verdict: Verdict, extra: Mapping[str, float]
+    ) -> None:
+        """One finished step; `loss`, `grad_norm` and `extra` over all ranks, `digest` of its samples."""
         if verdict.applies:
             self.losses.append(loss)
         now = time.perf_counter()
@@ -73,10 +76,12 @@ class StepRecorder(MetricsProcessor):
                 stage=trainer.place.stage.name,
                 time=round(time.time(), 3),
                 guard=verdict.action,
+                extra={name: value for name, value in extra.items() if math.isfinite(value)},
             )
         )
         if trainer.exporter:
             trainer.exporter.on_step(step, loss, grad_norm, rate, tokens, seconds, data_wait, trainer.guard.median_loss)
+            trainer.exporter.on_extra(extra)
         if now - self._last_printed > 1.0 or step == trainer.place.last_step:
             self._last_printed = now
             print(f"step {step} loss {loss:.4f} grad_norm {grad_norm:.3f} {seconds:.2f} s", flush=True)

@@ -20,13 +20,14 @@ from torchtitan.tools.logging import logger
 from xgen.data import samples_of
 from xgen.runs import Refused
 from xgen.runs.origin import read_origin
+from xgen.spec import Pretrain
 from xgen.train import preverify
 from xgen.train.manifest import Fault, Manifest, Mesh
 from xgen.train.rng import load_rng, reseed_rng
 from xgen.train.rollback import Skip
 
 if TYPE_CHECKING:
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
 Answer = TypeVar("Answer")
 _LATER = ("train_state.guard",)  # what checkpoints of earlier versions lack
@@ -35,7 +36,7 @@ _LATER = ("train_state.guard",)  # what checkpoints of earlier versions lack
 class Restorer:
     """Finds and loads. Every method is called by all ranks together."""
 
-    def __init__(self, trainer: PretrainTrainer, states: dict[str, Any], data: str, mesh: Mesh) -> None:
+    def __init__(self, trainer: JobTrainer, states: dict[str, Any], data: str, mesh: Mesh) -> None:
         self._trainer, self._states, self._data, self._mesh = trainer, states, data, mesh
         self._context = trainer.context
         self._folder = self._context.run.checkpoints_dir
@@ -116,6 +117,7 @@ class Restorer:
             )
         before = self._data
         if manifest.step == place.first_step and place.index:
+            assert isinstance(job, Pretrain)
             before = samples_of(job, place.index - 1).fingerprint
         if manifest.data == before:
             return ""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from xgen.runs import write_atomic
 
 if TYPE_CHECKING:
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
 _FILE = "skip.json"
 
@@ -37,7 +37,7 @@ class Skip(BaseModel):
         except FileNotFoundError:
             return None
 
-    def apply(self, trainer: PretrainTrainer) -> None:
+    def apply(self, trainer: JobTrainer) -> None:
         """To what was just loaded; a fork may have changed the order."""
         if self.data == trainer.dataloader.fingerprint:
             trainer.dataloader.next_sample = self.next_sample
@@ -51,7 +51,7 @@ class Skip(BaseModel):
             print(f"cannot record what the rollback leaves out: {error}", file=sys.stderr, flush=True)
 
 
-def roll_back(trainer: PretrainTrainer) -> int:
+def roll_back(trainer: JobTrainer) -> int:
     """To the newest checkpoint, which there is, and on with the samples after those of this step. Returns its step."""
     loader, failed, next_sample = trainer.dataloader, int(trainer.step), trainer.dataloader.next_sample
     acted = trainer.guard.acted
@@ -64,7 +64,7 @@ def roll_back(trainer: PretrainTrainer) -> int:
     if trainer.context.rank == 0:
         skip.write(trainer.context.run.checkpoints_dir / name)
     reason = f"back from step {failed}, {skipped} samples are left out"
-    if trainer.place.index + 1 < len(trainer.job.stages):
+    if trainer.place.index + 1 < len(trainer.job.places):
         # Where a stage begins in a text follows from the plans of those before it, not from what they left out.
         ahead = next_sample - loader.planned(trainer.step)
         reason += f"; this stage ends {ahead} samples past its plan, and a later one with the same text has them again"

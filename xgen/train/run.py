@@ -1,51 +1,63 @@
-"""One rank of one attempt of a pretrain job, from the environment that the batch script made."""
+"""One rank of one attempt of a training, from the environment that the batch script made."""
 
 from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from xgen.runs import Ledger, Refused, TaskContext, read_events, replay
-from xgen.spec import Pretrain, load_profile
+from xgen.spec import Trained, load_profile
 from xgen.train import preverify, startup
 
 if TYPE_CHECKING:
     from xgen.metrics import RunExporter, TrainingPlan
-    from xgen.train.trainer import PretrainTrainer, TrainResult
+    from xgen.train.trainer import JobTrainer, TrainResult
 
 
-def run_pretrain(context: TaskContext, job: Pretrain) -> TrainResult:
-    """Train until the end or until told to stop. Raises Refused when no other try can help."""
+def _own_trainer() -> type[JobTrainer]:
+    from xgen.train.trainer import JobTrainer
+
+    return JobTrainer
+
+
+def run_training(
+    context: TaskContext, job: Trained, kind: Callable[[], type[JobTrainer]] = _own_trainer
+) -> TrainResult:
+    """Train until the end or until told to stop; `kind` imports the trainer. Raises Refused when no other try can
+    help."""
     os.environ |= {
         "RANK": str(context.rank),
         "LOCAL_RANK": str(context.local_rank),
         "WORLD_SIZE": str(context.world_size),
-        "LOCAL_WORLD_SIZE": str(job.places[context.stage].resources.tasks_per_node),
+        "LOCAL_WORLD_SIZE": str(job.place_of(context.stage).resources.tasks_per_node),
         # gloo connects the ranks that talk to each other; without it all to all, half a million times for 1,000 ranks.
         "TORCH_GLOO_LAZY_INIT": "1",
     }
     exporter = _start_exporter(context)
     try:
-        return _train(context, job, exporter)
+        return _train(context, job, exporter, kind)
     finally:
         if exporter:
             exporter.close()
 
 
-def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) -> TrainResult:
+def _train(
+    context: TaskContext, job: Trained, exporter: RunExporter | None, kind: Callable[[], type[JobTrainer]]
+) -> TrainResult:
     preverify.start(context.run, context.rank, context.world_size)
     gc.disable()  # a hundred thousand objects come with the imports, and none of them goes
     import torch
     import torch.distributed as dist
 
-    torch.set_num_threads(job.places[context.stage].resources.cpus_per_task)
+    torch.set_num_threads(job.place_of(context.stage).resources.cpus_per_task)
     import xgen.model  # before anything imports torchtitan: it settles the device
     from xgen.data.errors import StoreError
     from xgen.train.config import trainer_config
     from xgen.train.rng import seed_rng
-    from xgen.train.trainer import PretrainTrainer
 
+    own = kind()
     gc.freeze()
     gc.enable()
     startup.mark("imports")
@@ -54,7 +66,8 @@ def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) ->
         torch.set_deterministic_debug_mode("error")  # torchtitan's way would also compile FlexAttention anew
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
-        trainer = PretrainTrainer(trainer_config(job, context.run, context.stage), context, job, exporter)
+        config = own.adapt(trainer_config(job, context.run, context.stage), job)
+        trainer = own(config, context, job, exporter)
     except StoreError as error:
         raise Refused(str(error)) from None
     if exporter:
@@ -71,7 +84,7 @@ def _train(context: TaskContext, job: Pretrain, exporter: RunExporter | None) ->
     return result
 
 
-def _training_plan(trainer: PretrainTrainer) -> TrainingPlan:
+def _training_plan(trainer: JobTrainer) -> TrainingPlan:
     """Of the stage that is trained; FLOPs as `xgen plan` counts them, what is computed again left out."""
     import resource
 

@@ -14,14 +14,14 @@ import subprocess
 import sys
 
 from xgen.runs import Refused, RunDir
-from xgen.spec import Pretrain
+from xgen.spec import Trained
 from xgen.train.tracking import TITLES
 
 
 class Sinks:
     """All that the spec asks for; on rank 0 only."""
 
-    def __init__(self, job: Pretrain, run: RunDir) -> None:
+    def __init__(self, job: Trained, run: RunDir) -> None:
         """Raises Refused for a sink whose package is missing."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         for name in job.sinks.packages:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -21,3 +21,4 @@ class StepRecord:
     stage: str = ""
     time: float = 0.0  # seconds since the epoch: the heartbeat of the training
     guard: str = ""  # what the guard did about it, '' for nothing
+    extra: dict[str, float] = field(default_factory=dict)  # what its kind of training measures beside, by name

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import yaml
 
 from xgen.runs import RunDir, write_atomic
-from xgen.spec import Pretrain, load_resolved
+from xgen.spec import Trained, load_resolved
 
 TITLES = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases"}
 _POLL = 1.0  # seconds
@@ -48,9 +48,9 @@ class Tracker(Protocol):
 class Curves:
     """The records of a run, told in their order: a validation after the step that it followed."""
 
-    def __init__(self, run: RunDir, job: Pretrain, tracker: Tracker, told: Path) -> None:
+    def __init__(self, run: RunDir, job: Trained, tracker: Tracker, told: Path) -> None:
         self._tracker, self._told = tracker, told
-        self._batch = {stage.name: stage.global_batch for stage in job.stages}
+        self._batch = {place.stage.name: place.stage.global_batch for place in job.places}
         known = json.loads(told.read_text()) if told.exists() else {}
         self._steps = _Lines(run.metrics_dir / "steps.jsonl", known.get("steps", 0))
         self._validations = _Lines(run.metrics_dir / "validation.jsonl", known.get("validation", 0))
@@ -122,10 +122,11 @@ def _values(record: Mapping[str, Any], batch: Mapping[str, int]) -> dict[str, fl
         "train/learning_rate": record["lr"],
         "train/tokens": record["tokens"],
         "train/tokens_per_second": batch.get(record["stage"], 0) / record["seconds"] if record["seconds"] else nan,
+        **record.get("extra", {}),
     }
 
 
-def public(job: Pretrain) -> dict[str, Any]:
+def public(job: Trained) -> dict[str, Any]:
     """The spec without what may be nobody else's."""
     return job.model_dump(mode="json", exclude={"env", "secrets"})
 
@@ -133,7 +134,7 @@ def public(job: Pretrain) -> dict[str, Any]:
 class TensorBoard:
     """Event files over steps, and over tokens in `by_tokens`. What comes again takes the place of what was there."""
 
-    def __init__(self, job: Pretrain, run: RunDir, folder: Path) -> None:
+    def __init__(self, job: Trained, run: RunDir, folder: Path) -> None:
         del run
         # Without torch, whose SummaryWriter is these two: 3 s and 300 MB less.
         from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -183,7 +184,7 @@ def _text(tag: str, content: dict[str, Any]) -> Any:
 class WandB:
     """One run under the run's name for all attempts. It takes nothing back: steps that come again are there twice."""
 
-    def __init__(self, job: Pretrain, run: RunDir, folder: Path) -> None:
+    def __init__(self, job: Trained, run: RunDir, folder: Path) -> None:
         import wandb
 
         assert job.sinks.wandb
@@ -215,7 +216,7 @@ class WandB:
         self._run.finish()
 
 
-_KINDS: dict[str, Callable[[Pretrain, RunDir, Path], Tracker]] = {"tensorboard": TensorBoard, "wandb": WandB}
+_KINDS: dict[str, Callable[[Trained, RunDir, Path], Tracker]] = {"tensorboard": TensorBoard, "wandb": WandB}
 
 
 def main() -> None:
@@ -226,7 +227,7 @@ def main() -> None:
     run, name = RunDir(Path(sys.argv[1])), sys.argv[2]
     try:
         job = load_resolved(run.spec_file)
-        assert isinstance(job, Pretrain)
+        assert isinstance(job, Trained)
         folder = run.metrics_dir / name
         folder.mkdir(exist_ok=True)
         tracker = _KINDS[name](job, run, folder)

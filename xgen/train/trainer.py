@@ -1,4 +1,8 @@
-"""torchtitan's trainer under our contract: verified resume, a stop that all ranks agree on, events."""
+"""torchtitan's trainer under our contract: verified resume, a stop that all ranks agree on, events.
+
+It trains the weights of any job. What a kind of training does otherwise stands in a subclass, at the points below the
+line "a kind's own"; the rest it need not know.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +23,18 @@ from xgen.data import MODULUS
 from xgen.data.samples import IGNORE
 from xgen.model import share_rope_tables
 from xgen.runs import Diverged, EventName, TaskContext
-from xgen.spec import Pretrain
+from xgen.spec import Trained
 from xgen.train import startup
 from xgen.train.agreement import Agreement
 from xgen.train.checkpoint import VerifiedCheckpoints
 from xgen.train.guard import StepGuard, Verdict
-from xgen.train.loader import StoreLoader
+from xgen.train.loader import StepLoader
+from xgen.train.microbatch import Given, MicroBatch, prepare
 from xgen.train.recorder import StepRecorder
 from xgen.train.rollback import roll_back
 from xgen.train.schedule import StageSchedule
 from xgen.train.straggler import Straggler
-from xgen.train.validation import Validation
+from xgen.train.validation import Validation, validation_of
 
 if TYPE_CHECKING:
     from xgen.metrics import RunExporter
@@ -49,7 +54,7 @@ class TrainResult:
     signal: str = ""
 
 
-class PretrainTrainer(Trainer):
+class JobTrainer(Trainer):
     """One attempt of one rank."""
 
     @dataclass(kw_only=True, slots=True)
@@ -57,13 +62,13 @@ class PretrainTrainer(Trainer):
         pass
 
     checkpointer: VerifiedCheckpoints
-    dataloader: StoreLoader
+    dataloader: StepLoader
     metrics_processor: StepRecorder
     lr_schedulers: StageSchedule
 
-    def __init__(self, config: Config, context: TaskContext, job: Pretrain, exporter: RunExporter | None) -> None:
+    def __init__(self, config: Config, context: TaskContext, job: Trained, exporter: RunExporter | None) -> None:
         self.context, self.job, self.exporter = context, job, exporter  # an exporter on rank 0 only
-        self.place = job.places[context.stage]
+        self.place = job.place_of(context.stage)
         self.guard = StepGuard(job.guard)
         self.data_digest = 0  # of all samples since step 0, over all ranks
         self._started = False  # whether this attempt has finished a step
@@ -79,7 +84,7 @@ class PretrainTrainer(Trainer):
         self._agreement = Agreement(context.stop, group, counts)
         self._last_progress = time.monotonic()
         self._straggler = Straggler(group, self.device)
-        self._validation = Validation(self) if job.validation else None
+        self._validation = self.make_validation()
 
     @property
     def tokens_trained(self) -> int:
@@ -91,6 +96,45 @@ class PretrainTrainer(Trainer):
         """Mean training loss of the steps since about the last checkpoint."""
         losses = self.metrics_processor.losses
         return sum(losses) / len(losses) if losses else None
+
+    # ---- a kind's own
+
+    @classmethod
+    def adapt(cls, config: JobTrainer.Config, job: Trained) -> JobTrainer.Config:
+        """What this trainer has other than `trainer_config` gives: its loader, say."""
+        del job
+        return config
+
+    def make_validation(self) -> Validation | None:
+        """Raises StoreError."""
+        return validation_of(self)
+
+    def micro_batches(self, data: Iterator[Given]) -> list[list[Given]]:
+        """Of a step: as many as there are, each in a list of its own; of a pipeline all that it takes at once."""
+        return [
+            [next(data) for _ in range(self.num_pipeline_parallel_microbatches)]
+            for _ in range(self.gradient_accumulation_steps)
+        ]
+
+    def normaliser(self, groups: list[list[Given]]) -> torch.Tensor:
+        """What the losses of a step's micro-batches are divided by, so that their sum over all ranks is the step's:
+        tokens that are learnt."""
+        valid = sum(((labels != IGNORE).sum() for group in groups for _, labels in group), torch.tensor(0))
+        whole: torch.Tensor = dist_utils.dist_sum_tensor(
+            valid.to(self.device), self.parallel_dims.get_optional_mesh("batch")
+        )
+        return whole
+
+    def objective(self, hidden: torch.Tensor, batch: MicroBatch, whole: torch.Tensor) -> torch.Tensor:
+        """This rank's part of the step's loss, to be differentiated; `hidden` is what the output layer gets."""
+        loss: torch.Tensor = self.loss_fn(hidden, batch.labels, whole)[0]
+        return loss
+
+    def extra_metrics(self) -> dict[str, float]:
+        """Of the step that was just done, over all ranks, by their names in `xgen.metrics.extra`."""
+        return {}
+
+    # ---- the same for all
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "data_digest": self.data_digest, "guard": self.guard.state}
@@ -131,6 +175,8 @@ class PretrainTrainer(Trainer):
         self._agreement.end()
         if self._validation and self.step == total and not self._validation.ended:
             self._validation.run(self._agreement)  # the attempt before was ended between the save and this
+        if self._validation and self.step == 0 and self._validation.due(0):
+            self._validation.run(self._agreement)
         data = self._batches()
         self.metrics_processor.time_last_log = time.perf_counter()
         while self.step < total:
@@ -159,15 +205,8 @@ class PretrainTrainer(Trainer):
         return TrainResult("finished", self.step)
 
     def _batches(self) -> Generator[Any, None, None]:
-        return self._proven(self.batch_generator(self.dataloader))
-
-    def _proven(self, batches: Iterator[Any]) -> Generator[Any, None, None]:
-        """The same batches; with the last of a step the ranks begin to agree, while the step computes."""
-        per_step = self.gradient_accumulation_steps * self.num_pipeline_parallel_microbatches
-        for number, batch in enumerate(batches, start=1):
-            if number % per_step == 0:
-                self._agreement.begin(self.dataloader.take_digest())
-            yield batch
+        batches: Generator[Any, None, None] = self.batch_generator(self.dataloader)
+        return batches
 
     def _end_agreement(self) -> int:
         """Digest of the step's samples, over all ranks."""
@@ -199,32 +238,39 @@ class PretrainTrainer(Trainer):
         else:
             self.optimizers.zero_grad()  # torchtitan makes no state to be saved where there are gradients
         self.lr_schedulers.step()
-        self.metrics_processor.record(loss, grad_norm, rate, self._end_agreement(), self._verdict)
+        self.metrics_processor.record(loss, grad_norm, rate, self._end_agreement(), self._verdict, self.extra_metrics())
         if self._verdict.action:
             self._act_on(self._verdict)
 
     def _forward_backward(self, data_iterator: Iterator[Any]) -> torch.Tensor:
         """Gradients of a step, and this rank's part of its loss."""
-        groups = [
-            [next(data_iterator) for _ in range(self.num_pipeline_parallel_microbatches)]
-            for _ in range(self.gradient_accumulation_steps)
-        ]
-        valid = sum(((labels != IGNORE).sum() for group in groups for _, labels in group), torch.tensor(0))
-        valid = dist_utils.dist_sum_tensor(valid.to(self.device), self.parallel_dims.get_optional_mesh("batch"))
+        groups = self.micro_batches(data_iterator)
+        self._agreement.begin(self.dataloader.take_digest())  # the ranks agree while the step computes
+        whole = self.normaliser(groups)
         total = torch.zeros((), device=self.device)
         for group in groups:
-            inputs = [{key: value.to(self.device) for key, value in batch.items()} for batch, _ in group]
-            labels = [targets.to(self.device) for _, targets in group]
             pipelined = self.parallel_dims.pp_enabled
-            loss = self.forward_backward_step(
-                input_dict=inputs if pipelined else inputs[0],
-                labels=labels if pipelined else labels[0],
-                global_valid_tokens=valid,
-            )
+            loss = self._backward_pipelined(group, whole) if pipelined else self._backward(group[0], whole)
             loss = loss.detach()
             loss = loss.to_local() if isinstance(loss, DTensor) else loss  # as torchtitan sums it
             total += loss.reshape(())  # in a pipeline the first ranks have a list of one number
         return total
+
+    def _backward(self, given: Given, whole: torch.Tensor) -> torch.Tensor:
+        """torchtitan's, but for what the loss is."""
+        batch = prepare(self, *given)
+        with self.train_context():
+            loss = self.objective(self.model_parts[0](batch.tokens, **batch.model_inputs), batch, whole)
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    def _backward_pipelined(self, group: list[Given], whole: torch.Tensor) -> torch.Tensor:
+        loss: torch.Tensor = self.forward_backward_step(
+            input_dict=[{key: value.to(self.device) for key, value in inputs.items()} for inputs, _ in group],
+            labels=[labels.to(self.device) for _, labels in group],
+            global_valid_tokens=whole,
+        )
+        return loss
 
     def _over_ranks(self, local_loss: torch.Tensor) -> torch.Tensor:
         """The loss of all ranks, on all of them: of a pipeline the last ones have it."""

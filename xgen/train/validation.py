@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
-from xgen.data import PackedSamples, StoreError, TokenStore, make_mixture
+from xgen.data import PackedSamples, Samples, StoreError, TokenStore, make_mixture
 from xgen.data.samples import IGNORE
 from xgen.spec import Pretrain, Share
 from xgen.train.agreement import Agreement
+from xgen.train.loader import as_given
+from xgen.train.microbatch import prepare
 from xgen.train.records import RecordFile
 
 if TYPE_CHECKING:
-    from xgen.train.trainer import PretrainTrainer
+    from xgen.train.trainer import JobTrainer
 
 _NUM_BINS = 5
 
@@ -88,16 +90,39 @@ class ValidationRecord:
     domains: Mapping[str, DomainLoss]
 
 
+@dataclass(frozen=True)
+class Domain:
+    """Held-out samples, and how many of them are taken: always the first."""
+
+    samples: Samples
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class Policy:
+    """On what, and when."""
+
+    domains: Mapping[str, Domain]
+    every: int  # steps; also at the end of a stage
+    before_first: bool = False
+
+
+def validation_of(trainer: JobTrainer) -> Validation | None:
+    """None for a job that wants none. Raises StoreError."""
+    job, seq_len = trainer.job, trainer.place.stage.seq_len
+    if isinstance(job, Pretrain) and job.validation:
+        tokens = job.validation.tokens
+        domains = {name: Domain(text, num_samples(text, tokens)) for name, text in held_out(job, seq_len).items()}
+        return Validation(trainer, Policy(domains, job.validation.every))
+    return None
+
+
 class Validation:
     """Held-out loss of the model in training. Every method is called by all ranks together."""
 
-    def __init__(self, trainer: PretrainTrainer) -> None:
-        """Raises StoreError."""
-        self._trainer = trainer
-        assert trainer.job.validation
-        self._policy = trainer.job.validation
+    def __init__(self, trainer: JobTrainer, policy: Policy) -> None:
+        self._trainer, self._policy = trainer, policy
         self._seq_len = trainer.place.stage.seq_len
-        self._domains = held_out(trainer.job, self._seq_len)
         self._edges = bin_edges(self._seq_len)
         path = trainer.context.run.metrics_dir / "validation.jsonl"
         self._file = RecordFile(path) if trainer.context.rank == 0 else None
@@ -106,6 +131,8 @@ class Validation:
         self.ended: bool = known[0]  # whether the loss at the end of the stage is known
 
     def due(self, step: int) -> bool:
+        if step == 0:
+            return self._policy.before_first
         return step % self._policy.every == 0 or step == self._trainer.place.last_step
 
     def run(self, agreement: Agreement) -> None:
@@ -128,34 +155,31 @@ class Validation:
     def _losses(self, agreement: Agreement) -> dict[str, DomainLoss]:
         """By domain; none when the ranks agree to stop."""
         found = {}
-        for name, samples in self._domains.items():
-            loss = self._loss(samples, agreement)
+        for name, domain in self._policy.domains.items():
+            loss = self._loss(domain, agreement)
             if loss is None:
                 return {}
             found[name] = loss
         return found
 
-    def _loss(self, samples: PackedSamples, agreement: Agreement) -> DomainLoss | None:
+    def _loss(self, domain: Domain, agreement: Agreement) -> DomainLoss | None:
         """None when the ranks agree to stop."""
         trainer = self._trainer
         mesh = trainer.parallel_dims.get_optional_mesh("batch")
         ranks, rank = (mesh.size(), mesh.get_local_rank()) if mesh is not None else (1, 0)
         sums = torch.zeros(len(self._edges) - 1, dtype=torch.float64)
         counts = torch.zeros_like(sums)
-        total = num_samples(samples, self._policy.tokens)
+        total = domain.num_samples
         for first in range(0, total, ranks):
             agreement.begin()
             sample = first + rank
-            batch = samples.batch(min(sample, total - 1), 1)
-            inputs = {"input": torch.from_numpy(batch.tokens).long(), "positions": torch.from_numpy(batch.positions)}
-            moved = {name: value.to(trainer.device) for name, value in inputs.items()}
-            targets = torch.from_numpy(batch.labels).long().to(trainer.device)
+            inputs, labels = as_given(domain.samples.batch(min(sample, total - 1), 1))
             if sample >= total:
-                targets.fill_(IGNORE)  # a rank more than samples: it computes for the others' sake
-            tokens, labels, extra = trainer.post_dataloading_process(moved, targets)
+                labels.fill_(IGNORE)  # a rank more than samples: it computes for the others' sake
+            batch = prepare(trainer, inputs, labels)
             with trainer.train_context():
-                hidden = trainer.model_parts[0](tokens, **extra)
-                for number, wanted in enumerate(in_bins(labels, extra["positions"], self._edges)):
+                hidden = trainer.model_parts[0](batch.tokens, **batch.model_inputs)
+                for number, wanted in enumerate(in_bins(batch.labels, batch.model_inputs["positions"], self._edges)):
                     loss, _ = trainer.loss_fn(hidden, wanted)
                     sums[number] += float(loss)
                     counts[number] += int((wanted != IGNORE).sum())
