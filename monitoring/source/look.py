@@ -8,6 +8,8 @@ from monitoring.source.panel import Levels, Named, Texts
 GREY, FAINT = "#6e7687", "#9a9ca8"
 PHASES = (
     Named("train", "green"),
+    Named("generate", "#56A64B"),  # of online RL
+    Named("verify", "#C8F2C2"),
     Named("work", "#96D98D"),  # of runs without steps
     Named("data_wait", "yellow"),
     Named("validation", "#2f9e8f"),

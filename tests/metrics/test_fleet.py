@@ -116,7 +116,7 @@ def test_no_counter_falls_when_the_exporter_starts_again_after_a_run_was_lost(
     before, again = polled(runs), polled(fleet(root, queue))
     assert state(again, "tiny-k3f9ab") == ["lost"]
     counted = [key for key in before if key[0].endswith("_seconds_total")]
-    assert len(counted) == 10
+    assert len(counted) == 12
     assert {key: again[key] for key in counted} == pytest.approx({key: before[key] for key in counted})
 
 

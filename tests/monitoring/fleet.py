@@ -20,7 +20,20 @@ _COLLECTORS = {
 }  # fmt: skip
 _NODES = tuple(f"g{number:02}" for number in range(1, 13))
 _GPUS = 8
-_PHASES = ("queued", "start", "restore", "train", "data_wait", "replay", "validation", "checkpoint", "stop", "work")
+_PHASES = (
+    "queued",
+    "start",
+    "restore",
+    "train",
+    "generate",
+    "verify",
+    "data_wait",
+    "replay",
+    "validation",
+    "checkpoint",
+    "stop",
+    "work",
+)
 _STATES = ("queued", "running", "stopping", "finished", "failed", "cancelled", "lost")
 _ENDS = ("finished", "failed", "lost")
 _REASONS = ("preempted", "time_limit", "crashed", "lost", "other")

@@ -19,6 +19,8 @@ def event(time: float, name: str, attempt: int = 1, **facts: Any) -> Event:
 _FACTS = {
     "step": st.none() | st.integers(0, 50),
     "data_wait": st.none() | st.floats(0, 100),
+    "generate": st.none() | st.floats(0, 100),
+    "verify": st.none() | st.floats(0, 100),
     "reason": st.none() | st.sampled_from(["preempted", "time_limit", "crashed", "lost", "other", "bored"]),
 }
 
@@ -220,6 +222,16 @@ def test_a_checkpoint_in_the_middle_of_replay_goes_back_to_replay() -> None:
 def test_waiting_for_data_is_taken_out_of_training() -> None:
     story = [*first_attempt()[:5], event(1035, "progress", step=5, data_wait=8.0), event(1045, "progress", step=6)]
     assert phases(story, 1045) == {"queued": 10, "start": 5, "train": 22, "data_wait": 8}
+
+
+def test_waiting_for_answers_and_verdicts_is_no_training_but_productive() -> None:
+    story = [
+        *first_attempt()[:5],
+        event(1035, "progress", step=5, generate=8.0, verify=1.0),
+        event(1045, "progress", step=6, generate=9.0, verify=1.0),
+    ]
+    assert phases(story, 1045) == {"queued": 10, "start": 5, "train": 20, "generate": 9, "verify": 1}
+    assert replay(story).ettr(1045) == pytest.approx(30 / 45)
 
 
 def test_data_wait_of_a_new_attempt_starts_at_zero() -> None:

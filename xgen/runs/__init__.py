@@ -1,7 +1,17 @@
 """The run directory, its events, and the arithmetic over them. Standard library and pydantic only."""
 
 from xgen.runs.events import Event, EventListener, EventName, EventReader, EventWriter, read_events
-from xgen.runs.ledger import GUARD_ACTIONS, PHASES, RESTART_REASONS, Attempt, Ledger, Phase, RestartReason, replay
+from xgen.runs.ledger import (
+    GUARD_ACTIONS,
+    PHASES,
+    PRODUCTIVE,
+    RESTART_REASONS,
+    Attempt,
+    Ledger,
+    Phase,
+    RestartReason,
+    replay,
+)
 from xgen.runs.outcome import (
     EXIT_FAILED,
     EXIT_FINISHED,
@@ -22,6 +32,7 @@ __all__ = [
     "EXIT_STOPPED",
     "GUARD_ACTIONS",
     "PHASES",
+    "PRODUCTIVE",
     "RESTART_REASONS",
     "RUN_NAME",
     "STOP_SIGNALS",

@@ -66,6 +66,8 @@ class Event(BaseModel):
     nodes: str | None = None
     exit_code: int | None = None
     data_wait: float | None = None  # seconds since the attempt's first step
+    generate: float | None = None  # the same, of waiting for answers, and
+    verify: float | None = None  # for verdicts on them
     checkpoint: str | None = None
     stall: float | None = None  # seconds that the training stood still
     data: str | None = None  # hex: digest of all samples consumed up to `step`
@@ -116,6 +118,8 @@ class EventWriter:
         nodes: str | None = None,
         exit_code: int | None = None,
         data_wait: float | None = None,
+        generate: float | None = None,
+        verify: float | None = None,
         checkpoint: str | None = None,
         stall: float | None = None,
         data: str | None = None,
@@ -143,6 +147,8 @@ class EventWriter:
             nodes=nodes,
             exit_code=exit_code,
             data_wait=data_wait,
+            generate=generate,
+            verify=verify,
             checkpoint=checkpoint,
             stall=stall,
             data=data,

@@ -11,8 +11,23 @@ from typing import Literal, get_args
 
 from xgen.runs.events import Event
 
-Phase = Literal["queued", "start", "restore", "train", "data_wait", "replay", "validation", "checkpoint", "stop"]
+Phase = Literal[
+    "queued",
+    "start",
+    "restore",
+    "train",
+    "generate",
+    "verify",
+    "data_wait",
+    "replay",
+    "validation",
+    "checkpoint",
+    "stop",
+]
 PHASES: tuple[Phase, ...] = get_args(Phase)
+PRODUCTIVE: tuple[Phase, ...] = ("train", "generate", "verify")  # online RL waits for its answers as it trains on them
+Wait = Literal["data_wait", "generate", "verify"]  # phases that are told of after the fact, as parts of steps
+WAITS: tuple[Wait, ...] = get_args(Wait)
 RestartReason = Literal["preempted", "time_limit", "crashed", "lost", "other"]
 RESTART_REASONS: tuple[RestartReason, ...] = get_args(RestartReason)
 GuardAction = Literal["record", "skip", "rollback", "stop"]
@@ -54,7 +69,7 @@ class Ledger:
         self._until = 0.0  # time up to which everything is booked
         self._position = 0  # step that the weights are at
         self._replay_until = 0  # steps up to this one were trained before
-        self._data_wait = 0.0  # of the current attempt, as far as booked
+        self._waited: dict[Wait, float] = dict.fromkeys(WAITS, 0.0)  # of the current attempt, as far as booked
         self._before_checkpoint: Phase = "train"
         self._before_validation: Phase = "train"
         self._saving_step: int | None = None  # of the save that the training stands still for
@@ -80,7 +95,7 @@ class Ledger:
             if attempt:
                 attempt.last_step = max(attempt.last_step, event.step)
         self._move_position(event)
-        self._move_data_wait(event)
+        self._move_waits(event)
         self._transition(event, attempt)
         if self._cancelled:
             self.phase = None
@@ -96,7 +111,7 @@ class Ledger:
         """Effective training time ratio, 0..1; 0 before any time has passed."""
         totals = self.totals(now)
         wall = sum(totals.values())
-        return totals["train"] / wall if wall > 0 else 0.0
+        return sum(totals[phase] for phase in PRODUCTIVE) / wall if wall > 0 else 0.0
 
     def _start_attempt(self, event: Event) -> None:
         if not self._exited:
@@ -113,7 +128,8 @@ class Ledger:
             self.restarts[self._restart_reason] += 1
         attempt = Attempt(event.attempt, event.job_id, event.nodes or "", event.time, stage=event.stage or "")
         self.attempts.append(attempt)
-        self.phase, self._exited, self._data_wait = "start", False, 0.0
+        self.phase, self._exited = "start", False
+        self._waited = dict.fromkeys(WAITS, 0.0)
         self._replay_until, self._restart_reason = self.highest_step, "lost"
 
     def _transition(self, event: Event, attempt: Attempt | None) -> None:
@@ -200,15 +216,19 @@ class Ledger:
         elif event.event in ("first_step", "progress", "guard"):
             self._position = max(self._position, step)
 
-    def _move_data_wait(self, event: Event) -> None:
-        if event.data_wait is None or event.data_wait <= self._data_wait or not self.attempts:
+    def _move_waits(self, event: Event) -> None:
+        if not self.attempts:
             return
-        # Never more than the phase holds: a phase cannot have a negative duration.
+        # Never more than the phase holds: a phase cannot have a negative duration. What is done again stays replay.
         source: Phase = "replay" if self.phase == "replay" else "train"
-        moved = min(event.data_wait - self._data_wait, self.attempts[-1].phases[source])
-        self._data_wait = event.data_wait
-        self._add(source, -moved)
-        self._add("data_wait", moved)
+        for wait, told in (("data_wait", event.data_wait), ("generate", event.generate), ("verify", event.verify)):
+            if told is None or told <= self._waited[wait]:
+                continue
+            moved = min(told - self._waited[wait], self.attempts[-1].phases[source])
+            self._waited[wait] = told
+            if wait == "data_wait" or source == "train":
+                self._add(source, -moved)
+                self._add(wait, moved)
 
     def _add(self, phase: Phase, seconds: float) -> None:
         self._booked[phase] += seconds

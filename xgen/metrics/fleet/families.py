@@ -8,7 +8,7 @@ from prometheus_client.core import Metric
 
 from xgen.metrics.exporter.collector import counters, gauges
 from xgen.metrics.fleet.tracked import Tracked
-from xgen.runs import PHASES, RESTART_REASONS, Phase
+from xgen.runs import PHASES, PRODUCTIVE, RESTART_REASONS, Phase
 
 _WORK: tuple[Phase, ...] = ("queued", "start", "stop")  # of what has no steps
 _SHARDS = ("finished", "running", "waiting", "given_up")
@@ -123,11 +123,11 @@ def _ratios(runs: Sequence[Tracked], now: float) -> Iterator[Metric]:
     effective, goodput = {}, {}
     for run in runs:
         totals = run.totals(now)
-        wall = sum(totals.values())
+        wall, productive = sum(totals.values()), sum(totals.get(phase, 0.0) for phase in PRODUCTIVE)
         if wall > 0:
-            effective[run.run.name,] = totals["train"] / wall
+            effective[run.run.name,] = productive / wall
         if wall > totals["queued"]:
-            goodput[run.run.name,] = totals["train"] / (wall - totals["queued"])
+            goodput[run.run.name,] = productive / (wall - totals["queued"])
     text = "Time that trained new steps, over the wall time since submission, queueing included (arXiv 2410.21680)."
     yield gauges("xgen_run_effective_time_ratio", text, ["run"], effective)
     text = "Time that trained new steps, over the time for which a job ran."
