@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,31 +156,50 @@ def _rope_parameters(context: Context) -> dict[str, Any]:
     }
 
 
-def import_hf(folder: Path) -> tuple[ModelSpec, dict[str, torch.Tensor]]:
-    """Sizes and weights of a Hugging Face folder with one of the two architectures: torchtitan's names and layout, the
-    files' dtype, every value bit for bit. The model has the folder's name. Raises HuggingFaceError."""
-    model = _read_config(folder / "config.json", folder.name)
-    shapes = {hf_name(name): (name, shape) for name, shape in parameter_shapes(model).items()}
-    state: dict[str, torch.Tensor] = {}
-    for file in _weight_files(folder):
-        try:
-            with safe_open(file, framework="pt") as opened:
+class HuggingFaceWeights:
+    """A Hugging Face folder with one of the two architectures, read one tensor at a time: torchtitan's names and
+    layout, the files' dtype, every value bit for bit. The model has the folder's name."""
+
+    def __init__(self, folder: Path) -> None:
+        """Looks at names and shapes. Raises HuggingFaceError."""
+        self.model = _read_config(folder / "config.json", folder.name)
+        shapes = {hf_name(name): (name, shape) for name, shape in parameter_shapes(self.model).items()}
+        self.files = _weight_files(folder)
+        self._place: dict[str, tuple[Path, str]] = {}
+        for file in self.files:
+            with _opened(file) as opened:
                 for found in opened.keys():  # noqa: SIM118 - no mapping
                     if found not in shapes:
-                        raise HuggingFaceError(
-                            file, f"has {found}, which a {model.num_layers}-layer model has not", "check config.json"
-                        )
+                        what = f"has {found}, which a {self.model.num_layers}-layer model has not"
+                        raise HuggingFaceError(file, what, "check config.json")
                     name, shape = shapes[found]
-                    tensor = opened.get_tensor(found)
-                    if tuple(tensor.shape) != shape:
-                        what = f"{found} is {list(tensor.shape)}, and config.json makes it {list(shape)}"
+                    if (there := opened.get_slice(found).get_shape()) != list(shape):
+                        what = f"{found} is {there}, and config.json makes it {list(shape)}"
                         raise HuggingFaceError(file, what, "take the config.json that belongs to it")
-                    state[name] = from_hf(name, tensor, model)
-        except (OSError, SafetensorError) as error:
-            raise HuggingFaceError(file, f"cannot be read: {error}", "fetch it again") from None
-    if missing := [name for name, (own, _) in shapes.items() if own not in state]:
-        raise HuggingFaceError(folder, f"lacks {len(missing)} tensors, {missing[0]} first", "fetch it again")
-    return model, {name: state[name] for name in parameter_shapes(model)}
+                    self._place[name] = file, found
+        if missing := [own for own, (name, _) in shapes.items() if name not in self._place]:
+            raise HuggingFaceError(folder, f"lacks {len(missing)} tensors, {missing[0]} first", "fetch it again")
+
+    def read(self, name: str) -> torch.Tensor:
+        """A parameter by torchtitan's name. Raises HuggingFaceError."""
+        file, found = self._place[name]
+        with _opened(file) as opened:
+            return from_hf(name, opened.get_tensor(found), self.model)
+
+
+def import_hf(folder: Path) -> tuple[ModelSpec, dict[str, torch.Tensor]]:
+    """All of it at once. Raises HuggingFaceError."""
+    weights = HuggingFaceWeights(folder)
+    return weights.model, {name: weights.read(name) for name in parameter_shapes(weights.model)}
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            yield opened
+    except (OSError, SafetensorError) as error:
+        raise HuggingFaceError(file, f"cannot be read: {error}", "fetch it again") from None
 
 
 def _weight_files(folder: Path) -> list[Path]:
