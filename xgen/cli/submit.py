@@ -119,7 +119,8 @@ def _report(prepared: Prepared, code: Code, job_ids: list[str], estimate: str, c
         width = max(9, *(len(name) for name, _ in jobs))
         for stage, (name, _) in enumerate(jobs):
             job_id = job_ids[min(stage, len(job_ids) - 1)]  # the local executor has one for all
-            after = starts if stage == 0 else f", after {jobs[stage - 1][0]}"
+            order = "beside" if stage and prepared.job.serves(stage - 1) else "after"
+            after = starts if stage == 0 else f", {order} {jobs[stage - 1][0]}"
             print(f"  {name:<{width}} job {job_id}  {_size(prepared, stage)}{after}")
     for line in costs:
         print(f"  cost      {line}")

@@ -85,14 +85,16 @@ settle_predecessor() {
     refuse "attempt $previous is the failure number $FAILURES in a row without a new checkpoint"
 }
 
-# finish_run: what must not outlive the run.
-finish_run() { rm -f "$WHOLE/.secrets"; }
+# finish_run: what must not outlive the run. What serves it ends when it sees the marker.
+finish_run() { rm -f "$WHOLE/.secrets"; touch "$WHOLE/ended"; }
 
 is_shard() { [ "${SHARDS:-0}" -gt 0 ]; }
 
 # A shard of a job array is a run within the run: attempts, events and lock of its own in shards/STAGE/NUMBER, and links
 # to what it shares. Its job is named by array and number: the SLURM_JOB_ID of the last shard to start is the number of
 # the array, and SLURM would requeue all of it (seen in 22.05).
+#
+# Shards that serve the run (SERVES) are beside its own attempts: it is told nothing of them, and they end with it.
 begin_shard() {
   local name
   SHARD=$SLURM_ARRAY_TASK_ID ARRAY="$WHOLE/shards/${STAGE_NAME:-array}"
@@ -109,6 +111,7 @@ begin_shard() {
 # begin_array: the first of its shards takes an attempt of the whole run, which the run's own events speak of; .job-ARRAY
 # is a link to its folder.
 begin_array() (
+  [ -z "$SERVES" ] || exec mkdir -p "$OF_WHOLE"
   exec 8>>"$ARRAY/.lock"
   flock -w 600 8
   [ ! -d "$OF_WHOLE" ] || exit 0
@@ -134,6 +137,7 @@ of_whole() {
 end_shard() {
   local first num_finished num_given_up reason
   echo "${2-}" >"$ARRAY/.$1/$SHARD"
+  [ -z "$SERVES" ] || return 0
   if [ "$1" = given-up ] && mkdir "$OF_WHOLE/.given-up" 2>/dev/null; then
     of_whole event shard_given_up ",\"reason\":\"shard $SHARD: $(json_text "$2")\"${STAGE_NAME:+,\"stage\":\"$STAGE_NAME\"}"
   fi
@@ -184,7 +188,12 @@ begin_attempt() {
     exit 1
   fi
   last=$(find "$RUN/attempts" -mindepth 2 -name outcome.json | sort | tail -n 1)
-  case $(field "$last" status) in
+  if [ -n "$SERVES" ] && [ -e "$WHOLE/ended" ]; then
+    echo "xgen: $RUN_NAME has ended; job $JOB has nothing to serve" >&2
+    end_shard finished
+    exit 0
+  fi
+  case $SERVES$(field "$last" status) in # one that serves may have done so before the run was resumed
     finished | stage_finished)
       reached=$(field "$last" stage)
       if [ "${reached:-0}" -ge "$STAGE" ]; then
@@ -435,13 +444,14 @@ successor() {
   answer=$(timeout 60 sbatch "${options[@]}" "$ATTEMPT_DIR/sbatch.sh" 2>&1) ||
     give_up "requeue is refused here, and so is a successor: $answer"
   next=${answer%%;*}
-  ! is_shard || ln -s "$(readlink "$OF_WHOLE")" "$ARRAY/.job-$next" # it is of the same array to the whole run
+  ! is_shard || [ -n "$SERVES" ] || ln -s "$(readlink "$OF_WHOLE")" "$ARRAY/.job-$next" # of the same array to the run
   event queued ",\"reason\":\"successor of job $JOB: $next\""
   hand_over "$next" || { ! is_shard || exit 1; }
   ! is_shard || exit 0
 }
 
 # hand_over JOB: the job of the next stage, which waits for this one, waits for JOB from now on; of an array, for JOB too.
+# Nothing waits for what serves it.
 hand_over() (
   exec 8>>"$WHOLE/jobs/.lock"
   flock -w 60 8
@@ -452,7 +462,7 @@ hand_over() (
   fi
   echo "$jobs" >"$WHOLE/jobs/.$STAGE.tmp" && mv "$WHOLE/jobs/.$STAGE.tmp" "$WHOLE/jobs/$STAGE"
   next=$(cat "$WHOLE/jobs/$((STAGE + 1))" 2>/dev/null)
-  if [ -z "$next" ] || timeout 60 scontrol update JobId="$next" Dependency=afterok:"$jobs"; then exit 0; fi
+  if [ -n "$SERVES" ] || [ -z "$next" ] || timeout 60 scontrol update JobId="$next" Dependency=afterok:"$jobs"; then exit 0; fi
   echo "xgen: job $next of the next stage does not wait for job $1: write xgen resume $RUN_NAME once it ends" >&2
   exit 1
 )

@@ -2,7 +2,8 @@
 
 A supervisor process plays the part of slurmctld for one run. It puts an `srun` and an `scontrol` on PATH that
 answer what `host.sh` asks, warns the tasks `lead` before the time limit, and runs the script again when it
-requeues itself. `python -m xgen.cluster.local RUN_DIR` is the supervisor.
+requeues itself. `python -m xgen.cluster.local RUN_DIR` is the supervisor; of a shard that serves the run there is one
+more beside it, `python -m xgen.cluster.local RUN_DIR STAGE SHARD`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from xgen.cluster.secrets import KEY_VARIABLE
 from xgen.cluster.slurm import SchedulerError
 from xgen.runs import EXIT_STOPPED, STOP_SIGNALS, RunDir, write_atomic
 from xgen.runs.bond import die_with_parent
 from xgen.spec import Array, Job, Profile, load_profile, load_resolved
+
+_LAST_WORD = 60.0  # seconds for what serves a run, once that has ended
 
 _SCONTROL = """#!/bin/sh
 # What host.sh asks of scontrol, answered by xgen's local executor.
@@ -47,30 +51,30 @@ def start(run: RunDir, scripts: Mapping[int, str], environment: Mapping[str, str
     _await_end(lambda: is_alive(run), 10)  # one that has decided is about to end
     if is_alive(run):
         raise SchedulerError(f"{run.name} is still run by process {_pid(run)}; write xgen cancel {run.name}")
-    if (before := _pid(run)) is not None:
-        _kill_job(run, str(before))  # what outlived a supervisor that was killed
+    if _pid(run) is not None:
+        _kill_job(run)  # what outlived a supervisor that was killed
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for stage, script in scripts.items():
         write_atomic(folder / f"script-{stage}.sh", script)
     write_atomic(folder / "host", os.uname().nodename + "\n")
     with (folder / "supervisor.log").open("ab") as log:
-        # Blocked until its handlers are armed: a signal that comes while it imports is kept, not deadly.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "xgen.cluster.local", str(run.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd=run.path,
-                env={**os.environ, **environment},
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        process = _supervise(
+            run, stdout=log, stderr=log, start_new_session=True, cwd=run.path, env={**os.environ, **environment}
+        )
     write_atomic(folder / "pid", f"{process.pid}\n")
     return str(process.pid)
+
+
+def _supervise(run: RunDir, *shard: str, **how: Any) -> subprocess.Popen[bytes]:
+    """A supervisor, of the run or of a shard. Stop signals are blocked until its handlers are armed: one that comes
+    while it imports is kept, not deadly."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        words = [sys.executable, "-m", "xgen.cluster.local", str(run.path), *shard]
+        return subprocess.Popen(words, stdin=subprocess.DEVNULL, **how)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def is_local(run: RunDir) -> bool:
@@ -120,8 +124,9 @@ def _pid(run: RunDir) -> int | None:
         return None
 
 
-def _kill_job(run: RunDir, job_id: str) -> None:
-    """SIGKILL for whatever a job left: no process outlives its job in SLURM either. Its environment tells it by."""
+def _kill_job(run: RunDir, job_id: str | None = None) -> None:
+    """SIGKILL for whatever a job left, or all of the run's: no process outlives its job in SLURM either. Its
+    environment tells it by."""
 
     def left() -> list[int]:
         return [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _is_of(p, run, job_id)]
@@ -136,11 +141,11 @@ def _kill_job(run: RunDir, job_id: str) -> None:
     _await_end(kill, 5)  # again and again: a process may start another while this looks around
 
 
-def _is_of(process: Path, run: RunDir, job_id: str) -> bool:
+def _is_of(process: Path, run: RunDir, job_id: str | None) -> bool:
     try:
         pairs = (pair.partition(b"=") for pair in (process / "environ").read_bytes().split(b"\0"))
         environment = {name: value for name, _, value in pairs}
-        if environment.get(b"SLURM_JOB_ID") != job_id.encode():
+        if job_id is not None and environment[b"SLURM_JOB_ID"] != job_id.encode():
             return False
         path = Path(os.fsdecode(environment[b"XGEN_RUN_DIR"])).resolve()
         return path.is_relative_to(run.path.resolve())  # a shard's is below
@@ -155,30 +160,77 @@ def _await_end(goes_on: Callable[[], bool], seconds: float) -> None:
 
 
 class Supervisor:
-    """Runs the script of each stage until it no longer requeues itself, and then that of the next."""
+    """Runs the script of each stage until it no longer requeues itself, and then that of the next; what serves the run
+    has supervisors of its own beside it."""
 
-    def __init__(self, run: RunDir, job: Job, profile: Profile) -> None:
+    def __init__(self, run: RunDir, job: Job, profile: Profile, folder: Path) -> None:
         self._run, self._job, self._profile = run, job, profile
         self._resources = job.resources  # of the stage that runs
-        self._folder = run.path / "local"
+        self._folder = folder  # of what it writes
         self._cancelled = self._preempted = False
         self._shard: dict[str, str] = {}  # what SLURM says to a job of an array
+        self._servers: list[subprocess.Popen[bytes]] = []
 
     def main(self) -> int:
-        signal.signal(signal.SIGTERM, self._on_cancel)
-        signal.signal(signal.SIGUSR2, self._on_preempt)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        self._write_shims()
+        self._arm()
         code = EXIT_STOPPED
         for stage, (_, resources) in enumerate(self._job.jobs):
+            script = self._script(stage)
+            if not script.exists():
+                continue
+            if self._job.serves(stage):
+                self._start_servers(stage)
+                continue
             self._resources = resources
-            script = self._folder / f"script-{stage}.sh"
-            if script.exists() and (code := self._array(script, self._job.array_of(stage))):
+            if code := self._array(script, self._job.array_of(stage)):
                 break
+        self._end_servers()
         if self._cancelled:  # maybe where no script was there to settle it
             self._run.cancelled_file.touch()
             (self._run.path / ".secrets").unlink(missing_ok=True)
         return code
+
+    def serve(self, stage: int, shard: int) -> int:
+        """One shard of a stage that serves the run."""
+        self._arm()
+        self._resources = self._job.jobs[stage][1]
+        self._set_shard(shard)
+        return self._stage(self._script(stage))
+
+    def _arm(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._write_shims()
+        signal.signal(signal.SIGTERM, self._on_cancel)
+        signal.signal(signal.SIGUSR2, self._on_preempt)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def _script(self, stage: int) -> Path:
+        return self._run.path / "local" / f"script-{stage}.sh"
+
+    def _set_shard(self, shard: int) -> None:
+        self._shard = {"SLURM_ARRAY_JOB_ID": str(os.getpid()), "SLURM_ARRAY_TASK_ID": str(shard)}
+
+    def _start_servers(self, stage: int) -> None:
+        array = self._job.array_of(stage)
+        assert array
+        self._servers += [
+            _supervise(self._run, str(stage), str(shard), preexec_fn=die_with_parent()) for shard in range(array.shards)
+        ]
+
+    def _end_servers(self) -> None:
+        """They end by themselves once they see that the run has; what then is left has not seen it."""
+        if self._run.ended_file.exists():
+            _await_end(lambda: any(server.poll() is None for server in self._servers), _LAST_WORD)
+        self._tell_servers(signal.SIGTERM)
+        _await_end(lambda: any(server.poll() is None for server in self._servers), self._profile.kill_wait + 10)
+        self._tell_servers(signal.SIGKILL)
+        for server in self._servers:
+            server.wait()
+
+    def _tell_servers(self, number: int) -> None:
+        for server in self._servers:
+            if server.poll() is None:
+                server.send_signal(number)
 
     def _array(self, script: Path, array: Array | None) -> int:
         """The shards of a stage, one after the other; returns the exit code of the first that does not end well, once
@@ -187,7 +239,7 @@ class Supervisor:
             return self._stage(script)
         codes = []
         for shard in range(array.shards):
-            self._shard = {"SLURM_ARRAY_JOB_ID": str(os.getpid()), "SLURM_ARRAY_TASK_ID": str(shard)}
+            self._set_shard(shard)
             codes.append(self._stage(script))
         self._shard = {}
         return next((code for code in codes if code), 0)
@@ -207,9 +259,11 @@ class Supervisor:
 
     def _on_cancel(self, _number: int, _frame: FrameType | None) -> None:
         self._cancelled = True
+        self._tell_servers(signal.SIGTERM)
 
     def _on_preempt(self, _number: int, _frame: FrameType | None) -> None:
         self._preempted = True
+        self._tell_servers(signal.SIGUSR2)
 
     def _write_shims(self) -> None:
         bin_dir = self._folder / "bin"
@@ -296,8 +350,10 @@ class Supervisor:
 
 
 def _main() -> int:
-    run = RunDir(Path(sys.argv[1]))
-    return Supervisor(run, load_resolved(run.spec_file), load_profile(run.profile_file)).main()
+    run, shard = RunDir(Path(sys.argv[1])), sys.argv[2:]
+    folder = run.path / "local" / "-".join(shard)
+    supervisor = Supervisor(run, load_resolved(run.spec_file), load_profile(run.profile_file), folder)
+    return supervisor.serve(int(shard[0]), int(shard[1])) if shard else supervisor.main()
 
 
 if __name__ == "__main__":

@@ -132,6 +132,7 @@ def _settings(job: Job, run: RunDir, names: Iterable[str], stage: int) -> list[s
         "STAGE_NAME": name,
         "LAST_STAGE": len(job.jobs) - 1,
         "SHARDS": array.shards if array else 0,
+        "SERVES": "1" if job.serves(stage) else "",
         "NUM_TASKS": resources.world_size,
         "TIME_LIMIT": resources.time,
         "LEAD": job.lead,
@@ -185,7 +186,8 @@ def _body(job: Job, profile: Profile, run: RunDir, image: Image, launch: Launch,
         *map(shlex.quote, profile.srun_args),
     ]
     around = ['bash "$ATTEMPT_DIR/task.sh"'] if launch.task else []
-    python = [shlex.quote(interpreter(profile)), "-m", "xgen.cli.task", shlex.quote(str(run.path))]
+    own_image = job.image_of(stage) != job.container.image
+    python = [shlex.quote(interpreter(profile, own_image)), "-m", "xgen.cli.task", shlex.quote(str(run.path))]
     return [
         "# shellcheck disable=SC2016 # values are literal: a $ in them is a $",
         "set_environment() {",
@@ -232,11 +234,13 @@ def _scripts(launch: Launch) -> list[str]:
     return lines
 
 
-def interpreter(profile: Profile) -> str:
-    """Python of the tasks: the profile's, else the image's, else the one that runs xgen now."""
-    if profile.container.python is not None:
+def interpreter(profile: Profile, own_image: bool = False) -> str:
+    """Python of the tasks: the profile's, else the image's, else the one that runs xgen now. That of the profile is in
+    the images of the work, not in the one that a job has for its own."""
+    boxed = profile.container.runtime != "none"
+    if profile.container.python is not None and not (own_image and boxed):
         return profile.container.python
-    return sys.executable if profile.container.runtime == "none" else "python3"
+    return "python3" if boxed else sys.executable
 
 
 def _slurm_time(seconds: int) -> str:

@@ -148,9 +148,10 @@ def shards_status(run: RunDir, job: Job, view: QueueView) -> list[ShardsStatus]:
         left = [number for number in range(array.shards) if number not in ended]
         running = view.shards.get(run.name, set())
         if one_by_one:
-            running = {number for number in left[:1] if run.shard(name, number).path.is_dir()}
+            at_work = left if job.serves(stage) else left[:1]
+            running = {number for number in at_work if run.shard(name, number).path.is_dir()}
         now = [number for number in left if reached and number in running]
-        reached = reached and not left
+        reached = reached and (not left or job.serves(stage))
         found.append(ShardsStatus(name, array.shards, array.at_once, sorted(finished), now, sorted(given_up)))
     return found
 
@@ -173,7 +174,8 @@ def run_state(run: RunDir, last: Event | None, view: QueueView) -> tuple[State, 
     """State and reason. `last` is the run's last decision. Raises OSError when the run cannot be read."""
     row = view.jobs.get(run.name) if view.jobs else None
     waiting = row is not None and row.state in _WAITING
-    if row is not None and waiting and not _waits_for_another(row):
+    # What serves a run that has ended may wait in the queue still, to find that out.
+    if row is not None and waiting and not _waits_for_another(row) and not run.ended_file.exists():
         return "pending", row.reason
     if decided := _decided(run, last):
         return decided

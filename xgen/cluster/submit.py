@@ -16,7 +16,7 @@ from xgen.cluster.secrets import KEY_VARIABLE, read_secrets, seal
 from xgen.cluster.snapshot import Code, check_command, inspect_code, take_snapshot
 from xgen.images.resolve import NO_IMAGE, Image, resolve_image
 from xgen.runs import EventWriter, RunDir, new_run_id, write_atomic
-from xgen.runs.shards import finished_shards, forget_given_up
+from xgen.runs.shards import finished_shards, forget_ended
 from xgen.spec import Job, LoadedJob, Problem, Profile, SpecError, dump
 from xgen.spec.image import Reference
 
@@ -29,23 +29,27 @@ class Prepared:
     cluster: str
     profile: Profile
     run: RunDir
-    image: Image
+    images: tuple[Image, ...]  # of each job
     root: Path  # of the project whose code is pinned
     first: int = 0  # stage that the run begins in
 
     @property
+    def image(self) -> Image:
+        """Of the work itself, where the jobs that serve it have another."""
+        return self.images[-1]
+
+    @property
     def scripts(self) -> list[str]:
-        """The batch script of each job. The job of a later stage waits for `JOB_OF_<the stage before>`, whose number is
-        not known before it is submitted."""
-        names = [name for name, _ in self.job.jobs]
-        chained = self.profile.scheduler == "slurm"
-        return [
-            self.script(stage, f"JOB_OF_{names[stage - 1]}" if chained and stage > self.first else "")
-            for stage in range(self.first, len(names))
-        ]
+        """The batch script of each job. One that waits for the job before waits for `JOB_OF_<its stage>`, whose number
+        is not known before it is submitted."""
+        return [self.script(stage, self._awaited(stage)) for stage in range(self.first, len(self.job.jobs))]
+
+    def _awaited(self, stage: int) -> str:
+        chained = self.profile.scheduler == "slurm" and waits_for_another(self.job, stage, self.first)
+        return f"JOB_OF_{self.job.jobs[stage - 1][0]}" if chained else ""
 
     def script(self, stage: int, after: str = "") -> str:
-        return render(self.job, self.profile, self.run, self.image, stage, after)
+        return render(self.job, self.profile, self.run, self.images[stage], stage, after)
 
     @property
     def preview(self) -> str:
@@ -75,42 +79,60 @@ def prepare(
     """
     job = loaded.job.model_copy(update={"cluster": cluster})
     run = RunDir(Path(profile.run_root) / f"{job.name}-{run_id or new_run_id()}")
-    return _prepare(loaded, job, profile, run, _find_image(loaded, profile, pin or _ask_registry), first)
+    return _prepare(loaded, job, profile, run, _find_images(loaded, profile, pin or _ask_registry), first)
 
 
 def prepare_again(run: RunDir, loaded: LoadedJob, profile: Profile, *, new_image: bool, first: int) -> Prepared:
     """The same for a run that ended and goes on with another spec, in its own directory and in the image that it was
     submitted with, unless it gets a new one. Raises SpecError."""
-    image = _find_image(loaded, profile, _ask_registry) if new_image else _pinned_image(run)
-    return _prepare(loaded, loaded.job, profile, run, image, first)
+    images = _find_images(loaded, profile, _ask_registry) if new_image else _pinned_images(run, loaded.job)
+    return _prepare(loaded, loaded.job, profile, run, images, first)
 
 
-def _prepare(loaded: LoadedJob, job: Job, profile: Profile, run: RunDir, image: Image, first: int) -> Prepared:
+def _prepare(
+    loaded: LoadedJob, job: Job, profile: Profile, run: RunDir, images: tuple[Image, ...], first: int
+) -> Prepared:
     runtime = RUNTIMES[profile.container.runtime]
-    problems = [
-        loaded.problem(key if key.startswith("env.") else f"container.{key}", message)
-        for key, message in runtime.problems(container_box(job, profile, run, image))
-    ]
+    problems = {
+        loaded.problem(key if key.startswith("env.") else f"container.{key}", message): None
+        for stage, image in enumerate(images)
+        for key, message in runtime.problems(container_box(job, profile, run, image, stage))
+    }
     if problems:
         raise SpecError(*problems)
-    return Prepared(job, job.cluster or "", profile, run, image, loaded.root, first)
+    return Prepared(job, job.cluster or "", profile, run, images, loaded.root, first)
 
 
-def _find_image(loaded: LoadedJob, profile: Profile, pin: Callable[[Reference], str]) -> Image:
+def _find_images(loaded: LoadedJob, profile: Profile, pin: Callable[[Reference], str]) -> tuple[Image, ...]:
+    """Of each job; what has the same name is looked up once. Raises SpecError."""
     formats = RUNTIMES[profile.container.runtime].formats
-    if not formats:
-        return NO_IMAGE
-    try:
-        return resolve_image(loaded.job.container.image or "", profile.container.image_dir, formats, pin)
-    except ValueError as error:
-        raise SpecError(loaded.problem("container.image", str(error))) from None
+    found: dict[str | None, Image] = {}
+    for stage in range(len(loaded.job.jobs)):
+        if (name := loaded.job.image_of(stage)) in found:
+            continue
+        try:
+            found[name] = resolve_image(name or "", profile.container.image_dir, formats, pin) if formats else NO_IMAGE
+        except ValueError as error:
+            where = "container.image" if name == loaded.job.container.image else "rollout.servers.image"
+            raise SpecError(loaded.problem(where, str(error))) from None
+    return tuple(found[loaded.job.image_of(stage)] for stage in range(len(loaded.job.jobs)))
 
 
-def _pinned_image(run: RunDir) -> Image:
+def _pinned_images(run: RunDir, job: Job) -> tuple[Image, ...]:
+    """Of each job, as they were when the run was submitted."""
+    return tuple(_pinned_image(_image_file(run, job, stage)) for stage in range(len(job.jobs)))
+
+
+def _pinned_image(file: Path) -> Image:
     try:
-        return Image(**json.loads(run.image_file.read_text(encoding="utf-8")))
+        return Image(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return NO_IMAGE
+
+
+def _image_file(run: RunDir, job: Job, stage: int) -> Path:
+    own = job.image_of(stage) != job.container.image
+    return run.image_file_of(job.jobs[stage][0]) if own else run.image_file
 
 
 def _ask_registry(reference: Reference) -> str:
@@ -154,7 +176,7 @@ def submit(prepared: Prepared, fill: Callable[[RunDir], None] = lambda _: None) 
     client = EventWriter(run, "client", 0, "")
     try:
         client.write("submitted", reason=f"cluster {prepared.cluster}", durable=True)
-        job_ids = launch(run, prepared.job, prepared.profile, prepared.image, key, prepared.first)
+        job_ids = launch(run, prepared.job, prepared.profile, prepared.images, key, prepared.first)
     except BaseException:
         _withdraw(run, prepared.profile)
         raise
@@ -198,19 +220,26 @@ def resubmit(run: RunDir, job: Job, profile: Profile, first: int) -> list[str]:
     """
     key = seal(read_secrets(job), run)
     run.resumed_file.touch()
-    for name, _ in job.jobs[first:]:
-        forget_given_up(run, name)
-    return launch(run, job, profile, _pinned_image(run), key, first)
+    run.ended_file.unlink(missing_ok=True)
+    for stage, (name, _) in list(enumerate(job.jobs))[first:]:
+        forget_ended(run, name, finished=job.serves(stage))
+    return launch(run, job, profile, _pinned_images(run, job), key, first)
 
 
-def launch(run: RunDir, job: Job, profile: Profile, image: Image, key: str, first: int) -> list[str]:
+def waits_for_another(job: Job, stage: int, first: int) -> bool:
+    """Whether the job of a stage starts when that of the stage before has finished, in a run from stage `first` on."""
+    return stage > first and not job.serves(stage - 1)
+
+
+def launch(run: RunDir, job: Job, profile: Profile, images: tuple[Image, ...], key: str, first: int) -> list[str]:
     """Hand a run to the scheduler, with the key of its secrets: a job for each stage from `first` on, which starts when
-    the one before has finished. Returns their ids; the local executor has one for all. Raises SchedulerError, and then
-    none of them is left."""
+    the one before has finished, or beside one that serves it. Returns their ids; the local executor has one for all.
+    Raises SchedulerError, and then none of them is left."""
     environment = {KEY_VARIABLE: key} if key else {}
     stages = range(first, len(job.jobs))
     if profile.scheduler == "local":
-        return [local.start(run, {stage: render(job, profile, run, image, stage) for stage in stages}, environment)]
+        scripts = {stage: render(job, profile, run, images[stage], stage) for stage in stages}
+        return [local.start(run, scripts, environment)]
     folder = run.path / "submissions"
     arrays = any(job.array_of(stage) for stage in stages)
     for place in (folder, run.job_file(0).parent, *([run.shards_dir] if arrays else [])):
@@ -218,8 +247,8 @@ def launch(run: RunDir, job: Job, profile: Profile, image: Image, key: str, firs
     job_ids: list[str] = []
     try:
         for stage in stages:
-            after, shards = job_ids[-1] if job_ids else "", left_shards(run, job, stage)
-            script = render(job, profile, run, image, stage, after, shards)
+            after = job_ids[-1] if waits_for_another(job, stage, first) else ""
+            script = render(job, profile, run, images[stage], stage, after, left_shards(run, job, stage))
             _, resources = job.jobs[stage]
             job_ids.append(str(slurm.submit_script(script, folder, resources.world_size, environment).job_id))
             write_atomic(run.job_file(stage), job_ids[-1] + "\n")
@@ -235,7 +264,7 @@ def left_shards(run: RunDir, job: Job, stage: int) -> list[int] | None:
     killed before they could say it of the run, one of them says it."""
     if (array := job.array_of(stage)) is None:
         return None
-    finished = finished_shards(run, job.jobs[stage][0])
+    finished = frozenset() if job.serves(stage) else finished_shards(run, job.jobs[stage][0])
     return [shard for shard in range(array.shards) if shard not in finished] or [0]
 
 
@@ -252,8 +281,9 @@ def _create(prepared: Prepared, code: Code, secrets: dict[str, str], fill: Calla
         building.create()
         write_atomic(building.spec_file, dump(prepared.job))
         write_atomic(building.profile_file, dump(prepared.profile))
-        if prepared.image != NO_IMAGE:
-            building.image_file.write_text(json.dumps(prepared.image.to_dict()) + "\n")
+        for stage, image in enumerate(prepared.images):
+            if image != NO_IMAGE:
+                _image_file(building, prepared.job, stage).write_text(json.dumps(image.to_dict()) + "\n")
         take_snapshot(code, building, final.parent)
         fill(building)
         key = seal(secrets, building)

@@ -60,6 +60,10 @@ class RunDir:
         """What the tag or name of the image meant at submission; absent where no container runs."""
         return self.path / "image.json"
 
+    def image_file_of(self, stage: str) -> Path:
+        """The same of a stage that has an image of its own."""
+        return self.path / f"image-{stage}.json"
+
     @property
     def events_dir(self) -> Path:
         return self.path / "events"
@@ -90,6 +94,11 @@ class RunDir:
     def discovery_file(self) -> Path:
         """Prometheus' file_sd takes a wildcard in the last path segment only, so all runs share a folder."""
         return self.path.parent / ".discovery" / f"{self.name}.json"
+
+    @property
+    def ended_file(self) -> Path:
+        """Present once nothing more follows: what serves the run ends too. `xgen resume` removes it."""
+        return self.path / "ended"
 
     def job_file(self, stage: int) -> Path:
         """Holds the number of the newest job of a stage."""

@@ -31,10 +31,11 @@ def why_given_up(run: RunDir, stage: str, shard: int) -> str:
         return ""
 
 
-def forget_given_up(run: RunDir, stage: str) -> None:
-    """They are tried again."""
-    for shard in given_up_shards(run, stage):
-        (_folder(run, stage) / ".given-up" / str(shard)).unlink(missing_ok=True)
+def forget_ended(run: RunDir, stage: str, *, finished: bool) -> None:
+    """Those that were given up are tried again, and where they serve the run, the `finished` ones too."""
+    for marker in (".given-up", *([".finished"] if finished else [])):
+        for shard in _numbers(_folder(run, stage) / marker):
+            (_folder(run, stage) / marker / str(shard)).unlink(missing_ok=True)
 
 
 def _folder(run: RunDir, stage: str) -> Path:

@@ -114,6 +114,17 @@ class Job(Strict):
         """Name and resources of each job that the work is done in, one after the other; the only one has no name."""
         return (("", self.resources),)
 
+    def serves(self, stage: int) -> bool:
+        """Whether a job serves the next one: it starts beside it, runs until the run has ended, and its own end is none
+        of the run's. Always a job array, and never the last."""
+        del stage
+        return False
+
+    def image_of(self, stage: int) -> str | None:
+        """The image of one of the jobs, as the spec names it."""
+        del stage
+        return self.container.image
+
     def array_of(self, stage: int) -> Array | None:
         """The shards of one of the jobs; None for one that is no array."""
         del stage

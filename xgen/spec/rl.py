@@ -26,19 +26,44 @@ class Prompts(Strict):
     _names = field_validator("sources")(check_names)
 
 
+class OneTask(Resources):
+    """One task a node, which has all of its GPUs."""
+
+    @property
+    def tasks_per_node(self) -> int:
+        return 1
+
+
 class Servers(Strict):
     """OpenAI-compatible servers that generate, one to each shard of a job array beside the trainer."""
 
-    command: list[str] = Field(
-        default=["xgen-rollout"],
+    kind: Literal["vllm", "transformers"] = Field(
+        default="vllm", description="transformers: its `serve`, one answer after the other and without probabilities"
+    )
+    command: list[str] | None = Field(
+        default=None,
         min_length=1,
-        description="starts a server on port {port} with the weights in {model}; default: vLLM by the rollout image",
+        description="starts a server at {host}:{port} with the weights in {model}; default: that of the kind",
+    )
+    arguments: list[str] = Field(
+        default_factory=list, description="more for the command, e.g. [--tensor-parallel-size, '4']"
     )
     array: Array = Field(default_factory=lambda: Array(shards=1))
-    resources: Resources | None = Field(default=None, description="of one server; default: one node of `resources`")
-    image: str | None = Field(default=None, description="default: that of the trainer")
-    timeout: Duration = Field(default=600, description="of one answer; then it is asked for elsewhere")
+    resources: Resources | None = Field(
+        default=None,
+        description="of one server, which has all GPUs of its node; default: one node of `resources`",
+    )
+    image: str | None = Field(default=None, description="as container.image; default: that of the trainer")
+    timeout: Duration = Field(default=600, description="of one answer; then it goes on elsewhere")
     at_once: Count = Field(default=256, ge=1, description="answers that one server works on")
+
+    @model_validator(mode="after")
+    def _one_node(self) -> Self:
+        if self.resources and self.resources.nodes > 1:
+            raise ValueError(f"resources.nodes: a server is on one node; write nodes: 1, not {self.resources.nodes}")
+        if self.command and (lost := next((w for w in ("{port}", "{model}") if w not in " ".join(self.command)), None)):
+            raise ValueError(f"command: nothing in it is {lost}; write {lost} where the server takes it")
+        return self
 
 
 class Rollout(Strict):
@@ -167,7 +192,9 @@ class Rl(Tuned):
     def server_resources(self) -> Resources:
         """Of one rollout server."""
         assert self.rollout.servers
-        return self.rollout.servers.resources or self.resources.model_copy(update={"nodes": 1})
+        one = self.rollout.servers.resources or self.resources.model_copy(update={"nodes": 1})
+        cpus = one.cpus_per_task * one.tasks_per_node
+        return OneTask.model_construct(**dict(one) | {"cpus_per_task": cpus})
 
     @property
     def jobs(self) -> tuple[tuple[str, Resources], ...]:
@@ -175,5 +202,11 @@ class Rl(Tuned):
         return (("rollout", self.server_resources), train) if self.rollout.servers else (train,)
 
     def array_of(self, stage: int) -> Array | None:
-        is_rollout = self.jobs[stage][0] == "rollout"
-        return self.rollout.servers.array if is_rollout and self.rollout.servers else None
+        return self.rollout.servers.array if self.serves(stage) and self.rollout.servers else None
+
+    def serves(self, stage: int) -> bool:
+        return self.jobs[stage][0] == "rollout"
+
+    def image_of(self, stage: int) -> str | None:
+        own = self.rollout.servers.image if self.serves(stage) and self.rollout.servers else None
+        return own or self.container.image
