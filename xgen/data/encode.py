@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,7 +50,7 @@ def choose_engine(tokenizer: Tokenizer, wanted: Engine) -> Choice:
     if wanted == "tokenizers":
         return Choice("tokenizers")
     document = json.loads(tokenizer.to_json())
-    reason = _why_not(document) or _differs_on_its_tokens(tokenizer, document)
+    reason = _why_not(document) or differs_on_its_tokens(tokenizer.encode_batch, document)
     if reason and wanted == "tiktoken":
         fix = "write --engine auto or --engine tokenizers"
         raise StoreError("--engine tiktoken", f"cannot stand in for this tokenizer: {reason}", fix)
@@ -65,7 +65,7 @@ class Encoder:
     ) -> None:
         """`engine` is what `choose_engine` gave; `otherwise` is what a person writes to have the slow one."""
         self._tokenizer, self._otherwise, self.checked = tokenizer, otherwise, 0
-        self._fast = _Fast(json.loads(tokenizer.to_json())) if engine == "tiktoken" else None
+        self._fast = Fast(json.loads(tokenizer.to_json())) if engine == "tiktoken" else None
 
     def encode(self, texts: Sequence[str], first: bool = False) -> list[NDArray[np.uint32]]:
         """Token ids of each text, without the end of text.
@@ -80,11 +80,11 @@ class Encoder:
             self._compare(self._fast, texts, encoded)
         return encoded
 
-    def _encode(self, fast: _Fast, text: str) -> NDArray[np.uint32]:
+    def _encode(self, fast: Fast, text: str) -> NDArray[np.uint32]:
         tokens = fast.encode(text)
         return self._tokenizer.encode_batch([text])[0] if tokens is None else tokens
 
-    def _compare(self, engine: _Fast, texts: Sequence[str], encoded: Sequence[NDArray[np.uint32]]) -> None:
+    def _compare(self, engine: Fast, texts: Sequence[str], encoded: Sequence[NDArray[np.uint32]]) -> None:
         begun = [text[:_CHECK_TEXT] for text in texts]
         fasts = [
             tokens if len(text) <= _CHECK_TEXT else self._encode(engine, text[:_CHECK_TEXT])
@@ -100,7 +100,7 @@ class Encoder:
         self.checked += len(texts)
 
 
-class _Fast:
+class Fast:
     """tiktoken, with the faster form of the split where there is one."""
 
     def __init__(self, document: dict[str, Any]) -> None:
@@ -130,18 +130,23 @@ class _Fast:
 
 def _why_not(document: dict[str, Any]) -> str:
     """Why tiktoken cannot do what this tokenizer.json says; '' when it can, as far as that tells."""
+    if document.get("normalizer"):
+        return "it normalizes text"
+    if any(not token["special"] for token in document["added_tokens"]):
+        return "it has added tokens that are not special"
+    return why_not_merges(document)
+
+
+def why_not_merges(document: dict[str, Any]) -> str:
+    """Why tiktoken cannot split and merge as this tokenizer.json says, normalizer and added tokens aside."""
     model = document["model"]
     if model.get("type") != "BPE":
         return f"its model is {model.get('type')}, not BPE"
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(key):
             return f"its model has {key}"
-    if document.get("normalizer"):
-        return "it normalizes text"
     if _pattern(document.get("pre_tokenizer")) is None:
         return "it splits text in a way of its own"
-    if any(not token["special"] for token in document["added_tokens"]):
-        return "it has added tokens that are not special"
     vocab = model["vocab"]
     if not vocab.keys() >= set(_byte_chars()):
         return "it lacks some of the 256 bytes"
@@ -151,11 +156,13 @@ def _why_not(document: dict[str, Any]) -> str:
     return ""
 
 
-def _differs_on_its_tokens(tokenizer: Tokenizer, document: dict[str, Any]) -> str:
+def differs_on_its_tokens(
+    encode_batch: Callable[[Sequence[str]], list[NDArray[np.uint32]]], document: dict[str, Any]
+) -> str:
     """tiktoken takes a token that stands alone as it is; `tokenizers` only where its merges lead there."""
-    fast = _Fast(document)
+    fast = Fast(document)
     tokens = [text for token in _ranks(document) if (text := token.decode(errors="ignore")).encode() == token]
-    for text, slow in zip(tokens, tokenizer.encode_batch(tokens), strict=True):
+    for text, slow in zip(tokens, encode_batch(tokens), strict=True):
         if (found := fast.encode(text)) is not None and not np.array_equal(found, slow):
             return f"its merges do not lead to its token {text!r}"
     return ""
@@ -185,11 +192,11 @@ def _encoding(pattern: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
 
 
 def _ranks(document: dict[str, Any]) -> dict[bytes, int]:
-    """The id of each token that is not special, by its bytes."""
+    """The id of each token that was not added, by its bytes."""
     to_byte = {char: byte for byte, char in enumerate(_byte_chars())}
-    special = {token["content"] for token in document["added_tokens"]}
+    added = {token["content"] for token in document["added_tokens"]}
     vocab = document["model"]["vocab"]
-    return {bytes(to_byte[char] for char in token): rank for token, rank in vocab.items() if token not in special}
+    return {bytes(to_byte[char] for char in token): rank for token, rank in vocab.items() if token not in added}
 
 
 def _byte_chars() -> list[str]:

@@ -17,13 +17,12 @@ from xgen.data.assemble import assemble, is_whole
 from xgen.data.encode import Choice, Engine, choose_engine
 from xgen.data.errors import InterruptedBuildError, StoreError
 from xgen.data.interrupted import clear_finished, store_folder, take_over, unit_folder
-from xgen.data.places import HUB, File, look
 from xgen.data.progress import Progress, silent
 from xgen.data.readers import Defaults, Keys, Record, read_unit
 from xgen.data.staging import exclusive, sync_tree
 from xgen.data.store import TOKENIZER_FILE, TokenStore
 from xgen.data.tokenizer import Tokenizer
-from xgen.data.units import Plan, Unit, plan_units
+from xgen.data.units import Plan, Unit, hub_files, plan_units
 from xgen.data.workers import Job, encode_units
 
 VERSION = 4  # raised when the same input gives another store
@@ -49,7 +48,7 @@ class Recipe:
         """
         if self.tokenizer and not self.tokenizer.is_file():
             raise StoreError(self.tokenizer, "does not exist", "name a tokenizer.json")
-        files = [*plan.files, *self._hub_files()]
+        files = [*plan.files, *hub_files(self.inputs)]
         everything = {
             "inputs": self.inputs,
             "files": files,
@@ -70,15 +69,8 @@ class Recipe:
 
     def unit_names(self, plan: Plan) -> list[str]:
         """A name for what each unit reads."""
-        hub = list(self._hub_files())
+        hub = hub_files(self.inputs)
         return [_hash([unit, plan.files_of(unit) or hub]) for unit in plan.units]
-
-    def _hub_files(self) -> Iterator[File]:
-        """Files of the folders that `datasets` reads: a data set of the hub is known by its name alone."""
-        for name in self.inputs:
-            folder = Path(name.removeprefix(HUB).partition(":")[0])
-            if name.startswith(HUB) and folder.is_dir():
-                yield from (look(str(path)) for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from xgen.data.errors import StoreError
+from xgen.data.staging import sync_tree
 from xgen.data.writer import UNIT_FILE, UnitMeta
 
 _RECIPE_FILE, _UNITS_FILE = "recipe.json", "units.json"
@@ -27,6 +29,19 @@ def store_folder(building: Path) -> Path:
 def unit_folder(building: Path, number: int) -> Path:
     """Where unit `number` lies when it is complete."""
     return building / _UNITS / f"{number:06}"
+
+
+@contextmanager
+def unit_in_place(building: Path, number: int) -> Iterator[Path]:
+    """An empty folder that becomes that of the unit when the block ends without an error."""
+    folder = unit_folder(building, number)
+    unfinished = folder.with_suffix(".tmp")
+    for leftover in (folder, unfinished):
+        shutil.rmtree(leftover, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    sync_tree(unfinished)
+    unfinished.rename(folder)
 
 
 def clear_finished(building: Path, facts: dict[str, str]) -> None:

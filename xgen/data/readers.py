@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _BATCH_ROWS = 256
+_EMPTY = "holds no record"
 _MAX_NAME = 1000  # characters of a domain, source or licence: they are held for every document
 
 
@@ -111,7 +112,21 @@ def read_unit(unit: Unit, keys: Keys, defaults: Defaults, max_bytes: int = 0) ->
                 record = Bad(piece.path, line, _too_long(max_bytes))
             yield record
         if empty and piece.kind != "hub":
-            yield Bad(piece.path, 0, "holds no record")
+            yield Bad(piece.path, 0, _EMPTY)
+
+
+def read_rows(unit: Unit, max_bytes: int = 0) -> Iterator[tuple[str, int, Any]]:
+    """Every record of a unit as it was read, all its keys, or `Bad`: its file, its line or row, and itself.
+
+    Raises OSError, and StoreError for a data set that cannot be reached.
+    """
+    for piece in unit.pieces:
+        empty = True
+        for line, row in _rows(piece, None, max_bytes):
+            empty = False
+            yield piece.path, line, row
+        if empty and piece.kind != "hub":
+            yield piece.path, 0, Bad(piece.path, 0, _EMPTY)
 
 
 def _record(file: str, line: int, row: Any, keys: Keys, defaults: Defaults) -> Record | Bad:
@@ -155,7 +170,7 @@ def _too_long(max_bytes: int) -> str:
     return f"is longer than {max_bytes:,} bytes"
 
 
-def _rows(piece: Piece, wanted: Sequence[str], max_bytes: int) -> Iterator[_Row]:
+def _rows(piece: Piece, wanted: Sequence[str] | None, max_bytes: int) -> Iterator[_Row]:
     if piece.kind == "lines":
         yield from _json_rows(piece.path, max_bytes)
     elif piece.kind == "warc":
@@ -212,7 +227,7 @@ def _page(path: str) -> dict[str, str] | Bad:
         return Bad(path, 0, str(error))
 
 
-def _parquet_rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
+def _parquet_rows(piece: Piece, wanted: Sequence[str] | None) -> Iterator[_Row]:
     from pyarrow import parquet
 
     with arrow_input(piece.path) as source, parquet.ParquetFile(source) as file:
@@ -228,7 +243,7 @@ def _parquet_rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
             row += batch.num_rows
 
 
-def _arrow_rows(piece: Piece, wanted: Sequence[str]) -> Iterator[_Row]:
+def _arrow_rows(piece: Piece, wanted: Sequence[str] | None) -> Iterator[_Row]:
     """An arrow stream, as `datasets.save_to_disk` writes it."""
     import pyarrow
 
@@ -256,7 +271,10 @@ def _records(piece: Piece, batch: pyarrow.RecordBatch, before: int) -> Iterator[
             yield before + number + 1, record
 
 
-def _columns(piece: Piece, known: Sequence[str], wanted: Sequence[str]) -> list[str] | Bad:
+def _columns(piece: Piece, known: Sequence[str], wanted: Sequence[str] | None) -> list[str] | Bad:
+    """Those that are `wanted`, or all."""
+    if wanted is None:
+        return list(known)
     for name in wanted:
         if name not in known:
             return Bad(piece.path, 0, f"has no column {name!r}; it has {', '.join(known[:20])}")

@@ -115,6 +115,14 @@ def open_stream(name: str) -> Any:
     return _from_hub(name, sized=False)[0]
 
 
+def hub_files(inputs: Sequence[str]) -> list[File]:
+    """Files of the folders that `datasets` reads: a data set of the hub is known by its name alone."""
+    folders = [Path(name.removeprefix(HUB).partition(":")[0]) for name in inputs if name.startswith(HUB)]
+    return [
+        look(str(path)) for folder in folders if folder.is_dir() for path in sorted(folder.rglob("*")) if path.is_file()
+    ]
+
+
 def _from_hub(name: str, sized: bool = True) -> tuple[Any, int]:
     """A stream, and how many bytes its files have, as far as that is known; not `sized`, no file is looked at."""
     try:
