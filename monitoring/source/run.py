@@ -115,7 +115,8 @@ DASHBOARD = Dashboard(
                     width=4,
                     queries=(
                         Query(
-                            'sum(max by (phase) (xgen_train_time_seconds_total{phase=~"train|generate|verify", run="$run"})) '
+                            "sum(max by (phase) "
+                            '(xgen_train_time_seconds_total{phase=~"train|generate|verify", run="$run"})) '
                             '/ sum(max by (phase) (xgen_train_time_seconds_total{run="$run"}))',
                             "ETTR",
                         ),
@@ -190,8 +191,8 @@ DASHBOARD = Dashboard(
                 Bands(
                     title="Where the time went",
                     description="Wall time since submission by phase: exactly one band grows at any moment, so the "
-                    "top edge is wall time. Green is new steps, with what online RL waits for answers and verdicts; replay is steps done again after a crash; queued, "
-                    "start and restore are what a restart costs.",
+                    "top edge is wall time. Green is new steps, with what online RL waits for answers and verdicts; "
+                    "replay is steps done again after a crash; queued, start and restore are what a restart costs.",
                     width=12,
                     queries=(
                         Query('max by (phase) (xgen_train_time_seconds_total{phase="train", run="$run"})', "{{phase}}"),

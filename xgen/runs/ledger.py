@@ -221,7 +221,12 @@ class Ledger:
             return
         # Never more than the phase holds: a phase cannot have a negative duration. What is done again stays replay.
         source: Phase = "replay" if self.phase == "replay" else "train"
-        for wait, told in (("data_wait", event.data_wait), ("generate", event.generate), ("verify", event.verify)):
+        told_of: dict[Wait, float | None] = {
+            "data_wait": event.data_wait,
+            "generate": event.generate,
+            "verify": event.verify,
+        }
+        for wait, told in told_of.items():
             if told is None or told <= self._waited[wait]:
                 continue
             moved = min(told - self._waited[wait], self.attempts[-1].phases[source])

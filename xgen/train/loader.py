@@ -36,6 +36,11 @@ class StepLoader(BaseDataLoader):
         self._digest = 0
         self.next_sample = 0  # number in the stage of the first sample of the next step
 
+    @property
+    def first_sample(self) -> int:
+        """Of the step before."""
+        return self.next_sample - self.per_step
+
     @abstractmethod
     def __iter__(self) -> Iterator[Given]: ...
 

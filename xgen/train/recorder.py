@@ -71,7 +71,7 @@ class StepRecorder(MetricsProcessor):
                 rate,
                 tokens,
                 round(seconds, 4),
-                first_sample=trainer.dataloader.next_sample - trainer.dataloader.per_step,
+                first_sample=trainer.dataloader.first_sample,
                 data=f"{digest:016x}",
                 stage=trainer.place.stage.name,
                 time=round(time.time(), 3),

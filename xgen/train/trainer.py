@@ -134,6 +134,10 @@ class JobTrainer(Trainer):
         """Of the step that was just done, over all ranks, by their names in `xgen.metrics.extra`."""
         return {}
 
+    def waits(self) -> dict[str, float]:
+        """Seconds of this attempt, since its first step, that were phases of the ledger other than `train`."""
+        return {"data_wait": self.metrics_processor.data_wait}
+
     # ---- the same for all
 
     def state_dict(self) -> dict[str, Any]:
@@ -215,9 +219,17 @@ class JobTrainer(Trainer):
         return digest
 
     def train_step(self, data_iterator: Iterator[Any]) -> None:
-        """torchtitan's, but that the step is judged before it changes a weight."""
-        self.optimizers.zero_grad(set_to_none=self.config.training.disable_cuda_graphs)
         rate = next(iter(self.lr_schedulers.get_metrics().values()))
+        loss, grad_norm = self._update(data_iterator)
+        self.lr_schedulers.step()
+        self.metrics_processor.record(loss, grad_norm, rate, self._end_agreement(), self._verdict, self.extra_metrics())
+        if self._verdict.action:
+            self._act_on(self._verdict)
+
+    def _update(self, data_iterator: Iterator[Any]) -> tuple[float, float]:
+        """torchtitan's step, but that it is judged before it changes a weight; returns loss and norm of the gradient,
+        over all ranks."""
+        self.optimizers.zero_grad(set_to_none=self.config.training.disable_cuda_graphs)
         local_loss = self._forward_backward(data_iterator)
         norm = dist_utils.clip_grad_norm_(
             [p for part in self.model_parts for p in part.parameters()],
@@ -237,10 +249,7 @@ class JobTrainer(Trainer):
             self.optimizers.step()
         else:
             self.optimizers.zero_grad()  # torchtitan makes no state to be saved where there are gradients
-        self.lr_schedulers.step()
-        self.metrics_processor.record(loss, grad_norm, rate, self._end_agreement(), self._verdict, self.extra_metrics())
-        if self._verdict.action:
-            self._act_on(self._verdict)
+        return loss, grad_norm
 
     def _forward_backward(self, data_iterator: Iterator[Any]) -> torch.Tensor:
         """Gradients of a step, and this rank's part of its loss."""
@@ -328,6 +337,5 @@ class JobTrainer(Trainer):
 
     def _report_progress(self) -> None:
         self._last_progress = time.monotonic()
-        wait = round(self.metrics_processor.data_wait, 3)
-        data = f"{self.data_digest:016x}"
-        self.tell("progress", step=self.step, tokens=self.tokens_trained, data_wait=wait, data=data)
+        waits = {name: round(seconds, 3) for name, seconds in self.waits().items()}
+        self.tell("progress", step=self.step, tokens=self.tokens_trained, data=f"{self.data_digest:016x}", **waits)
