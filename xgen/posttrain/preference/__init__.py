@@ -1,0 +1,1 @@
+"""Learning from preference pairs. Importing this package is cheap; its trainer brings torch."""
