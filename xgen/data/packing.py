@@ -48,6 +48,14 @@ def pack(lengths: NDArray[np.int64], seq_len: int, num_samples: int) -> Packing:
     return Packing(source[order], offset[order], length[order], first)
 
 
+def pack_whole(lengths: NDArray[np.int64], seq_len: int) -> tuple[NDArray[np.int64], int]:
+    """The sample of each piece, none of which is cut, and how many samples that takes; what stays free is padding."""
+    assert int(lengths.max(initial=0)) <= seq_len, "a piece is longer than a sample"
+    # Of two samples that best-fit begins, both hold more than one takes: never twice as many as are filled.
+    sample, _ = _best_fit(lengths, seq_len, 2 * int(lengths.sum()) // seq_len + 1)
+    return sample, int(sample.max(initial=-1)) + 1
+
+
 def _best_fit(
     lengths: NDArray[np.int64], seq_len: int, num_samples: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

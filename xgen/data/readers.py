@@ -85,8 +85,12 @@ class Bad:
 
     @property
     def kind(self) -> str:
-        """What is the same for all records that are bad in this way."""
-        return self.reason.partition(":")[0].partition(";")[0]
+        return kind_of(self.reason)
+
+
+def kind_of(reason: str) -> str:
+    """What is the same for all records that are bad in this way."""
+    return reason.partition(":")[0].partition(";")[0]
 
 
 def place_of(file: str, line: int) -> str:

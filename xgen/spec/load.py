@@ -22,9 +22,14 @@ from xgen.spec.layers import Key, apply_override, origin_of, parse_key, read_lay
 
 _PATH_KEYS = {
     "store", "mounts", "mounts.source", "run_root", "image_dir", "python", "file", "out", "tokenizer", "path", "work",
-    "earlier", "regmix",
+    "earlier", "regmix", "template", "hf",
 }  # fmt: skip
-_PATHS_BELOW = {"stores": "store", "labels": "path", "url_lists": "path"}  # all that stands below is one
+_PATHS_BELOW = {
+    "stores": "store",
+    "sources": "path",
+    "labels": "path",
+    "url_lists": "path",
+}  # all that stands below is one
 _NAME_OR_PATH = {"image", "run", "model"}
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml is ten times faster, where PyYAML has it
 ModelT = TypeVar("ModelT", bound=BaseModel)
