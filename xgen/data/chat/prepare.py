@@ -61,7 +61,7 @@ def prepare(
     """
     folder = folder.absolute()
     tokenizer = ChatTokenizer.load(job.data.tokenizer, job.data.template)
-    check_vocabulary(job, tokenizer)
+    tokenizer.check_vocabulary(job.model.vocab_size)
     inputs = inputs_of(job)
     try:
         if found := _up_to_date(folder, facts_of(job, tokenizer), inputs):
@@ -74,13 +74,6 @@ def prepare(
         return None
     except OSError as error:
         raise interrupted(error, folder) from None
-
-
-def check_vocabulary(job: Sft | Preference, tokenizer: ChatTokenizer) -> None:
-    """Raises StoreError for a tokenizer with ids that the model does not know."""
-    if tokenizer.vocab_size > job.model.vocab_size:
-        what = f"has {tokenizer.vocab_size:,} tokens, and the model's vocabulary {job.model.vocab_size:,}"
-        raise StoreError(tokenizer.place, what, "write the model's own tokenizer, or a larger model.vocab_size")
 
 
 def facts_of(job: Sft | Preference, tokenizer: ChatTokenizer) -> dict[str, str]:
@@ -101,8 +94,10 @@ def facts_of(job: Sft | Preference, tokenizer: ChatTokenizer) -> dict[str, str]:
 
 def open_store(job: Sft | Preference, folder: Path) -> ChatStore:
     """The store that was prepared for a job. Raises StoreError where there is none, or one of another job."""
+    tokenizer = ChatTokenizer.load(job.data.tokenizer, job.data.template)
+    tokenizer.check_vocabulary(job.model.vocab_size)
     store = ChatStore.open(folder)
-    _check_facts(store, facts_of(job, ChatTokenizer.load(job.data.tokenizer, job.data.template)))
+    _check_facts(store, facts_of(job, tokenizer))
     return store
 
 

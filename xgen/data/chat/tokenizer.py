@@ -74,6 +74,12 @@ class ChatTokenizer:
     def vocab_size(self) -> int:
         return int(self.backend.get_vocab_size(with_added_tokens=True))
 
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Raises StoreError where it has ids that a model of `vocab_size` does not know."""
+        if self.vocab_size > vocab_size:
+            what = f"has {self.vocab_size:,} tokens, and the model's vocabulary {vocab_size:,}"
+            raise StoreError(self.place, what, "write the model's own tokenizer, or a larger model.vocab_size")
+
     def template(self, conversation: Conversation) -> ChatTemplate:
         """As transformers chooses: of several, `tool_use` where there are tools."""
         if conversation.tools is not None and "tool_use" in self.templates:

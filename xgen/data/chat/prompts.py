@@ -1,0 +1,241 @@
+"""Prompts of online RL: tokens up to where the assistant begins, with the record that its answer is verified by.
+
+They are held in memory, each process its own: a set of prompts is small beside a model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from xgen.data.chat.encode import ChatEncoder, choose_engine
+from xgen.data.chat.inputs import read_plan
+from xgen.data.chat.schema import Prompt, RecordError, prompt_of
+from xgen.data.chat.template import Rendered
+from xgen.data.chat.tokenizer import ChatTokenizer
+from xgen.data.chat.unit import MAX_BYTES
+from xgen.data.encode import Resolved
+from xgen.data.errors import StoreError
+from xgen.data.permutation import permute, shuffle_keys
+from xgen.data.readers import Bad, kind_of, place_of, read_rows
+from xgen.data.samples import order_fingerprint
+from xgen.spec import Rl
+
+_CYCLE = 1024  # prompts in which every source has its share, to within one
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class TokenPrompt:
+    """`number`: in its set, whatever the order; `text`: as the template renders it; `record`: all other keys of the
+    line."""
+
+    number: int
+    source: str
+    tokens: tuple[int, ...]
+    text: str
+    record: Mapping[str, Any]
+
+    @property
+    def answer(self) -> str:
+        """What the record says the right one is; '' where it says none."""
+        answer = self.record.get("answer", "")
+        return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class PromptSource:
+    """The prompts of one source, in the order of its lines; `left_out` counts records by reason: those that are too
+    long, and those that are bad, of which `example` is the first."""
+
+    name: str
+    prompts: tuple[TokenPrompt, ...]
+    left_out: Mapping[str, int]
+    example: str
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(prompt.tokens) for prompt in self.prompts)
+
+
+class PromptSet:
+    """Prompts of weighted sources without end, as a function of (seed, index). In every 1,024 each source has its
+    share; each epoch of a source is in another order."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, PromptSource],
+        weights: Mapping[str, float],
+        seed: int,
+        origin: str,
+        max_epochs: Mapping[str, float | None],
+    ) -> None:
+        """`origin` names the tokenizer with its template."""
+        self.sources, self.seed, self._weights, self._max_epochs = dict(sources), seed, dict(weights), dict(max_epochs)
+        self._origin = origin
+        self._slots = _slots([weights[name] for name in sources])
+        self._cycle = lru_cache(maxsize=4)(self._make_cycle)
+
+    def __len__(self) -> int:
+        return sum(len(source.prompts) for source in self.sources.values())
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the prompts, with what verifies their answers, and their order."""
+        content = xxhash.xxh3_128()
+        for source in self.sources.values():
+            for prompt in source.prompts:
+                content.update(np.array(prompt.tokens, dtype="<u4").tobytes())
+                content.update(json.dumps(prompt.record, sort_keys=True, default=str).encode())
+        weights = [f"{name} {weight}" for name, weight in self._weights.items()]
+        return order_fingerprint(["prompts-1", f"seed={self.seed}", self._origin, content.hexdigest(), *weights])
+
+    def at(self, index: int) -> TokenPrompt:
+        """The prompt of an index from 0 on."""
+        if index < 0:
+            raise IndexError(f"prompt {index} is before the first")
+        cycle, slot = divmod(index, _CYCLE)
+        order, rank = self._cycle(cycle)
+        number = int(order[slot])
+        source = list(self.sources.values())[number]
+        epoch, place = divmod(cycle * self._slots[number] + int(rank[slot]), len(source.prompts))
+        return source.prompts[permute(place, len(source.prompts), self.seed, source.name, epoch)]
+
+    def epochs(self, count: int) -> dict[str, float]:
+        """How often the prompts of each source are seen in the first `count`, to within a cycle."""
+        shares = zip(self.sources.items(), self._slots, strict=True)
+        return {name: count * slots / _CYCLE / len(source.prompts) for (name, source), slots in shares}
+
+    def check_caps(self, count: int) -> None:
+        """Raises StoreError where `count` prompts show those of a source more often than they may be."""
+        for name, epochs in self.epochs(count).items():
+            cap = self._max_epochs[name]
+            if cap is not None and epochs > cap:
+                what = f"its {len(self.sources[name].prompts):,} prompts would be seen {epochs:.2f} times"
+                fix = f"write a weight of at most {self._weights[name] * cap / epochs:.3g}, or fewer train.steps"
+                raise StoreError(f"prompts.sources.{name}", f"{what}, and max_epochs is {cap:g}", fix)
+
+    def _make_cycle(self, cycle: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The source of each slot, and which of that source's in the cycle it is."""
+        order = np.repeat(np.arange(len(self._slots)), self._slots)
+        order = order[np.argsort(shuffle_keys(_CYCLE, self.seed, "sources", cycle))]
+        rank = np.empty(_CYCLE, dtype=np.int64)
+        for number, slots in enumerate(self._slots):
+            rank[order == number] = np.arange(slots)
+        return order, rank
+
+
+def read_prompts(job: Rl) -> PromptSet:
+    """What a job trains on. Raises StoreError for what is missing or broken, and a source of which nothing is left."""
+    sources = job.prompts.sources
+    tokenizer = load_tokenizer(job)
+    found = _read(tokenizer, {name: source.path for name, source in sources.items()}, job.prompts.max_tokens)
+    weights = {name: source.weight for name, source in sources.items()}
+    caps = {name: source.max_epochs for name, source in sources.items()}
+    prompts = PromptSet(found, weights, job.seed, tokenizer.fingerprint, caps)
+    prompts.check_caps(job.train.steps * job.rollout.prompts)
+    return prompts
+
+
+def read_evaluation(job: Rl) -> dict[str, PromptSource]:
+    """The held-out prompts of each source, the first `evaluation.prompts` of them. Raises StoreError."""
+    if job.evaluation is None:
+        return {}
+    found = _read(load_tokenizer(job), job.evaluation.sources, job.prompts.max_tokens)
+    most = job.evaluation.prompts
+    return {
+        name: PromptSource(name, source.prompts[:most], source.left_out, source.example)
+        for name, source in found.items()
+    }
+
+
+def load_tokenizer(job: Rl) -> ChatTokenizer:
+    """Raises StoreError for one with ids that the model does not know."""
+    tokenizer = ChatTokenizer.load(job.prompts.tokenizer, job.prompts.template)
+    tokenizer.check_vocabulary(job.model.vocab_size)
+    return tokenizer
+
+
+def _read(tokenizer: ChatTokenizer, paths: Mapping[str, str], max_tokens: int) -> dict[str, PromptSource]:
+    engine, first, found = choose_engine(tokenizer), 0, dict[str, PromptSource]()
+    for name, path in paths.items():
+        found[name] = _source(tokenizer, engine, name, path, max_tokens, first)
+        first += len(found[name].prompts)
+    return found
+
+
+def _source(
+    tokenizer: ChatTokenizer, engine: Resolved, name: str, path: str, max_tokens: int, first: int
+) -> PromptSource:
+    encoder = ChatEncoder(tokenizer, engine)
+    left_out: Counter[str] = Counter()
+    prompts, example, longer = list[TokenPrompt](), "", f"is longer than {max_tokens:,} tokens"
+    for batch in _batches(_records(tokenizer, path)):
+        texts = iter(encoder.encode([Rendered(text, ()) for _, text, made in batch if made]))
+        for place, text, made in batch:
+            reason = text
+            if made:
+                tokens = next(texts).ids
+                if len(tokens) <= max_tokens:
+                    number = first + len(prompts)
+                    prompts.append(TokenPrompt(number, name, tuple(tokens.tolist()), text, made.record))
+                    continue
+                reason = longer
+            left_out[kind_of(reason)] += 1
+            example = example or f"{place}: {reason}"
+    if not prompts:
+        what = f"no prompt can be used; {example}" if example else "holds no prompt"
+        raise StoreError(path, what, f"mend it, or leave the source {name} out")
+    return PromptSource(name, tuple(prompts), dict(left_out), example)
+
+
+def _records(tokenizer: ChatTokenizer, path: str) -> Iterator[tuple[str, str, Prompt | None]]:
+    """Of each line its place, and its text and prompt; or why there is none."""
+    for unit in read_plan(path).units:
+        for file, line, row in read_rows(unit, MAX_BYTES):
+            place = place_of(file, line)
+            if isinstance(row, Bad):
+                yield place, row.reason, None
+                continue
+            try:
+                if not isinstance(row, dict):
+                    raise RecordError(f"is no object: but {type(row).__name__}")
+                made = prompt_of(row)
+                yield place, tokenizer.template(made.conversation).prompt(made.conversation), made
+            except RecordError as error:
+                yield place, str(error), None
+
+
+def _batches(
+    records: Iterator[tuple[str, str, Prompt | None]],
+) -> Iterator[list[tuple[str, str, Prompt | None]]]:
+    batch = list[tuple[str, str, Prompt | None]]()
+    for record in records:
+        batch.append(record)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _slots(weights: list[float]) -> list[int]:
+    """Slots of a cycle by weight; each source has one at least, and what is left goes to the largest remainders."""
+    whole = sum(map(Fraction, map(str, weights)), Fraction())
+    shares = [Fraction(str(weight)) / whole * _CYCLE for weight in weights]
+    slots = [max(1, int(share)) for share in shares]
+    by_need = sorted(range(len(weights)), key=lambda number: slots[number] - shares[number])
+    for number in by_need[: max(0, _CYCLE - sum(slots))]:
+        slots[number] += 1
+    while sum(slots) > _CYCLE:
+        slots[slots.index(max(slots))] -= 1
+    return slots
