@@ -11,10 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-from monitoring.source import compare, exporter, fleet, nodes, pipeline, run
+from monitoring.source import compare, exporter, fleet, nodes, pipeline, posttrain, run
 
 FOLDER = Path(__file__).parent / "dashboards"
-DASHBOARDS = tuple(module.DASHBOARD for module in (fleet, run, compare, nodes, pipeline, exporter))
+DASHBOARDS = tuple(module.DASHBOARD for module in (fleet, run, compare, posttrain, nodes, pipeline, exporter))
 
 
 def main() -> int:

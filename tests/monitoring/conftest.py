@@ -51,7 +51,7 @@ def free_port() -> int:
 @pytest.fixture
 def promtool() -> Callable[..., subprocess.CompletedProcess[str]]:
     path = tool("promtool")
-    return lambda *arguments: run(path, *arguments)
+    return lambda *arguments: run(path, *arguments, timeout=240)  # all rules over hours: CPU, not waiting
 
 
 def monitor(action: str, state: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:

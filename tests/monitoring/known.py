@@ -26,7 +26,7 @@ def promised() -> dict[str, frozenset[str]]:
             continue
         match = re.fullmatch(r"(\w+)(?:\{([\w,]+)\})?", line)
         assert match, f"metrics.txt: {line!r}; write name or name{{label,label}}"
-        target = _RUN_TARGET if match[1].startswith("xgen_train_") else _TARGET
+        target = _RUN_TARGET if match[1].startswith(("xgen_train_", "xgen_rl_")) else _TARGET
         found[match[1]] = target | set((match[2] or "").split(",")) - {""}
     return found
 

@@ -13,6 +13,7 @@ from tests.monitoring.known import promised, rules
 from tests.monitoring.names import metrics_in
 from tests.monitoring.test_dashboards import DASHBOARDS, expressions
 from xgen.metrics import RunExporter, TrainingPlan
+from xgen.metrics.extra import EXTRAS
 from xgen.runs import PHASES, Event, Ledger
 
 
@@ -32,6 +33,7 @@ def exported() -> dict[str, set[str]]:
         exporter.on_checkpoint(1, 0.5, 5.0)
         exporter.on_slowest(3, 1.4)
         exporter.on_validation({"web": 2.0})
+        exporter.on_extra({"/".join((name, *extra.labels)): 1.0 for name, extra in EXTRAS.items()})
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             families = text_string_to_metric_families(answer.read().decode())
             return {sample.name: set(sample.labels) for family in families for sample in family.samples}
@@ -43,7 +45,10 @@ def test_every_metric_of_a_trainer_that_a_panel_or_a_rule_names_is_exported(expo
     named = [pair for dashboard in DASHBOARDS.values() for pair in expressions(dashboard)]
     named += [(rule.get("alert") or rule["record"], rule["expr"]) for rule in rules()]
     names = {
-        (where, metric) for where, expr in named for metric in metrics_in(expr) if metric.startswith("xgen_train_")
+        (where, metric)
+        for where, expr in named
+        for metric in metrics_in(expr)
+        if metric.startswith(("xgen_train_", "xgen_rl_"))
     }
     assert not {(where, metric) for where, metric in names if metric not in exported}
 
