@@ -59,8 +59,8 @@ _NOW = Row(
         ),
         Stat(
             title="Verdicts that failed",
-            description="In this time range: time-outs, memory, crashes of verifiers. Their answers are left out of the "
-            "step, never scored 0. A lasting stream is a verifier to mend (alert XgenVerifierFailing).",
+            description="In this time range: time-outs, memory, crashes of verifiers. Their answers are left out of "
+            "the step, never scored 0. A lasting stream is a verifier to mend (alert XgenVerifierFailing).",
             width=6,
             queries=(Query(f"sum({_FAILURES})", "failures", instant=True),),
             decimals=0,
@@ -95,7 +95,7 @@ _REWARD = Row(
         ),
         Lines(
             title="Preference",
-            description="Pairs whose better answer has the higher reward: in training, and on held-out pairs by source.",
+            description="Pairs whose better answer has the higher reward: in training, and held-out ones by source.",
             width=8,
             queries=(
                 Query(f"max(xgen_train_preference_accuracy{{{_RUN}}})", "training"),
@@ -142,8 +142,8 @@ _POLICY = Row(
         ),
         Lines(
             title="Divergence and clipping",
-            description="KL from the initial weights, and the share of tokens whose ratio was clipped. A jump of either "
-            "is a step that was too large: lower the rate, or the staleness.",
+            description="KL from the initial weights, and the share of tokens whose ratio was clipped. A jump of "
+            "either is a step that was too large: lower the rate, or the staleness.",
             width=6,
             queries=(
                 Query(f"max(xgen_rl_kl{{{_RUN}}})", "KL"),
