@@ -11,7 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 import torch.distributed as dist
@@ -34,7 +34,7 @@ from xgen.train.recorder import StepRecorder
 from xgen.train.rollback import roll_back
 from xgen.train.schedule import StageSchedule
 from xgen.train.straggler import Straggler
-from xgen.train.validation import Validation, validation_of
+from xgen.train.validation import validation_of
 
 if TYPE_CHECKING:
     from xgen.metrics import RunExporter
@@ -52,6 +52,18 @@ class TrainResult:
     status: Literal["finished", "stopped"]
     step: int
     signal: str = ""
+
+
+class HeldOut(Protocol):
+    """What is measured on data that the training never sees: a `Validation`, as a rule. Called by all ranks together."""
+
+    ended: bool  # whether what it is at the end is known
+
+    def due(self, step: int) -> bool: ...
+
+    def run(self, agreement: Agreement) -> None:
+        """Measure and record, unless the ranks agree to stop. The state of the training is as before."""
+        ...
 
 
 class JobTrainer(Trainer):
@@ -105,7 +117,7 @@ class JobTrainer(Trainer):
         del job
         return config
 
-    def make_validation(self) -> Validation | None:
+    def make_validation(self) -> HeldOut | None:
         """Raises StoreError."""
         return validation_of(self)
 
