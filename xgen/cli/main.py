@@ -28,6 +28,7 @@ from xgen.cli import (
     monitor,
     plan,
     resume,
+    samples,
     schema,
     status,
     submit,
@@ -44,7 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    submit, plan, status, logs, cancel, resume, fork, checkpoints, export, lengths, fetch, schema, doctor, exporter,
+    submit, plan, status, logs, cancel, resume, fork, checkpoints, export, lengths, samples, fetch, schema, doctor,
+    exporter,
 ):  # fmt: skip
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 image.app.command(name="build")(image_build.command)

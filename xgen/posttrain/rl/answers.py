@@ -32,7 +32,7 @@ class Judged:
         """Whether the answer is right, by the rewards that can tell; by a reward above 0 where none can."""
         if self.reward is None:
             return None
-        told = [score for kind, score in self.parts.items() if kind in _RIGHT and score is not None]
+        told = [score for kind, score in self.parts.items() if _kind(kind) in _RIGHT and score is not None]
         return all(score >= 1 for score in told) if told else self.reward > 0
 
 
@@ -68,6 +68,11 @@ class Group:
     def teaches(self) -> bool:
         """Whether its answers differ in being right: where all are, or none is, there is nothing to be learnt."""
         return len({answer.judged.passed for answer in self.answers} - {None}) > 1
+
+
+def _kind(name: str) -> str:
+    """Of a reward by its name: the second of a kind is KIND#2."""
+    return name.partition("#")[0]
 
 
 def answer_seed(seed: int, prompt: int, answer: int) -> int:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xgen.data.samples import IGNORE
+from xgen.data.samples import IGNORE, Batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class Rows(Batch):
     """[num_rows, seq_len] but for the last two, which are [num_rows, most]: of each answer of a row.
 
     labels: the token after each where that is one of an answer, else -100. answers: the number of that answer within
@@ -38,9 +38,6 @@ class Rows:
     its own.
     """
 
-    tokens: NDArray[np.int32]
-    labels: NDArray[np.int32]
-    positions: NDArray[np.int32]
     answers: NDArray[np.int32]
     sampler: NDArray[np.float32]
     advantages: NDArray[np.float32]
@@ -51,7 +48,7 @@ class Rows:
 
     def part(self, first: int, count: int) -> Rows:
         rows = slice(first, first + count)
-        return Rows(*(getattr(self, name)[rows] for name in Rows.__dataclass_fields__))
+        return Rows(*(getattr(self, field.name)[rows] for field in fields(Rows)))
 
 
 def best_fit(lengths: Sequence[int], seq_len: int) -> list[list[int]]:

@@ -1,0 +1,42 @@
+"""A job of online RL, small enough to be made in a moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from xgen.spec import Rl
+
+SPEC: dict[str, Any] = {
+    "kind": "rl",
+    "name": "sums",
+    "resources": {"nodes": 1, "gpus_per_node": 1, "time": "10m"},
+    "lead": "30s",
+    "init": {"hf": "nowhere"},
+    "model": {
+        "name": "nano", "dim": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "ffn_dim": 64,
+        "vocab_size": 128,
+    },
+    "train": {"steps": 8, "sequences": 8, "seq_len": 64, "lr": {"peak": "1e-3"}},
+    "prompts": {"tokenizer": "nowhere", "sources": {"sums": "nowhere.jsonl"}, "max_tokens": 24},
+    "rollout": {"prompts": 4, "group": 4, "max_tokens": 8},
+    "rewards": {"sums": {"kind": "exact"}},
+}  # fmt: skip
+
+
+def rl_job(**changes: Any) -> Rl:
+    """`rollout__group=2` for rollout: {group: 2}."""
+    spec: dict[str, Any] = {key: dict(value) if isinstance(value, dict) else value for key, value in SPEC.items()}
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        place = spec
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return Rl.model_validate(spec)
+
+
+@pytest.fixture
+def job() -> Rl:
+    return rl_job()
