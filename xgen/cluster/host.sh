@@ -58,7 +58,7 @@ write_outcome() {
   case $2:${4-} in
     crashed:* | lost:*) failures=$((${failures:-0} + 1)) ;;
     finished:* | stage_finished:*) failures=0 ;; # what the next stage counts from
-    stopped:time_limit) [ "$durable" -gt "${before:--1}" ] || failures=$((${failures:-0} + 1)) ;;
+    stopped:time_limit) [ -n "$SERVES" ] || [ "$durable" -gt "${before:--1}" ] || failures=$((${failures:-0} + 1)) ;;
   esac
   OUTCOME=$2 REASON=$3 FAILURES=${failures:-0} # the decision must not depend on room on the disk
   printf '{"status":"%s","reason":"%s","durable_step":%d,"failures":%d,"stage":%d,"time":%s}\n' \

@@ -60,7 +60,7 @@ class Context:
     rope_theta: float
     rope_scaling: RopeScaling | None
     dtype: str  # of the tensors, as torch names it
-    eos: int
+    eos: int | None
     pad: int | None = None
 
 
@@ -180,11 +180,11 @@ class HuggingFaceWeights:
         if missing := [own for own, (name, _) in shapes.items() if name not in self._place]:
             raise HuggingFaceError(folder, f"lacks {len(missing)} tensors, {missing[0]} first", "fetch it again")
 
-    def read(self, name: str) -> torch.Tensor:
-        """A parameter by torchtitan's name. Raises HuggingFaceError."""
+    def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """A parameter by torchtitan's name, in `dtype` or that of the file. Raises HuggingFaceError."""
         file, found = self._place[name]
         with _opened(file) as opened:
-            return from_hf(name, opened.get_tensor(found), self.model)
+            return from_hf(name, opened.get_tensor(found).to(dtype), self.model)
 
 
 def import_hf(folder: Path) -> tuple[ModelSpec, dict[str, torch.Tensor]]:
