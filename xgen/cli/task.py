@@ -36,7 +36,7 @@ from xgen.runs import (
     TaskContext,
     write_atomic,
 )
-from xgen.spec import Command, Curate, Export, Job, Pretrain, Regmix, SpecError, load_resolved
+from xgen.spec import Command, Curate, Export, Job, Pretrain, Regmix, Rl, SpecError, load_resolved
 from xgen.spec.units import format_bytes
 
 
@@ -96,6 +96,8 @@ def _work(context: TaskContext) -> RankOutcome:
         match job:
             case Pretrain():
                 return _train(context, job)
+            case Rl() if job.serves(context.stage):
+                return _serve(context, job)
             case Export():
                 return _export(context, job)
             case Curate():
@@ -214,6 +216,12 @@ def _regmix(context: TaskContext, job: Regmix) -> RankOutcome:
     except StoreError as error:
         raise Refused(str(error)) from None
     return RankOutcome(status="finished", time=time.time())
+
+
+def _serve(context: TaskContext, job: Rl) -> RankOutcome:
+    from xgen.posttrain.servers import run_server
+
+    return run_server(context, job, durable=lambda version: _mark_durable(context.run, version))
 
 
 def _mark_durable(run: RunDir, step: int) -> None:
