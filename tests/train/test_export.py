@@ -220,7 +220,7 @@ def _damaged_export(run: RunDir, tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[RunDir, Path], None], str]] = {
     "no run": (_no_run, "nano-cccccc is no run directory, it has no spec.yaml; write the name of a run"),
-    "another kind": (_command, "run: nano-cccccc is of the kind command; write the name of a pretrain run"),
+    "another kind": (_command, "run: nano-cccccc is of the kind command; write the name of a run that trains"),
     "no checkpoint": (_no_checkpoint, "run: nano-cccccc has no complete checkpoint; wait for its first one"),
     "flipped byte": (_flipped, "step-8 does not verify: __0_0.distcp: its checksum is not the manifest's; write the"),
     "another model": (_another_model, "has layers.0.feed_forward.w1.weight of (64, 32), and its spec wants (65, 32)"),
@@ -355,16 +355,16 @@ def test_a_job_that_no_try_can_help_is_refused(run: RunDir, keys: Any, world_siz
 def test_a_stop_ends_it_between_two_tensors_and_leaves_nothing(
     run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xgen.train import export_files
+    from xgen.train import weights
 
-    context, read = context_of(run), export_files._Weights.read
+    context, read = context_of(run), weights.CheckpointWeights.read
 
     def stopped_at_the_head(self: Any, name: str, *args: Any) -> torch.Tensor:
         if name == "norm.weight":
             context.stop.signal = "SIGUSR2"
         return read(self, name, *args)
 
-    monkeypatch.setattr(export_files._Weights, "read", stopped_at_the_head)
+    monkeypatch.setattr(weights.CheckpointWeights, "read", stopped_at_the_head)
     (tmp_path / "place").mkdir()
     result = run_export(context, job_of(run, out=str(tmp_path / "place" / "out")))
     assert (result.status, result.signal) == ("stopped", "SIGUSR2")

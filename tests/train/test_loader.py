@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def loader(job: Pretrain, world_size: int = 1, rank: int = 0, micro_batch: int = 1) -> StoreLoader:
     from xgen.train.loader import StoreLoader
 
-    config = StoreLoader.Config(job=job)
+    config = StoreLoader.Config(job=job, workers=job.data.workers, prefetch=job.data.prefetch)
     built: StoreLoader = config.build(dp_world_size=world_size, dp_rank=rank, local_batch_size=micro_batch, seq_len=64)
     return built
 

@@ -31,7 +31,9 @@ def command(
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            "--tokenizer", metavar="FILE", help="A tokenizer.json, or a folder with one. Default: the token store's."
+            "--tokenizer",
+            metavar="FILE",
+            help="A tokenizer.json, or a folder with one. Default: that of the run's data.",
         ),
     ] = None,
     cluster: ClusterOption = None,

@@ -21,6 +21,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from xgen.cli.task_train import work
 from xgen.cluster.secrets import KEY_VARIABLE, unseal
 from xgen.runs import (
     EXIT_FAILED,
@@ -36,7 +37,7 @@ from xgen.runs import (
     TaskContext,
     write_atomic,
 )
-from xgen.spec import Command, Curate, Export, Job, Pretrain, Regmix, Rl, SpecError, load_resolved
+from xgen.spec import Command, Curate, Export, Job, Pretrain, Regmix, Rl, SpecError, Tuned, load_resolved
 from xgen.spec.units import format_bytes
 
 
@@ -94,10 +95,10 @@ def _work(context: TaskContext) -> RankOutcome:
         if context.events:
             context.events.write("container_ready")
         match job:
-            case Pretrain():
-                return _train(context, job)
             case Rl() if job.serves(context.stage):
                 return _serve(context, job)
+            case Pretrain() | Tuned():
+                return work(context, job)
             case Export():
                 return _export(context, job)
             case Curate():
@@ -159,14 +160,6 @@ def _check_shm(job: Job) -> None:
 def _one_line(error: BaseException) -> str:
     """The error as one line of at most 300 characters: the whole of it is in err.log."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-
-
-def _train(context: TaskContext, job: Pretrain) -> RankOutcome:
-    from xgen.train import run_training
-
-    result = run_training(context, job)
-    reason = f"after {result.signal}" if result.signal else ""
-    return RankOutcome(status=result.status, reason=reason, step=result.step, time=time.time())
 
 
 def _export(context: TaskContext, job: Export) -> RankOutcome:

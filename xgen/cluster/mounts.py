@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from xgen.runs import RunDir
-from xgen.spec import Curate, Export, Job, Mount, Pretrain, Profile, Regmix, load_resolved
+from xgen.runs.origin import read_beginning
+from xgen.spec import Curate, Export, Job, Mount, Preference, Pretrain, Profile, Regmix, Sft, Tuned, load_resolved
 
 
 def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
@@ -19,6 +20,8 @@ def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
     ]
     if isinstance(job, Pretrain):
         needed += _stores(job)
+    if isinstance(job, Tuned):
+        needed += _tuned(job, run)
     if isinstance(job, Curate):
         needed += _curated(job)
     if isinstance(job, Regmix):
@@ -34,6 +37,38 @@ def _stores(job: Pretrain) -> list[Mount]:
     return [Mount(source=folder, read_only=True) for folder in folders]
 
 
+def _tuned(job: Tuned, run: RunDir) -> list[Mount]:
+    """What it reads, the run that it begins from, and the folder beside which prepared conversations appear."""
+    needed = _read(job)
+    if job.init.run is not None:
+        needed += _weights(RunDir(run.path.parent / job.init.run))  # an absolute path stays what it is
+    if isinstance(job, Sft | Preference) and job.data.out is not None:
+        needed.append(Mount(source=str(Path(job.data.out).parent)))
+    return needed
+
+
+def _read(job: Tuned) -> list[Mount]:
+    """Of a tokenizer that is a file the whole folder: the chat template lies beside it."""
+    paths = {
+        str(Path(path).parent) if key.endswith(".tokenizer") and Path(path).is_file() else path
+        for key, path in job.reads.items()
+    }
+    return [Mount(source=path, read_only=True) for path in sorted(paths)]
+
+
+def _weights(run: RunDir) -> list[Mount]:
+    """A run, and what its adapters, if it has any, are of."""
+    needed = [Mount(source=str(run.path), read_only=True)]
+    beginning = read_beginning(run)
+    if beginning is None or not run.spec_file.is_file():
+        return needed
+    trained = load_resolved(run.spec_file)
+    if not isinstance(trained, Tuned) or trained.adapters is None:
+        return needed
+    below = Mount(source=beginning.path, read_only=True)
+    return [*needed, *([below] if beginning.run is None else _weights(RunDir(Path(beginning.path))))]
+
+
 def _curated(job: Curate) -> list[Mount]:
     """The folders beside which the output and the intermediate results appear, and all that is read."""
     beside = dict.fromkeys(str(Path(folder).parent) for folder in (job.out, job.work_folder))
@@ -44,12 +79,15 @@ def _curated(job: Curate) -> list[Mount]:
 
 
 def _exported(job: Export, source: RunDir) -> list[Mount]:
-    """The run that is exported, the store that has its tokenizer, and the folder beside which the export is written."""
-    needed = [Mount(source=str(source.path), read_only=job.out is not None)]
+    """The run that is exported, what has its tokenizer, and the folder beside which the export is written."""
+    run, *below = _weights(source)
+    needed = [*below, run.model_copy(update={"read_only": job.out is not None})]
     if job.out is not None:
         needed.append(Mount(source=str(Path(job.out).parent)))
     if job.tokenizer is not None:
         needed.append(Mount(source=job.tokenizer, read_only=True))
-    elif source.spec_file.is_file() and isinstance(trained := load_resolved(source.spec_file), Pretrain):
-        needed += _stores(trained)
+    elif source.spec_file.is_file():
+        trained = load_resolved(source.spec_file)
+        needed += _stores(trained) if isinstance(trained, Pretrain) else []
+        needed += _read(trained) if isinstance(trained, Tuned) else []
     return needed

@@ -18,7 +18,8 @@ from torchtitan.protocols.sharding import ShardingConfig
 
 from xgen.model.attention import FlashAttention
 from xgen.model.device import ON_CPU
-from xgen.spec import ModelSpec, RopeScaling
+from xgen.model.lora import with_adapters
+from xgen.spec import Lora, ModelSpec, RopeScaling
 
 
 def titan_model(
@@ -28,6 +29,7 @@ def titan_model(
     rope_scaling: RopeScaling | None = None,
     attention: Literal["flex", "varlen", "flash"] = "flex",
     float8: bool = False,
+    lora: Lora | None = None,
 ) -> TitanModelSpec:
     """The model as torchtitan builds it, for sequences of up to `seq_len` tokens.
 
@@ -41,7 +43,7 @@ def titan_model(
         n_kv_heads=model.num_kv_heads,
         hidden_dim=model.ffn_dim,
         rope=_rope(model.head_dim, seq_len, rope_theta, rope_scaling),
-        fuse_qkv=True,
+        fuse_qkv=lora is None,  # adapters are of single matrices
         attn_backend="varlen" if attention == "flash" else attention,  # torchtitan knows no flash; it reads the same
     )
     for layer in layers:
@@ -62,10 +64,12 @@ def titan_model(
         ),
         layers=layers,
     )
+    if float8:
+        config = _in_float8(config)
     return TitanModelSpec(
         name="xgen",
         flavor=model.name,
-        model=_in_float8(config) if float8 else config,
+        model=with_adapters(config, lora) if lora else config,
         parallelize_fn=_parallelize,
         pipelining_fn=pipeline_llm,
         post_optimizer_build_fn=None,

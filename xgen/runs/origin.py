@@ -1,4 +1,4 @@
-"""Where a forked run comes from: `origin.json` in its directory."""
+"""Where a run comes from: `origin.json` of one that was forked, `init.json` of one that began from other weights."""
 
 from __future__ import annotations
 
@@ -36,6 +36,32 @@ def read_origin(run: RunDir) -> Origin | None:
     """None for a run that began from nothing. Raises OSError when it cannot be read."""
     try:
         return Origin.model_validate_json((run.path / "origin.json").read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+class Beginning(BaseModel):
+    """The weights that a post-training began with: a checkpoint of another run, or a Hugging Face folder."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    run: str | None  # its name; None for a folder
+    path: str  # of the run's directory, or the folder
+    step: int | None
+    fingerprint: str  # of all that was read; a hash of the checkpoint's manifest, or of the folder's files
+    time: float  # seconds since the epoch
+
+    def write(self, run: RunDir) -> None:
+        write_atomic(run.path / "init.json", self.model_dump_json(indent=1) + "\n")
+
+    def __str__(self) -> str:
+        return f"{self.run}@{self.step}" if self.run else self.path
+
+
+def read_beginning(run: RunDir) -> Beginning | None:
+    """None for a run that has not begun, or began from nothing. Raises OSError when it cannot be read."""
+    try:
+        return Beginning.model_validate_json((run.path / "init.json").read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
 

@@ -9,14 +9,14 @@ from xgen.spec.job import PROTECTED_ENV, SECRET_ENV, Array, Command, Job, Resour
 from xgen.spec.kinds import Work
 from xgen.spec.load import LoadedJob, dump, find_profile, load_job, load_profile, load_resolved, project_root
 from xgen.spec.models import MODELS, ModelSpec
-from xgen.spec.posttrain import ChatData, ChatSource, ChatValidation, Init, Layout, Lora, Tuned
+from xgen.spec.posttrain import ChatData, ChatSource, ChatValidation, Init, Layout, Tuned
 from xgen.spec.pretrain import Data, Pretrain, Share, Validation
 from xgen.spec.regmix import Regmix
 from xgen.spec.rewards import Limits, Reward, Verification
 from xgen.spec.rl import Prompts, Rl, RlLoss, Rollout, Servers
 from xgen.spec.sft import Preference, PreferenceLoss, Sft
 from xgen.spec.stage import LearningRate, Parallelism, Place, RopeScaling, Stage
-from xgen.spec.trained import Checkpoint, Guard, Optimizer, Sinks, Trained, WandB
+from xgen.spec.trained import Checkpoint, Guard, Lora, Optimizer, Sinks, Trained, WandB
 
 __all__ = [
     "MODELS",

@@ -30,7 +30,7 @@ _PATHS_BELOW = {
     "labels": "path",
     "url_lists": "path",
 }  # all that stands below is one
-_NAME_OR_PATH = {"image", "run", "model"}
+_NAME_OR_PATH = {"image", "run", "model", "init"}
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml is ten times faster, where PyYAML has it
 ModelT = TypeVar("ModelT", bound=BaseModel)
 # What pydantic says of a wrong type, in the words of the people who write specs.

@@ -40,6 +40,11 @@ class ModelSpec(Strict):
             )
         return self
 
+    def difference(self, other: ModelSpec) -> str:
+        """The first key in which the two are no models of the same weights; '' where there is none."""
+        keys = (key for key in ModelSpec.model_fields if key != "name")
+        return next((key for key in keys if getattr(self, key) != getattr(other, key)), "")
+
     @property
     def head_dim(self) -> int:
         return self.dim // self.num_heads

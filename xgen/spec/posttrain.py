@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -123,6 +124,17 @@ class ChatData(Strict):
 
     _names = field_validator("sources")(check_names)
 
+    @property
+    def reads(self) -> dict[str, str]:
+        """Files and folders by key, below that of this."""
+        sources = {f"sources.{name}": source.path for name, source in self.sources.items()}
+        return on_disk({"tokenizer": self.tokenizer, "template": self.template, **sources})
+
+
+def on_disk(paths: Mapping[str, str | None]) -> dict[str, str]:
+    """Those that are paths, not what is fetched (a URL, hf:NAME)."""
+    return {key: path for key, path in paths.items() if path and "://" not in path and not path.startswith("hf:")}
+
 
 class ChatValidation(Strict):
     """Loss, and of pairs the accuracy, on records that the training never sees."""
@@ -141,13 +153,11 @@ class ChatValidation(Strict):
         return value
 
 
-class Lora(Strict):
-    """Low-rank updates in place of all weights (arXiv 2106.09685); a checkpoint holds them and not the frozen rest."""
-
-    rank: Count = Field(ge=1)
-    alpha: Number = Field(gt=0, description="the update is scaled by alpha / rank")
-    targets: list[Literal["attention", "feed_forward"]] = Field(
-        default=["attention", "feed_forward"], min_length=1, description="whose matrices get an update"
+def reads_of(data: ChatData, validation: ChatValidation | None) -> dict[str, str]:
+    """Files and folders by key."""
+    held_out = validation.sources if validation else {}
+    return {f"data.{key}": path for key, path in data.reads.items()} | on_disk(
+        {f"validation.sources.{name}": path for name, path in held_out.items()}
     )
 
 
@@ -166,6 +176,12 @@ class Tuned(Trained):
     def place_of(self, stage: int) -> Place:
         del stage  # of the jobs of a run, one trains
         return self.places[0]
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """Files and folders that its jobs read, by key; what is fetched from elsewhere is not among them. The run that
+        the weights come from is `init.run`."""
+        return {"init.hf": self.init.hf} if self.init.hf else {}
 
     @property
     def train_resources(self) -> Resources:

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from xgen.spec.base import Count, Number, Strict, nearest
 from xgen.spec.job import Array, Resources
-from xgen.spec.posttrain import ChatSource, Tuned, check_names
+from xgen.spec.posttrain import ChatSource, Tuned, check_names, on_disk
 from xgen.spec.rewards import Reward, Verification, as_list
 from xgen.spec.units import Duration, Length, Steps
 
@@ -184,6 +184,14 @@ class Rl(Tuned):
 
     def _judged(self) -> set[str]:
         return {*self.prompts.sources, *(self.evaluation.sources if self.evaluation else ())}
+
+    @property
+    def reads(self) -> dict[str, str]:
+        prompts, held_out = self.prompts, self.evaluation.sources if self.evaluation else {}
+        sources = {f"prompts.sources.{name}": source.path for name, source in prompts.sources.items()}
+        words = {"prompts.tokenizer": prompts.tokenizer, "prompts.template": prompts.template}
+        tried = {f"evaluation.sources.{name}": path for name, path in held_out.items()}
+        return super().reads | on_disk(words | sources | tried)
 
     def rewards_of(self, source: str) -> list[Reward]:
         return self.rewards.get(source) or self.rewards["*"]

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from xgen.spec.base import Number, Strict
 from xgen.spec.job import Array, Resources
-from xgen.spec.posttrain import ChatData, ChatValidation, Lora, Tuned, one_task
+from xgen.spec.posttrain import ChatData, ChatValidation, Tuned, one_task, reads_of
+from xgen.spec.trained import Lora
 
 
 class Sft(Tuned):
@@ -19,6 +20,14 @@ class Sft(Tuned):
     lora: Lora | None = Field(default=None, description="default: all weights are trained")
     validation: ChatValidation | None = None
     single: Resources | None = Field(default=None, description="of `prepare`; default: one task of `resources`, no GPU")
+
+    @property
+    def reads(self) -> dict[str, str]:
+        return super().reads | reads_of(self.data, self.validation)
+
+    @property
+    def adapters(self) -> Lora | None:
+        return self.lora
 
     @property
     def jobs(self) -> tuple[tuple[str, Resources], ...]:
@@ -64,6 +73,14 @@ class Preference(Tuned):
         if self.loss.label_smoothing and self.loss.kind not in ("dpo", "dpo_norm"):
             raise ValueError(f"loss.label_smoothing: {self.loss.kind} has none; leave it out, or write kind: dpo")
         return self
+
+    @property
+    def reads(self) -> dict[str, str]:
+        return super().reads | reads_of(self.data, self.validation)
+
+    @property
+    def adapters(self) -> Lora | None:
+        return self.lora
 
     @property
     def stores_reference(self) -> bool:

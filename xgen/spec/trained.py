@@ -81,6 +81,16 @@ class Checkpoint(Strict):
         return value
 
 
+class Lora(Strict):
+    """Low-rank updates in place of all weights (arXiv 2106.09685); a checkpoint holds them and not the frozen rest."""
+
+    rank: Count = Field(ge=1)
+    alpha: Number = Field(gt=0, description="the update is scaled by alpha / rank")
+    targets: list[Literal["attention", "feed_forward"]] = Field(
+        default=["attention", "feed_forward"], min_length=1, description="whose matrices get an update"
+    )
+
+
 class Trained(Job):
     """A job that trains weights: pre-training and every kind of post-training, on one trainer."""
 
@@ -97,6 +107,11 @@ class Trained(Job):
     def places(self) -> tuple[Place, ...]:
         """The parts of the training in order, each with what the ones before it sum up to."""
         raise NotImplementedError
+
+    @property
+    def adapters(self) -> Lora | None:
+        """What is trained in the place of all weights."""
+        return None
 
     def place_of(self, stage: int) -> Place:
         """The part that the job of an index in `jobs` trains."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from xgen.data.errors import StoreError
 from xgen.data.meta import StoreMeta, read_meta
 from xgen.runs import RunDir
-from xgen.runs.origin import Origin, read_origin
-from xgen.spec import Place, Pretrain
+from xgen.runs.origin import Beginning, Origin, read_beginning, read_origin
+from xgen.spec import ChatSource, Place, Preference, Pretrain, Rl, Sft, Trained
 from xgen.train.manifest import Manifest
 
 
@@ -19,18 +19,19 @@ class Provenance:
     """Where a checkpoint comes from."""
 
     run: str
-    job: Pretrain
+    job: Trained
     manifest: Manifest
     origin: Origin | None
+    beginning: Beginning | None
     commit: str  # '' outside a checkout
     changed: bool  # whether the code had changes that are in no commit
     stores: Mapping[str, StoreMeta]  # those that can still be read
 
 
-def provenance_of(run: RunDir, job: Pretrain, manifest: Manifest) -> Provenance:
+def provenance_of(run: RunDir, job: Trained, manifest: Manifest) -> Provenance:
     """Raises OSError where the run cannot be read."""
     stores = {}
-    for name, folder in job.data.folders.items():
+    for name, folder in job.data.folders.items() if isinstance(job, Pretrain) else ():
         try:
             stores[name] = read_meta(Path(folder))
         except (StoreError, OSError):
@@ -41,6 +42,7 @@ def provenance_of(run: RunDir, job: Pretrain, manifest: Manifest) -> Provenance:
         job=job,
         manifest=manifest,
         origin=read_origin(run),
+        beginning=read_beginning(run),
         commit=commit.read_text().strip() if commit.is_file() else "",
         changed=diff.is_file() and diff.stat().st_size > 0,
         stores=stores,
@@ -53,8 +55,8 @@ def model_card(of: Provenance, architecture: str, dtype: str) -> str:
     parts = [
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---",
         f"# {of.run}, step {step}",
-        f"A pre-trained decoder of {model.num_parameters:,} parameters (`{architecture}`, {dtype}), written by xgen "
-        "from a verified checkpoint. It continues text; it was not taught to follow instructions.",
+        f"A decoder of {model.num_parameters:,} parameters (`{architecture}`, {dtype}), written by xgen from a "
+        f"verified checkpoint. {_what(of.job)}",
         _table(
             ("size", "value"),
             [
@@ -74,10 +76,7 @@ def model_card(of: Provenance, architecture: str, dtype: str) -> str:
             [_stage(of.job, place, step) for place in of.job.places if place.first_step < step],
         ),
         "## Data",
-        "Documents are packed into sequences and see only themselves."
-        if of.job.data.packing == "best_fit"
-        else "Sequences are plain windows over the text.",
-        _table(("store", "documents", "tokens", "sources and their licences"), list(_stores(of))),
+        *_data(of),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -89,6 +88,10 @@ def _facts(of: Provenance) -> Iterator[tuple[str, str]]:
             "forked from",
             f"{of.origin.checkpoint}; what is said here of steps up to that one is said of this run's spec",
         )
+    if of.beginning:
+        yield "trained further from", str(of.beginning)
+    if lora := of.job.adapters:
+        yield "trained weights", f"low-rank updates of rank {lora.rank} of {', '.join(lora.targets)}, merged here"
     yield "step", f"{of.manifest.step:,}"
     yield "tokens", f"{of.manifest.tokens:,}"
     if of.manifest.data_digest:
@@ -100,11 +103,11 @@ def _facts(of: Provenance) -> Iterator[tuple[str, str]]:
     yield "software", f"torch {of.manifest.torch}, torchtitan {of.manifest.torchtitan}"
 
 
-def _stage(job: Pretrain, place: Place, step: int) -> tuple[str, ...]:
+def _stage(job: Trained, place: Place, step: int) -> tuple[str, ...]:
     """As far as it was trained."""
     stage, last = place.stage, min(step, place.last_step)
     part = "" if last == place.last_step else f" of {place.last_step:,}"
-    shares = job.shares(stage)
+    shares = job.shares(stage) if isinstance(job, Pretrain) else _sources(job)
     whole = sum(share.weight for share in shares.values())
     scaling = stage.rope_scaling
     return (
@@ -118,8 +121,48 @@ def _stage(job: Pretrain, place: Place, step: int) -> tuple[str, ...]:
     )
 
 
-def _stores(of: Provenance) -> Iterator[tuple[str, ...]]:
-    for name, folder in of.job.data.folders.items():
+def _what(job: Trained) -> str:
+    match job:
+        case Sft():
+            return "It was fine-tuned on conversations, and answers in the format of its chat template."
+        case Preference():
+            return "It learnt from pairs of which one answer is better, and answers in the format of its chat template."
+        case Rl():
+            return "It learnt from rewards for its own answers, and answers in the format of its chat template."
+        case _:
+            return "It continues text; it was not taught to follow instructions."
+
+
+def _sources(job: Trained) -> Mapping[str, ChatSource]:
+    match job:
+        case Sft() | Preference():
+            return job.data.sources
+        case Rl():
+            return job.prompts.sources
+        case _:
+            return {}
+
+
+def _data(of: Provenance) -> Iterator[str]:
+    if isinstance(of.job, Pretrain):
+        packed = of.job.data.packing == "best_fit"
+        yield (
+            "Documents are packed into sequences and see only themselves."
+            if packed
+            else "Sequences are plain windows over the text."
+        )
+        yield _table(("store", "documents", "tokens", "sources and their licences"), list(_stores(of, of.job)))
+        return
+    yield "Conversations are packed into sequences and see only themselves."
+    # A path of ours says nothing elsewhere.
+    yield _table(
+        ("source", "file"),
+        [(name, source.path.rstrip("/").rpartition("/")[2]) for name, source in _sources(of.job).items()],
+    )
+
+
+def _stores(of: Provenance, job: Pretrain) -> Iterator[tuple[str, ...]]:
+    for name, folder in job.data.folders.items():
         shown = f"{Path(folder).name}" if name == "main" else name  # a path of ours says nothing elsewhere
         if (meta := of.stores.get(name)) is None:
             yield shown, "-", "-", "-"

@@ -31,6 +31,7 @@ from torchtitan.components.checkpointer.base import (
 )
 from torchtitan.tools.logging import logger
 
+from xgen.model.lora import is_adapter
 from xgen.runs import TaskContext
 from xgen.train.arena import Arena
 from xgen.train.loader import StepLoader
@@ -42,6 +43,7 @@ from xgen.train.retention import Summary
 from xgen.train.rng import rng_bytes
 from xgen.train.staging import Stager
 from xgen.train.upload import Copier
+from xgen.train.weights import Named
 from xgen.train.writer import Writer, report_for_writer
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         self._trainer: JobTrainer = states["train_state"]
         self._context: TaskContext = self._trainer.context
         self._states = {
-            MODEL: ModelWrapper(model_parts),
+            MODEL: Named(model_parts, is_adapter) if self._trainer.job.adapters else ModelWrapper(model_parts),
             OPTIMIZER: Moments(optimizers),
             LR_SCHEDULER: lr_schedulers,
             DATALOADER: dataloader,
@@ -111,7 +113,8 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         first = self._context.rank == 0 if pipeline is None else 0 in pipeline.mesh  # of a part of the model
         self._stager = Stager(self._arena, self._context.rank, plans_whole=first)
         self._writer = Writer(self._arena.fd)
-        self._arena.prepare(_STATES_OF_ADAMW * sum(_local_bytes(p) for part in model_parts for p in part.parameters()))
+        trained = (p for part in model_parts for p in part.parameters() if p.requires_grad)
+        self._arena.prepare(_STATES_OF_ADAMW * sum(map(_local_bytes, trained)))
         self._under_way: _Save | None = None
         self._failure = (0, "")  # step and reason of a save that failed here, until all ranks know
         self._last_error = ""

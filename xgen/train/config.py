@@ -14,7 +14,7 @@ from torchtitan.distributed.activation_checkpoint import FullAC
 
 from xgen.model import ON_CPU, titan_model
 from xgen.runs import Refused, RunDir
-from xgen.spec import Place, Pretrain, Stage, Trained
+from xgen.spec import Place, Preference, Pretrain, Sft, Stage, Trained
 from xgen.train.checkpoint import VerifiedCheckpoints
 from xgen.train.checkpointing import SelectiveCheckpointing
 from xgen.train.loader import StoreLoader
@@ -43,6 +43,7 @@ def trainer_config(job: Trained, run: RunDir, index: int = 0) -> JobTrainer.Conf
             stage.rope_scaling,
             attention=stage.attention,
             float8=stage.precision == "float8",
+            lora=job.adapters,
         ),
         dump_folder=str(run.path),
         loss=ChunkedLossWrapper.Config(
@@ -50,7 +51,7 @@ def trainer_config(job: Trained, run: RunDir, index: int = 0) -> JobTrainer.Conf
             loss_fn=CrossEntropyLoss.Config(global_vocab_size=job.model.vocab_size),
         ),
         tokenizer=NoTokenizer.Config(),
-        dataloader=_loader(job, index),
+        dataloader=_loader(job, run, index),
         optimizer=default_adamw(
             lr=place.lr_peak,
             betas=job.optimizer.betas,
@@ -97,11 +98,12 @@ def trainer_config(job: Trained, run: RunDir, index: int = 0) -> JobTrainer.Conf
     )
 
 
-def _loader(job: Trained, index: int) -> BaseDataLoader.Config:
+def _loader(job: Trained, run: RunDir, index: int) -> BaseDataLoader.Config:
     """None of its own for a job that has no store: its trainer puts one there."""
-    if not isinstance(job, Pretrain):
+    if not isinstance(job, Pretrain | Sft | Preference):
         return BaseDataLoader.Config()
-    return StoreLoader.Config(job=job, stage=index, workers=job.data.workers, prefetch=job.data.prefetch)
+    workers, prefetch = job.data.workers, job.data.prefetch
+    return StoreLoader.Config(job=job, stage=index, run=run.path, workers=workers, prefetch=prefetch)
 
 
 def _local_batch(place: Place) -> int:

@@ -20,10 +20,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xgen.runs import Refused, RunDir, TaskContext, write_atomic
-from xgen.spec import Export, Pretrain, load_resolved
-from xgen.train.ckpt_admin import Checkpoint, Tick, check, survey
-from xgen.train.export_files import Dtype, Show, Source, read_tokenizer, write_files
+from xgen.spec import Export
+from xgen.train.ckpt_admin import Tick, check, survey
+from xgen.train.export_files import Dtype, Show, Source, write_files
+from xgen.train.export_tokenizer import read_tokenizer
 from xgen.train.manifest import MANIFEST, Fault, FileEntry, Manifest, describe, sync_folder, verify
+from xgen.train.source import complete_ones, job_of, run_beside
+from xgen.train.weights import weights_of
 
 RECORD = "export.json"
 _LOCK = ".lock"
@@ -83,7 +86,7 @@ def run_export(context: TaskContext, job: Export) -> ExportResult:
         )
     if "/" in job.run and not Path(job.run).is_absolute():
         raise Refused(f"run: {job.run} is no name and no absolute path; write one of them")
-    run = RunDir(context.run.path.parent / job.run)  # an absolute path stays what it is
+    run = run_beside(context.run, job.run)
 
     @contextmanager
     def show(text: str) -> Iterator[Tick]:
@@ -115,20 +118,21 @@ def export(
     An export that is there already, whole and from the same, stays as it is. Raises Refused with what to write
     instead, OSError where another try may help.
     """
-    job = _job_of(run)
-    checkpoint = _choose(run, step)
+    job = job_of(run)
+    checkpoint = complete_ones(run, step)[0]
     words = read_tokenizer(job, tokenizer)
     out = out or run.path / "export" / checkpoint.name
     record = Record(
         run=run.name,
         step=checkpoint.step,
         checkpoint=_sha256((checkpoint.folder / MANIFEST).read_bytes()),
-        tokenizer=_sha256(words.text.encode()),
+        tokenizer=_sha256(words.content.encode()),
         dtype=dtype,
     )
     there = _look(out, record, show)
     if there is None:
-        source = Source(run, job, _verify(checkpoint, show), checkpoint.folder, words)
+        weights = weights_of(run, job, checkpoint.folder, lambda folder: _verify(folder, show))
+        source = Source(run, job, Manifest.read(checkpoint.folder), weights, words)
         with _building(out, show) as building:
             there = _look(out, record, show)  # made by whoever held the lock
             if there is None:
@@ -153,33 +157,13 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _job_of(run: RunDir) -> Pretrain:
-    if not run.spec_file.is_file():
-        raise Refused(f"run: {run.path} is no run directory, it has no {run.spec_file.name}; write the name of a run")
-    job = load_resolved(run.spec_file)
-    if not isinstance(job, Pretrain):
-        raise Refused(f"run: {run.name} is of the kind {job.kind}; write the name of a pretrain run")
-    return job
-
-
-def _choose(run: RunDir, step: int | None) -> Checkpoint:
-    complete = [checkpoint for checkpoint in survey(run) if checkpoint.counts]
-    if not complete:
-        raise Refused(f"run: {run.name} has no complete checkpoint; wait for its first one")
-    if step is None:
-        return complete[-1]
-    if found := next((checkpoint for checkpoint in complete if checkpoint.step == step), None):
-        return found
-    known = ", ".join(str(checkpoint.step) for checkpoint in complete[-12:])
-    raise Refused(f"step: {run.name} has no complete checkpoint of step {step}; write one of {known}")
-
-
-def _verify(checkpoint: Checkpoint, show: Show) -> Manifest:
-    with show(f"verifying {checkpoint.folder}") as tick:
-        checked = check([checkpoint], tick)[0]
+def _verify(folder: Path, show: Show) -> None:
+    """A checkpoint that is exported, or that adapters are merged into."""
+    found = [checkpoint for checkpoint in survey(RunDir(folder.parents[1])) if checkpoint.folder == folder]
+    with show(f"verifying {folder}") as tick:
+        checked = check(found, tick)[0]
     if checked.faults or checked.manifest is None:
-        raise Refused(f"{checkpoint.folder} does not verify: {checked.faults[0]}; write the step of another checkpoint")
-    return checked.manifest
+        raise Refused(f"{folder} does not verify: {checked.faults[0]}; write the step of another checkpoint")
 
 
 def _look(out: Path, wanted: Record, show: Show) -> Record | None:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torchtitan.components.dataloader import BaseDataLoader
 
 from xgen.data import MODULUS, batch_digest, samples_of
 from xgen.data.samples import Batch
-from xgen.spec import Place, Pretrain, Trained
+from xgen.spec import Place, Trained
 from xgen.train.microbatch import Given
 
 Prepared = tuple[dict[str, torch.Tensor], torch.Tensor, int]  # inputs, labels, digest
@@ -76,14 +77,14 @@ class StoreLoader(StepLoader):
     class Config(BaseDataLoader.Config):
         job: Any = None  # a Trained: torchtitan's parser of configurations knows no pydantic
         stage: int = 0  # index in its jobs
+        run: Path | None = None  # its directory
         workers: int = 1
         prefetch: int = 4
 
     def __init__(self, config: Config, *, dp_world_size: int, dp_rank: int, local_batch_size: int, **_: Any) -> None:
         job: Trained = config.job
         super().__init__(job.place_of(config.stage))
-        assert isinstance(job, Pretrain)
-        self.samples = samples_of(job, config.stage)
+        self.samples = samples_of(job, config.stage, config.run)
         self.fingerprint = self.samples.fingerprint
         self._per_rank = self.per_step // dp_world_size
         self._first = dp_rank * self._per_rank

@@ -98,6 +98,12 @@ def describe(path: Path) -> FileEntry:
         return FileEntry(name=path.name, size=file.tell(), checksum=checksum)
 
 
+def checksum(path: Path) -> str:
+    """Of the content of a file."""
+    with path.open("rb") as file:
+        return _checksum(file, "xxh3_128")
+
+
 def verify(folder: Path, entry: FileEntry) -> None:
     """Raises Fault when the file is not what the manifest says."""
     try:

@@ -7,11 +7,9 @@ nothing is loaded that its manifest does not vouch for.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import torch.distributed as dist
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -20,16 +18,15 @@ from torchtitan.tools.logging import logger
 from xgen.data import samples_of
 from xgen.runs import Refused
 from xgen.runs.origin import read_origin
-from xgen.spec import Pretrain
 from xgen.train import preverify
 from xgen.train.manifest import Fault, Manifest, Mesh
 from xgen.train.rng import load_rng, reseed_rng
 from xgen.train.rollback import Skip
+from xgen.train.together import from_all, from_rank_0
 
 if TYPE_CHECKING:
     from xgen.train.trainer import JobTrainer
 
-Answer = TypeVar("Answer")
 _LATER = ("train_state.guard",)  # what checkpoints of earlier versions lack
 
 
@@ -46,13 +43,13 @@ class Restorer:
 
         Raises Refused when it has some and none verifies: starting over would hide the loss of all of them.
         """
-        for candidate in self._from_rank_0(self._candidates):
+        for candidate in from_rank_0(self._trainer, self._candidates):
             folder = self._folder / f"step-{candidate}"
             fault = self._find_fault(folder)
             if not fault:
                 return self._load(folder)
             self._reject(candidate, fault)
-        if rejected := self._from_rank_0(self._set_aside):
+        if rejected := from_rank_0(self._trainer, self._set_aside):
             raise Refused(
                 f"no checkpoint of {self._context.run.name} verifies, see {', '.join(rejected)} in {self._folder}; "
                 "delete them to start from step 0"
@@ -66,14 +63,7 @@ class Restorer:
 
     def skip_after(self, step: int) -> Skip | None:
         """What a rollback to this checkpoint left out."""
-        return self._from_rank_0(lambda: Skip.read(self._folder / f"step-{step}"))
-
-    def _from_rank_0(self, ask: Callable[[], Answer]) -> Answer:
-        """What rank 0 answers, on all ranks; the others do not even ask."""
-        said: list[Any] = [ask() if self._context.rank == 0 else None]
-        dist.broadcast_object_list(said, src=0, group=self._trainer.cpu_group)
-        answer: Answer = said[0]
-        return answer
+        return from_rank_0(self._trainer, lambda: Skip.read(self._folder / f"step-{step}"))
 
     def _candidates(self) -> list[int]:
         """Steps with a folder, newest first. One without a manifest has lost it: the folder got its name last."""
@@ -94,8 +84,7 @@ class Restorer:
             fault = "" if refusal else self._fault_of_share(folder)
         except Fault as found:
             fault = str(found)
-        gathered = [("", "")] * self._context.world_size
-        dist.all_gather_object(gathered, (refusal, fault), group=self._trainer.cpu_group)
+        gathered = from_all(self._trainer, (refusal, fault))
         if refusal := next((said for said, _ in gathered if said), ""):
             raise Refused(refusal)
         return next((said for _, said in gathered if said), "")
@@ -117,7 +106,6 @@ class Restorer:
             )
         before = self._data
         if manifest.step == place.first_step and place.index:
-            assert isinstance(job, Pretrain)
             before = samples_of(job, place.index - 1).fingerprint
         if manifest.data == before:
             return ""

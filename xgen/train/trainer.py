@@ -23,7 +23,7 @@ from xgen.data import MODULUS
 from xgen.data.samples import IGNORE
 from xgen.model import share_rope_tables
 from xgen.runs import Diverged, EventName, TaskContext
-from xgen.spec import Trained
+from xgen.spec import Trained, Tuned
 from xgen.train import startup
 from xgen.train.agreement import Agreement
 from xgen.train.checkpoint import VerifiedCheckpoints
@@ -117,6 +117,15 @@ class JobTrainer(Trainer):
         del job
         return config
 
+    def begin(self) -> str | None:
+        """Get the weights of step 0, or the frozen ones below adapters, where they are not random; returns whose they
+        are. Raises Refused."""
+        if not isinstance(self.job, Tuned):
+            return None
+        from xgen.train.init import load_initial
+
+        return f"weights of {load_initial(self, self.model_parts)}"
+
     def make_validation(self) -> HeldOut | None:
         """Raises StoreError."""
         return validation_of(self)
@@ -179,9 +188,11 @@ class JobTrainer(Trainer):
     def _restore(self) -> None:
         startup.mark("build")
         self.tell("restore_begin")
-        self.checkpointer.load()
+        restored = self.checkpointer.load()
+        beginning = None if restored and not self.job.adapters else self.begin()
         startup.mark("restore")
-        self.tell("restore_end", step=self.step, checkpoint=f"step-{self.step}" if self.step else None)
+        checkpoint = f"step-{self.step}" if self.step else None
+        self.tell("restore_end", step=self.step, checkpoint=checkpoint, reason=beginning)
         if self.exporter:
             self.exporter.resumed(self.step)
 

@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
-from xgen.data import PackedSamples, Samples, StoreError, TokenStore, make_mixture
+from xgen.data import PackedSamples, StoreError, TokenStore, make_mixture
+from xgen.data.chat.order import held_out_samples
 from xgen.data.samples import IGNORE
-from xgen.spec import Pretrain, Share
+from xgen.spec import Preference, Pretrain, Sft, Share
 from xgen.train.agreement import Agreement
 from xgen.train.loader import as_given
 from xgen.train.microbatch import prepare
 from xgen.train.records import RecordFile
 
 if TYPE_CHECKING:
+    from xgen.data import Samples
     from xgen.train.trainer import JobTrainer
 
 _NUM_BINS = 5
@@ -107,13 +109,19 @@ class Policy:
     before_first: bool = False
 
 
-def validation_of(trainer: JobTrainer) -> Validation | None:
-    """None for a job that wants none. Raises StoreError."""
+def validation_of(trainer: JobTrainer, kind: type[Validation] | None = None) -> Validation | None:
+    """By one of the `kind`, default: Validation. None for a job that wants none. Raises StoreError."""
+    kind = kind or Validation
     job, seq_len = trainer.job, trainer.place.stage.seq_len
     if isinstance(job, Pretrain) and job.validation:
         tokens = job.validation.tokens
         domains = {name: Domain(text, num_samples(text, tokens)) for name, text in held_out(job, seq_len).items()}
-        return Validation(trainer, Policy(domains, job.validation.every))
+        return kind(trainer, Policy(domains, job.validation.every))
+    if isinstance(job, Sft | Preference) and job.validation:
+        most = job.validation.sequences
+        texts = held_out_samples(job, trainer.context.run.path)
+        domains = {name: Domain(text, min(most, text.num_samples)) for name, text in texts.items()}
+        return kind(trainer, Policy(domains, job.validation.every, before_first=True))
     return None
 
 
@@ -150,19 +158,19 @@ class Validation:
         trainer.tell("validation_end", step=step, seconds=seconds, reason=None if found else "told to stop")
         if found:
             self.ended = self.ended or at_end
-            self._record(found, seconds)
+            self.record(found, seconds)
 
     def _losses(self, agreement: Agreement) -> dict[str, DomainLoss]:
         """By domain; none when the ranks agree to stop."""
         found = {}
         for name, domain in self._policy.domains.items():
-            loss = self._loss(domain, agreement)
+            loss = self.measure(domain, agreement)
             if loss is None:
                 return {}
             found[name] = loss
         return found
 
-    def _loss(self, domain: Domain, agreement: Agreement) -> DomainLoss | None:
+    def measure(self, domain: Domain, agreement: Agreement) -> DomainLoss | None:
         """None when the ranks agree to stop."""
         trainer = self._trainer
         mesh = trainer.parallel_dims.get_optional_mesh("batch")
@@ -193,7 +201,7 @@ class Validation:
         dist.all_reduce(both, group=trainer.cpu_group)
         return domain_loss(both[0], both[1], self._edges)
 
-    def _record(self, found: Mapping[str, DomainLoss], seconds: float) -> None:
+    def record(self, found: Mapping[str, DomainLoss], seconds: float) -> None:
         if not self._file:
             return
         trainer, step, stage = self._trainer, int(self._trainer.step), self._trainer.place.stage.name

@@ -1,0 +1,52 @@
+"""Supervised fine-tuning: of whole weights and of adapters, in every layout, after a stop, and against transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.posttrain.tuned import STEPS, Tuning, sft_spec
+from tests.train.forked import Training
+from xgen.runs import RunDir, read_events
+
+
+def test_it_begins_from_the_run_and_lowers_the_held_out_loss(base: Training, undisturbed: Tuning) -> None:
+    found = undisturbed.validations()
+    assert [line["step"] for line in found] == [0, 3, 6]
+    losses = [line["domains"]["again"]["loss"] for line in found]
+    assert losses[2] < losses[1] < losses[0]
+    (restored,) = [e for e in read_events(undisturbed.run) if e.event == "restore_end"]
+    assert restored.reason == "weights of base-aaaaaa@2"
+    said = json.loads((undisturbed.run.path / "init.json").read_text())
+    assert (said["run"], said["step"], said["path"]) == ("base-aaaaaa", 2, str(base.run.path))
+
+
+@pytest.mark.parametrize(("world_size", "parallelism"), [(1, {}), (2, {"tp": 2}), (2, {"cp": 2})])
+def test_losses_are_the_same_in_every_layout(
+    undisturbed: Tuning, folder: Path, world_size: int, parallelism: dict[str, int]
+) -> None:
+    name = f"n{world_size}{''.join(parallelism)}-aaaaaa"
+    tuning = Tuning(RunDir(folder / name), sft_spec(folder), world_size, **parallelism)
+    assert {o.status for o in tuning.go()} == {"finished"}, tuning._log()
+    assert tuning.rounded() == pytest.approx(undisturbed.rounded(), abs=2e-5)
+    ours, theirs = tuning.validations()[-1], undisturbed.validations()[-1]
+    assert ours["domains"]["again"]["tokens"] == theirs["domains"]["again"]["tokens"]
+    assert ours["domains"]["again"]["loss"] == pytest.approx(theirs["domains"]["again"]["loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize("keys", [{}, {"lora": {"rank": 4, "alpha": 8}}], ids=["whole", "adapters"])
+def test_after_a_stop_it_is_the_same_bit_for_bit(folder: Path, keys: dict[str, Any]) -> None:
+    spec = sft_spec(folder, **keys)
+    whole, stopped = (Tuning(RunDir(folder / f"{name}{len(keys)}-aaaaaa"), spec) for name in ("through", "stopped"))
+    whole.go()
+    outcomes = stopped.go(during=stopped.signal_at(3, rank=1))
+    assert {o.status for o in outcomes} == {"stopped"} and outcomes[0].step < STEPS, stopped._log()
+    assert {o.status for o in stopped.go()} == {"finished"}, stopped._log()
+    assert stopped.losses() == whole.losses()
+    manifests = [
+        json.loads((one.run.checkpoints_dir / f"step-{STEPS}/manifest.json").read_text()) for one in (whole, stopped)
+    ]
+    assert manifests[0]["data_digest"] == manifests[1]["data_digest"]
