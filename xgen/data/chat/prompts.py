@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from xgen.data.chat.encode import ChatEncoder, choose_engine
 from xgen.data.chat.inputs import read_plan
 from xgen.data.chat.schema import Prompt, RecordError, prompt_of
-from xgen.data.chat.template import Rendered
+from xgen.data.chat.template import Rendered, unquoted
 from xgen.data.chat.tokenizer import ChatTokenizer
 from xgen.data.chat.unit import MAX_BYTES
 from xgen.data.encode import Resolved
@@ -187,7 +187,7 @@ def _source(
                 tokens = next(texts).ids
                 if len(tokens) <= max_tokens:
                     number = first + len(prompts)
-                    prompts.append(TokenPrompt(number, name, tuple(tokens.tolist()), text, made.record))
+                    prompts.append(TokenPrompt(number, name, tuple(tokens.tolist()), unquoted(text), made.record))
                     continue
                 reason = longer
             left_out[kind_of(reason)] += 1

@@ -177,6 +177,11 @@ def _mark(found: re.Match[str]) -> str:
     return f"{QUOTE}{token}{UNQUOTE}"
 
 
+def unquoted(text: str) -> str:
+    """A rendered text as a person reads it."""
+    return text.replace(QUOTE, "").replace(UNQUOTE, "")
+
+
 def _untagged(text: str) -> Rendered:
     """The text without the marks of the tag, and what was between them."""
     parts = re.split(f"([{BEGIN}{END}])", text)
