@@ -30,7 +30,7 @@ class Sampling:
     """How a token is drawn, and what ends an answer. The tokens of `stop` belong to the answer that they end."""
 
     max_tokens: int  # of an answer, with those of `Request.begun`
-    temperature: float = 1.0  # 0: the likeliest token, the lowest id of equals
+    temperature: float = 1.0  # 0: the likeliest token
     top_p: float = 1.0  # the likeliest tokens whose probabilities together first reach this are drawn from
     stop: tuple[int, ...] = ()
 
@@ -64,7 +64,8 @@ class Completion:
     """A whole answer.
 
     `logprobs`: natural logarithm of each token's probability under softmax(logits / temperature), before top_p; at
-    temperature 0, under softmax(logits).
+    temperature 0, under softmax(logits). nan for a token of a server that tells none: whoever trains on it takes those
+    of its own weights.
     """
 
     id: str
