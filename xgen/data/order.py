@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from xgen.data.chat.samples import ChatSamples
 from xgen.data.mixture import check_vocabulary, mixtures_for
 from xgen.data.plain import PlainSamples
 from xgen.data.samples import PackedSamples, block_tokens
 from xgen.data.store import TokenStore
 from xgen.spec import Preference, Pretrain, Sft, Trained
 
-if TYPE_CHECKING:
-    from xgen.data.chat.samples import ChatSamples
-
-    Samples = PackedSamples | PlainSamples | ChatSamples
+Samples = PackedSamples | PlainSamples | ChatSamples
 
 
 def samples_of(job: Trained, stage: int = 0, run: Path | None = None) -> Samples:
