@@ -35,8 +35,8 @@ from xgen.runs import (
     RunDir,
     StopFlag,
     TaskContext,
-    write_atomic,
 )
+from xgen.runs.shards import mark_durable
 from xgen.spec import Command, Curate, Export, Job, Pretrain, Regmix, Rl, SpecError, Tuned, load_resolved
 from xgen.spec.units import format_bytes
 
@@ -182,7 +182,7 @@ def _curate(context: TaskContext, job: Curate) -> RankOutcome:
         del total
         done = number
         if job.array_of(context.stage):
-            _mark_durable(context.run, number)
+            mark_durable(context.run, number)
 
     try:
         watch = Watch(stopped=lambda: bool(context.stop), items=items)
@@ -202,7 +202,7 @@ def _regmix(context: TaskContext, job: Regmix) -> RankOutcome:
         if job.array_of(context.stage):
             from xgen.train.proxies import run_proxies
 
-            return run_proxies(context, job, durable=lambda steps: _mark_durable(context.run, steps))
+            return run_proxies(context, job, durable=lambda steps: mark_durable(context.run, steps))
         from xgen.data.curate.regmix_report import write_fit
 
         write_fit(job)
@@ -214,21 +214,7 @@ def _regmix(context: TaskContext, job: Regmix) -> RankOutcome:
 def _serve(context: TaskContext, job: Rl) -> RankOutcome:
     from xgen.posttrain.servers import run_server
 
-    return run_server(context, job, durable=lambda version: _mark_durable(context.run, version))
-
-
-def _mark_durable(run: RunDir, step: int) -> None:
-    """One folder that is renamed: a shard of a hundred thousand results has no need of as many."""
-    place = run.checkpoints_dir
-    newest = max((int(path.name.removeprefix("step-")) for path in place.glob("step-*")), default=0)
-    if step <= newest:
-        return
-    before, after = place / f"step-{newest}", place / f"step-{step}"
-    if newest:
-        before.rename(after)
-        return
-    after.mkdir(parents=True)
-    write_atomic(after / "manifest.json", "{}\n")
+    return run_server(context, job, durable=lambda version: mark_durable(context.run, version))
 
 
 def _command(context: TaskContext, job: Command) -> RankOutcome:

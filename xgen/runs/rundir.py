@@ -113,6 +113,12 @@ class RunDir:
         """A shard of a job array: attempts, events and checkpoints of its own, and links to what the run shares."""
         return RunDir(self.shards_dir / (stage or "array") / str(number))
 
+    @property
+    def whole(self) -> RunDir:
+        """The run that this is a shard of; of what is none, itself."""
+        parents = self.path.parents
+        return RunDir(parents[2]) if len(parents) > 2 and parents[1] == RunDir(parents[2]).shards_dir else self
+
     def attempt_dir(self, attempt: int) -> Path:
         return self.attempts_dir / f"{attempt:04d}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xgen.runs.rundir import RunDir
+from xgen.runs.rundir import RunDir, write_atomic
 
 
 def finished_shards(run: RunDir, stage: str) -> frozenset[int]:
@@ -36,6 +36,21 @@ def forget_ended(run: RunDir, stage: str, *, finished: bool) -> None:
     for marker in (".given-up", *([".finished"] if finished else [])):
         for shard in _numbers(_folder(run, stage) / marker):
             (_folder(run, stage) / marker / str(shard)).unlink(missing_ok=True)
+
+
+def mark_durable(run: RunDir, step: int) -> None:
+    """So many results of a shard are complete, which counts as a checkpoint: it gets on, and is not given up. One folder
+    that is renamed: a shard of a hundred thousand results has no need of as many."""
+    place = run.checkpoints_dir
+    newest = max((int(path.name.removeprefix("step-")) for path in place.glob("step-*")), default=0)
+    if step <= newest:
+        return
+    before, after = place / f"step-{newest}", place / f"step-{step}"
+    if newest:
+        before.rename(after)
+        return
+    after.mkdir(parents=True)
+    write_atomic(after / "manifest.json", "{}\n")
 
 
 def _folder(run: RunDir, stage: str) -> Path:
