@@ -65,7 +65,7 @@ class HttpEngine:
             trust_env=False,  # servers of the cluster are behind no proxy
         )
         self._closed = False
-        self._dispatcher = asyncio.run_coroutine_threadsafe(self._dispatch(), self._loop)
+        self._wait_for(self._begin())
 
     @property
     def version(self) -> int:
@@ -165,8 +165,12 @@ class HttpEngine:
 
     # What follows runs in the loop's thread.
 
+    async def _begin(self) -> None:
+        self._dispatcher = asyncio.create_task(self._dispatch())
+
     async def _end(self) -> None:
         self._dispatcher.cancel()
+        await asyncio.gather(self._dispatcher, return_exceptions=True)
         await self._suspend()
         await self._client.aclose()
 
