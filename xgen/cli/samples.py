@@ -28,8 +28,6 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Print answers of a step with their rewards, by prompt: the mean of its answers is what each is held against."""
-    from pydantic import ValidationError
-
     from xgen.posttrain.rl.samples import read_samples, sampled_steps
 
     if best + worst + failed > 1:
@@ -46,7 +44,7 @@ def command(
         usage(f"{found.name} has kept no answers of step {chosen}; it has those of {known}")
     try:
         groups = list(read_samples(found, chosen))
-    except (ValidationError, UnicodeDecodeError):
+    except ValueError:
         usage(f"{found.path / 'samples' / f'step-{chosen}.jsonl'} is damaged; write --step with another one")
     if source is not None:
         known = ", ".join(sorted({group.source for group in groups}))

@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from tests.model.parity import titan
+from xgen.model.hf import Context, config_json, hf_name, parameter_shapes, to_hf
+from xgen.spec import ModelSpec
 
 EOS = "<|im_end|>"
 # Turns without any words around them: the questions are short, and so are the tests.
@@ -19,20 +25,23 @@ MODEL = {
     "name": "nano", "dim": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "ffn_dim": 128, "vocab_size": VOCAB,
 }  # fmt: skip
 HELD_OUT = 5  # every such sum
+HABITS = (0.45, 0.4, 0.15)  # the first number, the second, their sum
+_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+END = len(_ALPHABET)  # id of EOS
 
 
 def questions(held_out: bool) -> list[tuple[str, str]]:
     pairs = [(a, b) for a in range(10) for b in range(10) if a + b < 10]
-    return [
-        (f"{a}+{b}=", str(a + b)) for number, (a, b) in enumerate(pairs) if (number % HELD_OUT == 0) == held_out
-    ]
+    return [(f"{a}+{b}=", str(a + b)) for number, (a, b) in enumerate(pairs) if (number % HELD_OUT == 0) == held_out]
+
+
+def byte(letter: str) -> int:
+    return _ALPHABET.index(letter)
 
 
 def make_tokenizer(folder: Path) -> None:
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
+    vocab = {letter: number for number, letter in enumerate(_ALPHABET)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(EOS), AddedToken("<|im_start|>")])
@@ -47,33 +56,31 @@ def make_prompts(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
 
 
-def make_model(folder: Path, steps: int = 150) -> None:
-    """A Llama that answers with a digit and stops: the right one in about a fifth of all cases."""
-    from tokenizers import Tokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=128,
-        vocab_size=VOCAB, max_position_embeddings=64, rope_theta=1e4, tie_word_embeddings=False, rms_norm_eps=1e-5,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
+def make_model(folder: Path, steps: int = 400) -> None:
+    """A model that mostly repeats one of the two numbers, and adds them up now and then."""
+    spec = ModelSpec.model_validate(MODEL)
+    model = titan(spec, seq_len=64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    eos, asked = tokenizer.token_to_id(EOS), questions(held_out=False) + questions(held_out=True)
+    asked = questions(held_out=False) + questions(held_out=True)
+    prompts = torch.tensor([list(map(byte, text)) for text, _ in asked])
+    said = torch.tensor([[byte(text[0]), byte(text[2]), byte(answer)] for text, answer in asked])
+    positions = torch.arange(5, dtype=torch.int32).expand(64, -1)
+    masks = model.get_attention_masks(positions)
+    generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
-        picked = [asked[i] for i in torch.randint(len(asked), (64,)).tolist()]
-        said = [answer if torch.rand(()) < 0.1 else str(int(torch.randint(10, ()))) for _, answer in picked]
-        rows = torch.tensor(
-            [[*tokenizer.encode(text + digit).ids, eos] for (text, _), digit in zip(picked, said, strict=True)]
-        )
-        labels = rows.clone()
-        labels[:, :4] = -100
-        loss = model(rows, labels=labels).loss
+        picked = torch.randint(len(asked), (64,), generator=generator)
+        habit = torch.multinomial(torch.tensor(HABITS), 64, replacement=True, generator=generator)
+        answer = said[picked, habit][:, None]
+        logits = model(torch.cat([prompts[picked], answer], dim=1), positions, masks)[:, 3:]
+        labels = torch.cat([answer, torch.full_like(answer, END)], dim=1)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    model.save_pretrained(folder)
+    state = model.state_dict()
+    tensors = {hf_name(name): to_hf(name, state[name], spec).contiguous() for name in parameter_shapes(spec)}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config_json(spec, Context(64, 1e4, None, "float32", END))))
 
 
 def make_world(folder: Path) -> None:
