@@ -50,3 +50,23 @@ def test_after_a_stop_it_is_the_same_bit_for_bit(folder: Path, keys: dict[str, A
         json.loads((one.run.checkpoints_dir / f"step-{STEPS}/manifest.json").read_text()) for one in (whole, stopped)
     ]
     assert manifests[0]["data_digest"] == manifests[1]["data_digest"]
+
+
+def test_the_order_is_proven_by_an_audit(undisturbed: Tuning, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from xgen.cli.main import app
+
+    result = CliRunner().invoke(app, ["data", "audit", str(undisturbed.run.path)])
+    assert result.exit_code == 0, result.output
+    assert "6 steps, 12 samples" in result.output and "3 checkpoints confirm the total" in result.output
+
+
+def test_the_step_that_goes_on_is_the_one_that_was_not_finished(undisturbed: Tuning) -> None:
+    from xgen.metrics.fleet.facts import read_facts
+    from xgen.spec import load_resolved
+
+    facts = read_facts(undisturbed.run)
+    assert facts and [(stage.name, stage.num_steps) for stage in facts.stages] == [("prepare", 0), ("train", STEPS)]
+    job = load_resolved(undisturbed.run.spec_file)
+    assert facts.planned_tokens == STEPS * 512 and job.array_of(0) is None

@@ -114,11 +114,11 @@ def _list(run: RunDir, steps: list[int], verify: bool, as_json: bool) -> None:
 
 def rule_of(run: RunDir) -> Rule | None:
     """The rule of the run's spec; None where the checkpoints are a program's own."""
-    from xgen.spec import Pretrain, load_resolved
+    from xgen.spec import Trained, load_resolved
     from xgen.train.ckpt_admin import Rule
 
     job = load_resolved(run.spec_file)
-    if not isinstance(job, Pretrain):
+    if not isinstance(job, Trained):
         return None
     return Rule(job.checkpoint.keep, job.checkpoint.keep_every, job.checkpoint.keep_best)
 

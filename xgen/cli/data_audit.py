@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from xgen.data import Samples
     from xgen.runs import RunDir
-    from xgen.spec import Pretrain
+    from xgen.spec import Preference, Pretrain, Sft, Trained
 
 FirstOption = Annotated[int, typer.Option("--from", metavar="STEP", min=1, help="First step to read again.")]
 LastOption = Annotated[int | None, typer.Option("--to", metavar="STEP", min=1, help="Last one; default: all.")]
@@ -51,14 +51,14 @@ def command(
     Exit code 1 when one does.
     """
     from xgen.data import StoreError, samples_of
-    from xgen.spec import Pretrain, load_resolved
+    from xgen.spec import Preference, Pretrain, Sft, load_resolved
 
     found = find_run(run, cluster)
     job = load_resolved(found.spec_file)
-    if not isinstance(job, Pretrain):
-        usage(f"{found.name} is a {job.kind} run: only training consumes data")
+    if not isinstance(job, Pretrain | Sft | Preference):
+        usage(f"{found.name} is a {job.kind} run: only training consumes data that can be read again")
     try:
-        samples = [samples_of(job, place.index) for place in job.places]
+        samples = [samples_of(job, place.index, found.path) for place in job.places]
         audit = _audit(found, job, samples, first, last, threads)
     except (StoreError, ValueError) as error:
         usage(str(error))
@@ -73,13 +73,22 @@ def command(
             print(f"  {audit.unrecorded:,} steps have no record of their own; totals of checkpoints cover them")
         if audit.difference:
             print(f"  differs: {audit.difference}", file=sys.stderr)
-            print(f"  next: xgen data verify {' '.join(job.data.folders.values())}", file=sys.stderr)
+            print(f"  next: {_next(job, found)}", file=sys.stderr)
         else:
             print(f"  all of it is what the spec says; {audit.totals} checkpoints confirm the total")
     sys.exit(1 if audit.difference else 0)
 
 
-def _audit(run: RunDir, job: Pretrain, samples: Sequence[Samples], first: int, last: int | None, threads: int) -> Audit:
+def _next(job: Pretrain | Sft | Preference, run: RunDir) -> str:
+    from xgen.data.chat.prepare import chat_store
+    from xgen.spec import Pretrain
+
+    if isinstance(job, Pretrain):
+        return f"xgen data verify {' '.join(job.data.folders.values())}"
+    return f"look at {chat_store(job, run.path)}, which was prepared once and must not change"
+
+
+def _audit(run: RunDir, job: Trained, samples: Sequence[Samples], first: int, last: int | None, threads: int) -> Audit:
     import time
 
     from xgen.data.audit import read_claims, recompute
@@ -105,7 +114,7 @@ def _audit(run: RunDir, job: Pretrain, samples: Sequence[Samples], first: int, l
     with show_progress() as progress:
         for checked in recompute(samples.__getitem__, claims, job, threads):
             claim = checked.claim
-            stage = job.stages[claim.stage]
+            stage = job.places[claim.stage].stage
             steps += 1
             num_samples += stage.sequences_per_step
             num_tokens += stage.global_batch

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xgen.cluster.submit import Prepared
     from xgen.runs import RunDir
     from xgen.runs.origin import Origin
-    from xgen.spec import Job, LoadedJob, Problem, Profile
+    from xgen.spec import Job, LoadedJob, Problem, Profile, Tuned
     from xgen.spec.changes import Changes
     from xgen.train.ckpt_admin import Checkpoint
 
@@ -57,6 +57,7 @@ def command(
     """Begin a new run from a checkpoint of another one, with changed keys."""
     from xgen.cluster.submit import check_with_scheduler, submit
     from xgen.plan import warnings
+    from xgen.runs.origin import read_beginning
     from xgen.train.ckpt_admin import carry
 
     parent, step = find_checkpoint(checkpoint, cluster)
@@ -73,6 +74,8 @@ def command(
     def fill(building: RunDir) -> None:
         how.append(carry(fork.checkpoint.folder, building.checkpoints_dir / f"step-{fork.origin.step}"))
         fork.origin.write(building)
+        if beginning := read_beginning(parent):
+            beginning.write(building)
 
     try:
         job_ids, _ = submit(fork.prepared, fill)
@@ -142,10 +145,10 @@ def _prepare(
 
 def _find(parent: RunDir, job: Job, step: int | None) -> Checkpoint:
     from xgen.cli.checkpoints import said_steps
-    from xgen.spec import Pretrain
+    from xgen.spec import Trained
     from xgen.train.ckpt_admin import survey
 
-    found = survey(parent, foreign=not isinstance(job, Pretrain))
+    found = survey(parent, foreign=not isinstance(job, Trained))
     complete = [c for c in found if c.counts and step in (None, c.step)]
     if not complete and step is None:
         usage(f"{parent.name} has no complete checkpoint to begin from; write xgen submit {parent.spec_file}")
@@ -158,14 +161,16 @@ def _find(parent: RunDir, job: Job, step: int | None) -> Checkpoint:
 
 def _why_not(loaded: LoadedJob, old: Job, checkpoint: Checkpoint, changed: Changes) -> list[Problem]:
     """What of the checkpoint could not carry over to the new spec."""
-    from xgen.spec import Pretrain
+    from xgen.spec import Pretrain, Tuned
 
     job, manifest = loaded.job, checkpoint.manifest
     problems = []
     for key in changed:
-        if key == "kind" or key.split(".")[0] == "model":
+        if key == "kind" or key.split(".")[0] in ("model", "init", "lora"):
             message = "the checkpoint holds another; leave it, or write xgen submit with a spec of its own"
             problems.append(loaded.problem(key, f"{changed[key]} does not carry over: {message}"))
+    if isinstance(job, Tuned) and manifest is not None:
+        problems += _why_not_tuned(loaded, job, manifest.step, changed)
     if problems or not isinstance(job, Pretrain) or not isinstance(old, Pretrain) or manifest is None:
         return problems
     trained = old.place_after(manifest.step - 1).index  # the stage that the checkpoint was saved in
@@ -192,6 +197,17 @@ def _why_not(loaded: LoadedJob, old: Job, checkpoint: Checkpoint, changed: Chang
             "write more, or an earlier step"
         )
         problems.append(loaded.problem(f"stages[{len(job.stages) - 1}].tokens", message))
+    return problems
+
+
+def _why_not_tuned(loaded: LoadedJob, job: Tuned, step: int, changed: Changes) -> list[Problem]:
+    """The same of what only a post-training has."""
+    said = "steps and tokens of the checkpoint are counted in its own batches; leave it"
+    counted = [key for key in changed if key in ("train.sequences", "train.seq_len")]
+    problems = [loaded.problem(key, f"{changed[key]} does not carry over: {said}") for key in counted]
+    if step >= job.train.steps:
+        message = f"{job.train.steps} steps, and the checkpoint has {step} behind it; write more, or an earlier step"
+        problems.append(loaded.problem("train.steps", message))
     return problems
 
 

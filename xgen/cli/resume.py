@@ -124,12 +124,13 @@ def _stage(run: RunDir, job: Job, step: int) -> int:
 
 
 def _from_where(job: Job, stage: int, step: int, shards: list[int] | None) -> str:
-    from xgen.spec import Pretrain
+    from xgen.spec import Trained
 
     name = job.jobs[stage][0]
     if shards is not None and (array := job.array_of(stage)):
         return f"with {len(shards)} of {array.shards} shards" + (f" of stage {name}" if name else "")
-    return f"from stage {name}" if name and not isinstance(job, Pretrain) else f"from step {step}"
+    trains = isinstance(job, Trained) and job.trains(stage)
+    return f"from stage {name}" if name and not trains else f"from step {step}"
 
 
 def _changed(run: RunDir, job: Job, profile: Profile, overrides: list[str], first: int) -> tuple[LoadedJob, Changes]:

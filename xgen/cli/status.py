@@ -79,7 +79,7 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
     from xgen.cli.shards import ask_shards, shards_facts, shards_lines, worth_saying
     from xgen.cluster.status import run_status
     from xgen.runs import read_events, replay
-    from xgen.runs.origin import read_origin
+    from xgen.runs.origin import read_beginning, read_origin
 
     try:
         events = read_events(run)
@@ -89,6 +89,7 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
     ledger = replay(events)
     now = time.time()
     origin = read_origin(run) if status.state != "unreadable" else None
+    beginning = read_beginning(run) if status.state != "unreadable" else None
     shards = ask_shards(run, view) if status.state != "unreadable" else []
     if as_json:
         print_json(
@@ -96,6 +97,7 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
                 "status": status,
                 "path": run.path,
                 "origin": origin.model_dump() if origin else None,
+                "init": beginning.model_dump() if beginning else None,
                 "phases": ledger.totals(now),
                 "ettr": ledger.ettr(now),
                 "shards": [shards_facts(run, one) for one in shards],
@@ -109,6 +111,8 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
         return
     if origin:
         print(f"  {describe_origin(origin)}")
+    if beginning:
+        print(f"  began with the weights of {beginning}")
     steps = f"step {status.step}, saved {status.durable_step}, " if (trains := _trains(run, ledger)) else ""
     print(f"  {steps}job {status.job_id}, attempt {status.attempt}")
     for one in worth_saying(shards):
@@ -122,12 +126,12 @@ def _one(run: RunDir, view: QueueView, as_json: bool) -> None:
 
 def _trains(run: RunDir, ledger: Ledger) -> bool:
     """Whether the work has steps: of a command or a curation there is only queue and work to tell."""
-    from xgen.spec import Pretrain, SpecError, load_resolved
+    from xgen.spec import SpecError, Trained, load_resolved
 
     if ledger.highest_step:
         return True
     try:
-        return isinstance(load_resolved(run.spec_file), Pretrain)
+        return isinstance(load_resolved(run.spec_file), Trained)
     except (OSError, SpecError):
         return True
 

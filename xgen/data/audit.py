@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xgen.data.order import Samples
 from xgen.data.proof import MODULUS, batch_digest
-from xgen.spec import Pretrain
+from xgen.spec import Trained
 
 _CHUNK = 16  # samples that are read at once
 
@@ -40,7 +40,7 @@ class Checked:
         return self.claim.digest is not None and self.claim.digest != self.digest
 
 
-def read_claims(steps_file: Path, job: Pretrain) -> list[Claim]:
+def read_claims(steps_file: Path, job: Trained) -> list[Claim]:
     """The claims of `metrics/steps.jsonl`, by step; of a step that was trained twice the last one counts.
 
     Steps that are missing between the first and the last (a full disk costs records) are filled in without a digest.
@@ -54,7 +54,7 @@ def read_claims(steps_file: Path, job: Pretrain) -> list[Claim]:
             try:
                 record = json.loads(line)
                 step, digest = int(record["step"]), str(record.get("data", ""))
-                first = int(record.get("first_sample", (step - 1) * job.stages[0].sequences_per_step))
+                first = int(record.get("first_sample", (step - 1) * job.places[0].stage.sequences_per_step))
                 found[step] = first, int(digest, 16) if digest else None
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{steps_file}: line {number} is no record of a step: {error}") from None
@@ -68,7 +68,7 @@ def read_claims(steps_file: Path, job: Pretrain) -> list[Claim]:
 
 
 def recompute(
-    samples: Callable[[int], Samples], claims: Iterable[Claim], job: Pretrain, threads: int = 0
+    samples: Callable[[int], Samples], claims: Iterable[Claim], job: Trained, threads: int = 0
 ) -> Iterator[Checked]:
     """Read the samples of every step again, in order of steps, with `threads` (0: all cores) at once; `samples` gives
     those of a stage."""
@@ -77,7 +77,7 @@ def recompute(
     with ThreadPoolExecutor(workers) as pool:
 
         def digest(claim: Claim) -> int:
-            end = claim.first_sample + job.stages[claim.stage].sequences_per_step
+            end = claim.first_sample + job.places[claim.stage].stage.sequences_per_step
             starts = range(claim.first_sample, end, _CHUNK)
             source = samples(claim.stage)
             return sum(batch_digest(at, source.batch(at, min(_CHUNK, end - at))) for at in starts) % MODULUS

@@ -13,10 +13,11 @@ from xgen.spec.layers import Key, show_key
 # Where and how it is computed, and not what: a resume may change these.
 _RESUMABLE = re.compile(
     r"(proxy\.)?((resources|checkpoint|restart|container|env)(\.|\[|$)|lead$|data\.(workers|prefetch)$|array\.at_once$"
-    r"|stages\[\d+\]\.((parallelism|resources)(\.|$)|(micro_batch|activation_checkpointing|compile)$))"
+    r"|(stages\[\d+\]|train)\.((parallelism|resources)(\.|$)|(micro_batch|activation_checkpointing|compile)$)"
+    r"|single(\.|$)|rollout\.(at_once$|servers(\.|$))|verification\.workers$)"
 )
-_TOPOLOGY = re.compile(r"(stages\[\d+\]\.)?resources\.(nodes|gpus_per_node)$|stages\[\d+\]\.parallelism\.")
-_DATA_ORDER = re.compile(r"(seed|stages\[\d+\]\.(seq_len|mixture))$|data\.")
+_TOPOLOGY = re.compile(r"(stages\[\d+\]\.)?resources\.(nodes|gpus_per_node)$|(stages\[\d+\]|train)\.parallelism\.")
+_DATA_ORDER = re.compile(r"(seed|stages\[\d+\]\.(seq_len|mixture)|train\.seq_len)$|(data|prompts)\.")
 Changes = Mapping[str, Any]  # new value by key, e.g. stages[0].lr.peak; None where it is gone
 
 

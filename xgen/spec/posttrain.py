@@ -173,6 +173,9 @@ class Tuned(Trained):
         assert peak is not None
         return (Place(0, self.train.stage, self.train_resources, 0, 0, 0.0, peak),)
 
+    def trains(self, stage: int) -> bool:
+        return stage == len(self.jobs) - 1
+
     def place_of(self, stage: int) -> Place:
         del stage  # of the jobs of a run, one trains
         return self.places[0]

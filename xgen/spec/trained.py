@@ -113,6 +113,11 @@ class Trained(Job):
         """What is trained in the place of all weights."""
         return None
 
+    def trains(self, stage: int) -> bool:
+        """Whether the job of an index in `jobs` trains, and does not prepare or serve."""
+        del stage
+        return True
+
     def place_of(self, stage: int) -> Place:
         """The part that the job of an index in `jobs` trains."""
         return self.places[stage]

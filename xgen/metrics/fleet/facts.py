@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xgen.runs import RunDir
-from xgen.spec import Job, Pretrain, SpecError, load_resolved
+from xgen.spec import Job, SpecError, Trained, load_resolved
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,20 @@ def read_facts(run: RunDir) -> Facts | None:
         Stage(name, resources.partition or "", resources.nodes * resources.gpus_per_node, bool(job.array_of(index)))
         for index, (name, resources) in enumerate(job.jobs)
     )
-    if isinstance(job, Pretrain):
+    if isinstance(job, Trained):
         stages = tuple(
-            Stage(
-                stage.name,
-                stage.partition,
-                stage.num_gpus,
-                first_step=place.first_step,
-                first_token=place.first_token,
-                num_steps=place.stage.num_steps,
-                batch=place.stage.global_batch,
-            )
-            for stage, place in zip(stages, job.places, strict=True)
+            _trained(stage, job, index) if job.trains(index) else stage for index, stage in enumerate(stages)
         )
     arrays = job if any(stage.is_array for stage in stages) else None
     return Facts(job.name, job.kind, job.project or "", stages, arrays)
+
+
+def _trained(stage: Stage, job: Trained, index: int) -> Stage:
+    place = job.place_of(index)
+    return replace(
+        stage,
+        first_step=place.first_step,
+        first_token=place.first_token,
+        num_steps=place.stage.num_steps,
+        batch=place.stage.global_batch,
+    )
