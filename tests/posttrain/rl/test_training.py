@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.posttrain.rl.world import make_world, spec
+from tests.train.faults import spoil_step
 from tests.train.forked import Training, warm_up
 from xgen.runs import RunDir, read_events
 
@@ -302,3 +303,16 @@ def test_answers_that_nobody_can_judge_are_left_out_and_counted(
     left_out = training.extras("rl_excluded_answers")
     assert 0 < sum(left_out) < 4 * 64
     assert training.extras("rl_verifier_failures/exact/error") == [sum(left_out[: n + 1]) for n in range(4)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_after_a_rollback_the_run_goes_on_with_other_prompts(made: Callable[..., RlTraining], staleness: int) -> None:
+    training = made(guard={"non_finite": "rollback"}, rollout__staleness=staleness, evaluation=None)
+    result = training.go(in_rank=lambda _: spoil_step(4, float("nan")))
+    assert [o.status for o in result] == ["finished"]
+    assert training.steps() == [1, 2, 3, 4, 3, 4, 5, 6]
+    firsts = [record["first_sample"] for record in training._records()]
+    lost = 8 * (4 + staleness)  # given out before the fault
+    assert firsts == [0, 8, 16, 24, lost, lost + 8, lost + 16, lost + 24]
+    assert max(training.extras("rl_staleness_steps")) <= staleness
