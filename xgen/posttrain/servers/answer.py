@@ -29,33 +29,28 @@ class Answer:
 
     @classmethod
     def of(cls, request: Request) -> Answer:
+        answer, at = cls(request, time.monotonic(), [], [], []), 0
         begun = request.begun or Partial((), (), ())
-        answer = cls(request, time.monotonic(), list(begun.tokens), list(begun.logprobs), list(begun.versions))
-        answer._settle(0)
+        for version, count in begun.versions:
+            answer.extend(Piece(begun.tokens[at : at + count], begun.logprobs[at : at + count]), version)
+            at += count
         return answer
 
     def extend(self, piece: Piece, version: int) -> None:
-        """Tokens of a server with that version of the weights; what a server sends after the end is dropped."""
-        before = len(self.tokens)
-        self.tokens += piece.tokens
-        self.logprobs += piece.logprobs
-        self._settle(before)
-        if added := len(self.tokens) - before:
-            if self.versions and self.versions[-1][0] == version:
-                added += self.versions.pop()[1]
-            self.versions.append((version, added))
-
-    def _settle(self, before: int) -> None:
-        """Cut it where it ends, if that is beyond its first `before` tokens."""
+        """Tokens of that version of the weights; what comes after the end is dropped."""
         sampling = self.request.sampling
-        stops = set(sampling.stop)
-        end = next((at + 1 for at in range(before, len(self.tokens)) if self.tokens[at] in stops), None)
-        if end is not None and end <= sampling.max_tokens:
-            self.finish = "stop"
-        elif len(self.tokens) >= sampling.max_tokens:
-            self.finish, end = "length", sampling.max_tokens
+        for token, logprob in zip(piece.tokens, piece.logprobs, strict=True):
+            if self.finish:
+                break
+            self.tokens.append(token)
+            self.logprobs.append(logprob)
+            known = self.versions.pop()[1] if self.versions and self.versions[-1][0] == version else 0
+            self.versions.append((version, known + 1))
+            if token in sampling.stop:
+                self.finish = "stop"
+            elif len(self.tokens) == sampling.max_tokens:
+                self.finish = "length"
         if self.finish:
-            del self.tokens[end:], self.logprobs[end:]
             self.seconds = time.monotonic() - self.taken
 
     def partial(self) -> Partial:

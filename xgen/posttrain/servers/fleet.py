@@ -39,10 +39,10 @@ class Fleet:
 
     def update(self, alive: Iterable[Server], wanted: str | None) -> None:
         """What is new starts with a clean record; what has gone is forgotten, though answers of it may come yet."""
-        known = {(host.server.shard, host.server.started): host for host in self.hosts}
+        known = {host.server.name: host for host in self.hosts}
         hosts = []
         for server in alive:
-            host = known.get((server.shard, server.started)) or Host(server, self._clock)
+            host = known.get(server.name) or Host(server, self._clock)
             host.server = server
             hosts.append(host)
         self.hosts, self.wanted = hosts, wanted
@@ -56,5 +56,5 @@ class Fleet:
         """The one with the least to do; `avoid` only where there is no other."""
         now = self._clock()
         free = [host for host in self.ready if host.load < self._at_once and host.rests_until <= now]
-        others = [host for host in free if avoid is None or host.server.started != avoid.started]
+        others = [host for host in free if avoid is None or host.server.name != avoid.name]
         return min(others or free, key=lambda host: host.load, default=None)

@@ -29,7 +29,12 @@ class Server(BaseModel):
     shard: int
     url: str  # without a slash at its end
     weights: str  # name of the folder in RUN/weights that is loaded
-    started: float  # seconds since the epoch; another one is another server
+    started: float  # seconds since the epoch
+
+    @property
+    def name(self) -> tuple[int, float]:
+        """Of this process of the server: the next one has another."""
+        return self.shard, self.started
 
 
 def servers_dir(run: RunDir) -> Path:
