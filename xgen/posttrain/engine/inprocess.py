@@ -173,7 +173,7 @@ class InProcessEngine:
             tokens = answer.next_tokens(_PREFILL)
             if len(tokens) > room:
                 break
-            pieces.append(Piece(row, answer.num_cached, tokens))
+            pieces.append(Piece(row, answer.num_cached, tokens, again=not answer.is_in_prompt))
             room -= len(tokens)
         return pieces
 

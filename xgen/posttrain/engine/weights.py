@@ -7,29 +7,16 @@ from collections.abc import Iterator
 import torch
 from torch.distributed.tensor import DTensor
 
-from xgen.model.lora import adapters_of, is_adapter, merge
-from xgen.spec import Lora
 
-
-def full_weights(model: torch.nn.Module, lora: Lora | None = None) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every weight, gathered from all ranks that hold a part of it (FSDP, TP), in the dtype that is trained; with the
-    adapters of `lora` merged into it.
+def full_weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every weight, gathered from all ranks that hold a part of it (FSDP, TP), in the dtype that is trained.
 
     Collective: all ranks of the model's mesh take every item, and each gets it whole. Between steps only. What is
     gathered at a time is a tensor, and the queries, keys and values of a layer.
     """
     for prefix, part in _parts(model):
-        state = part.state_dict(prefix=prefix)
-        for name in state:
-            if is_adapter(name):
-                continue
-            weight = _whole(state[name])
-            a, b = adapters_of(name)
-            yield name, merge(weight, _whole(state[a]), _whole(state[b]), lora) if lora and a in state else weight
-
-
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        for name, tensor in part.state_dict(prefix=prefix).items():
+            yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _parts(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
