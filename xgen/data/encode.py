@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -103,29 +103,40 @@ class Encoder:
 class Fast:
     """tiktoken, with the faster form of the split where there is one."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, document: dict[str, Any], special: Mapping[str, int] | None = None) -> None:
+        """`special`: tokens that `encode_around` takes; without them a text that quotes one is text."""
         pattern, ranks = _pattern(document["pre_tokenizer"]), _ranks(document)
         assert pattern is not None
-        self._plain = _encoding(pattern, ranks)
+        self._special = dict(special or {})
+        self._plain = _encoding(pattern, ranks, self._special)
         self._split = FAST_SPLITS.get(pattern)
         if self._split:
-            self._mark = max(ranks.values()) + 1
-            self._marked = _encoding(self._split.pattern, {**ranks, MARK.encode(): self._mark})
+            self._mark = max((*ranks.values(), *self._special.values())) + 1
+            self._marked = _encoding(self._split.pattern, {**ranks, MARK.encode(): self._mark}, self._special)
 
     def encode(self, text: str) -> NDArray[np.uint32] | None:
         """Token ids, or None for a text that this engine cannot split."""
-        if len(text) >= _LONG_TEXT and _LONG_SPACE.search(text):
+        return self.encode_around([text])
+
+    def encode_around(self, parts: Sequence[str]) -> NDArray[np.uint32] | None:
+        """Token ids of texts with a special token between each two: every second part is one."""
+        if any(len(text) >= _LONG_TEXT and _LONG_SPACE.search(text) for text in parts):
             return None
         try:
-            if self._split and MARK not in text:
-                tokens: NDArray[np.uint32] = np.array(
-                    self._marked.encode_ordinary(self._split.mark(text)), dtype=np.uint32
-                )
+            if self._split and not any(MARK in text for text in parts):
+                marked = [text if number % 2 else self._split.mark(text) for number, text in enumerate(parts)]
+                tokens = self._ids(self._marked, marked)
                 kept: NDArray[np.uint32] = tokens[tokens != self._mark]
                 return kept
-            return np.array(self._plain.encode_ordinary(text), dtype=np.uint32)
+            return self._ids(self._plain, parts)
         except ValueError:  # the stack of the regular expression: other patterns have other long runs
             return None
+
+    def _ids(self, encoding: tiktoken.Encoding, parts: Sequence[str]) -> NDArray[np.uint32]:
+        if len(parts) == 1:
+            return np.array(encoding.encode_ordinary(parts[0]), dtype=np.uint32)
+        ids = encoding.encode("".join(parts), allowed_special="all", disallowed_special=())
+        return np.array(ids, dtype=np.uint32)
 
 
 def _why_not(document: dict[str, Any]) -> str:
@@ -184,11 +195,10 @@ def _pattern(split: Any) -> str | None:
     return None
 
 
-def _encoding(pattern: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
-    """Without special tokens: a text that quotes one is text."""
+def _encoding(pattern: str, ranks: dict[bytes, int], special: dict[str, int]) -> tiktoken.Encoding:
     import tiktoken
 
-    return tiktoken.Encoding("store", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    return tiktoken.Encoding("store", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
 
 
 def _ranks(document: dict[str, Any]) -> dict[bytes, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xgen.data.chat.template import QUOTE, UNQUOTE, Rendered, Span
+from xgen.data.chat.template import QUOTE, UNQUOTE, Rendered, Span, unquoted
 from xgen.data.chat.tokenizer import ChatTokenizer
 from xgen.data.encode import Fast, Resolved, differs_on_its_tokens, why_not_merges
 
 if TYPE_CHECKING:
     import tokenizers
 
-_CHECK_EVERY = 100  # batches
+_CHECK_EVERY = 100  # conversations
 
 
 class DifferentIdsError(Exception):
@@ -47,6 +47,8 @@ def choose_engine(tokenizer: ChatTokenizer) -> Resolved:
         return "tokenizers"
     if any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in document["added_tokens"]):
         return "tokenizers"
+    if any(a != b and b.startswith(a) for a in tokenizer.added for b in tokenizer.added):
+        return "tokenizers"  # tiktoken takes either
 
     def encode(texts: Sequence[str]) -> list[NDArray[np.uint32]]:
         return [tokens.ids for tokens in slow.encode([Rendered(text, ()) for text in texts])]
@@ -57,80 +59,59 @@ def choose_engine(tokenizer: ChatTokenizer) -> Resolved:
 
 
 class ChatEncoder:
-    """Encodes batches. `checked` counts the conversations that both engines gave the same ids for."""
+    """Encodes batches."""
 
     def __init__(self, tokenizer: ChatTokenizer, engine: Resolved) -> None:
-        self.checked = self._batches = 0
-        self._added = tokenizer.added
+        self._encoded = 0
         tokens = "|".join(map(re.escape, sorted(tokenizer.added, key=len, reverse=True)))
-        self._pieces = re.compile(f"({QUOTE}[^{UNQUOTE}]*{UNQUOTE}|{tokens})" if tokens else f"({QUOTE}.*?{UNQUOTE})")
+        self._control = re.compile(f"({tokens or '(?!)'})")
         self._slow = _Slow(tokenizer)
         self._fast: Fast | None = None
         if engine == "tiktoken":
             document = json.loads(tokenizer.document)
-            self._fast = Fast(document)
+            self._fast = Fast(document, tokenizer.added)
             self._composes = bool(document.get("normalizer"))
-            sizes = np.zeros(tokenizer.vocab_size, dtype=np.int64)
+            self._num_bytes = np.zeros(tokenizer.vocab_size, dtype=np.int64)
             for token, number in document["model"]["vocab"].items():
-                sizes[number] = len(token)  # a character stands for a byte
-            self._num_bytes = sizes
+                self._num_bytes[number] = len(token)  # a character stands for a byte
+            for token, number in tokenizer.added.items():
+                self._num_bytes[number] = len(token.encode())
 
     def encode(self, batch: Sequence[Rendered]) -> list[Tokens]:
-        """Raises DifferentIdsError where the fast engine gives other ids than the tokenizer; the first batch and every
-        hundredth are held against it."""
+        """Raises DifferentIdsError where the fast engine gives other ids than the tokenizer; the first conversation and
+        every hundredth are held against it."""
         if self._fast is None:
             return self._slow.encode(batch)
         found = [self._encode(self._fast, rendered) for rendered in batch]
-        if self._batches % _CHECK_EVERY == 0:
-            for ours, theirs in zip(found, self._slow.encode(batch), strict=True):
-                if not np.array_equal(ours.ids, theirs.ids):
-                    raise DifferentIdsError
-            self.checked += len(batch)
-        self._batches += 1
+        for number in range(-self._encoded % _CHECK_EVERY, len(batch), _CHECK_EVERY):
+            if not np.array_equal(found[number].ids, self._slow.encode([batch[number]])[0].ids):
+                raise DifferentIdsError
+        self._encoded += len(batch)
         return found
 
     def _encode(self, fast: Fast, rendered: Rendered) -> Tokens:
         text = rendered.text
         if self._composes and not unicodedata.is_normalized("NFC", text):
             return self._slow.encode([rendered])[0]
-        ids: list[NDArray[np.uint32]] = []
-        learn: list[NDArray[np.bool_]] = []
-        at = 0
-        # Of a split by a group every second part is what the group found.
-        for number, part in enumerate(self._pieces.split(text)):
-            if not part:
-                continue
-            end = at + len(part)
-            if number % 2 and part[0] != QUOTE:
-                ids.append(np.array([self._added[part]], dtype=np.uint32))
-                learn.append(np.array([_overlaps(rendered.spans, at, end)]))
-            else:
-                begin, plain = (at + 1, part[1:-1]) if number % 2 else (at, part)
-                own = fast.encode(plain)
-                if own is None:
-                    return self._slow.encode([rendered])[0]
-                ids.append(own)
-                learn.append(self._learnt(own, plain, begin, rendered.spans))
-            at = end
-        if not ids:
-            return Tokens(np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.bool_))
-        return Tokens(np.concatenate(ids), np.concatenate(learn))
+        if QUOTE in text:
+            found = [
+                fast.encode_around([part] if quoted else self._control.split(part)) for quoted, part in _parts(text)
+            ]
+        else:
+            found = [fast.encode_around(self._control.split(text))]
+        known = [ids for ids in found if ids is not None]
+        if len(known) < len(found):
+            return self._slow.encode([rendered])[0]
+        ids = np.concatenate(known)
+        return Tokens(ids, self._learnt(ids, rendered))
 
-    def _learnt(self, ids: NDArray[np.uint32], text: str, at: int, spans: Sequence[Span]) -> NDArray[np.bool_]:
-        """Of the tokens of `text`, which begins at character `at`."""
+    def _learnt(self, ids: NDArray[np.uint32], rendered: Rendered) -> NDArray[np.bool_]:
         learn = np.zeros(len(ids), dtype=np.bool_)
-        ends: NDArray[np.int64] | None = None
-        for begin, end in spans:
-            low, high = max(begin - at, 0), min(end - at, len(text))
-            if low >= high:
-                continue
-            if low == 0 and high == len(text):
-                learn[:] = True
-                continue
-            if ends is None:
-                ends = np.cumsum(self._num_bytes[ids])
-            first, last = len(text[:low].encode()), len(text[:high].encode())
-            learn |= (ends > first) & (ends - self._num_bytes[ids] < last)
+        sizes = self._num_bytes[ids]
+        ends = np.cumsum(sizes)
+        for begin, end in rendered.spans:
+            first, last = _num_bytes(rendered.text[:begin]), _num_bytes(rendered.text[:end])
+            learn[np.searchsorted(ends, first, side="right") : np.searchsorted(ends - sizes, last)] = True
         return learn
 
 
@@ -158,16 +139,16 @@ class _Slow:
     def _in_pieces(self, rendered: Rendered) -> Tokens:
         """With quoted tokens as text: each between two pieces of its own, as in transformers' encode_marked_chat."""
         found, at = [], 0
-        for number, part in enumerate(re.split(f"[{QUOTE}{UNQUOTE}]", rendered.text)):
-            if part:
-                encoder = self._without_added if number % 2 else self._with_added
-                encoding, skip = encoder.encode(part, add_special_tokens=False), 0
-                if at and self._prepends:
-                    after = encoder.encode(f"\n{part}", add_special_tokens=False)
-                    if after.ids[: len(self._newline)] == self._newline:
-                        encoding, skip = after, len(self._newline)
-                found.append(_tokens(encoding, rendered.spans, at - 1 if skip else at, skip))
-            at += len(part) + 1
+        for quoted, part in _parts(rendered.text):
+            encoder = self._without_added if quoted else self._with_added
+            encoding, skip = encoder.encode(part, add_special_tokens=False), 0
+            if at and self._prepends:
+                after = encoder.encode(f"\n{part}", add_special_tokens=False)
+                if after.ids[: len(self._newline)] == self._newline:
+                    encoding, skip = after, len(self._newline)
+            begin = at + quoted  # of the part, after its mark
+            found.append(_tokens(encoding, rendered.spans, begin - 1 if skip else begin, skip))
+            at = begin + len(part) + quoted
         return Tokens(*(np.concatenate(both) for both in zip(*((own.ids, own.learn) for own in found), strict=True)))
 
     @cached_property
@@ -189,5 +170,15 @@ def _tokens(encoding: Any, spans: Sequence[Span], at: int = 0, skip: int = 0) ->
     return Tokens(ids, learn)
 
 
-def _overlaps(spans: Sequence[Span], begin: int, end: int) -> bool:
-    return any(begin < last and first < end for first, last in spans)
+def _parts(text: str) -> Iterator[tuple[bool, str]]:
+    """A text with quotes in parts, and whether each is a quote; marks are left out."""
+    for number, part in enumerate(re.split(f"[{QUOTE}{UNQUOTE}]", text)):
+        if part:
+            yield number % 2 == 1, part
+
+
+def _num_bytes(text: str) -> int:
+    """As tokens cover it: without marks."""
+    if text.isascii():
+        return len(text)
+    return len(unquoted(text).encode())
