@@ -37,17 +37,22 @@ def test_updates_share_the_pieces_and_none_has_more_rows_than_there_is_room_for(
     pieces: list[Piece], updates: int, most: int
 ) -> None:
     parts = in_updates(pieces, SEQ_LEN, updates, most)
-    assert sorted(p.advantage for rows in parts for row in rows for p in row) == [p.advantage for p in pieces]
-    assert all(len(rows) <= most for rows in parts)
+    assert sorted(p.advantage for part in parts for row in part.rows for p in row) == [p.advantage for p in pieces]
+    assert all(len(part.rows) <= most for part in parts)
     assert len(parts) >= min(updates, max(1, len(pieces)))
     if pieces:
-        assert all(parts)
+        assert all(part.rows for part in parts)
+    assert sum(part.num_tokens for part in parts) == sum(len(p.tokens) for p in pieces)
+    some = in_updates(pieces, SEQ_LEN, updates, most, every=False)
+    assert all(p.advantage for part in some for row in part.rows for p in row)
+    for name in ("num_tokens", "num_answers"):
+        assert sum(getattr(part, name) for part in some) == sum(getattr(part, name) for part in parts)
 
 
 @given(PIECES, st.integers(1, 4))
 def test_rows_say_of_every_answer_its_tokens_after_its_own_prompt(pieces: list[Piece], multiple: int) -> None:
-    [packed] = in_updates(pieces, SEQ_LEN, 1, 1000)
-    rows = make_rows(packed, SEQ_LEN, multiple)
+    [part] = in_updates(pieces, SEQ_LEN, 1, 1000)
+    rows = make_rows(part.rows, SEQ_LEN, multiple)
     assert len(rows) % multiple == 0
     assert len(rows) >= 1
     assert ((rows.answers >= 0) == (rows.labels != IGNORE)).all()
@@ -72,12 +77,12 @@ def test_rows_say_of_every_answer_its_tokens_after_its_own_prompt(pieces: list[P
 
 
 def test_a_free_end_is_a_document_of_its_own() -> None:
-    [packed] = in_updates([piece(2, 3)], SEQ_LEN, 1, 1)
-    rows = make_rows(packed, SEQ_LEN, 1)
+    [part] = in_updates([piece(2, 3)], SEQ_LEN, 1, 1)
+    rows = make_rows(part.rows, SEQ_LEN, 1)
     assert np.flatnonzero(rows.positions[0] == 0).tolist() == [0, 5]
 
 
 def test_a_step_in_which_nothing_is_learnt_still_has_a_row_for_every_rank() -> None:
-    rows = make_rows(in_updates([], SEQ_LEN, 2, 8)[0], SEQ_LEN, 4)
+    rows = make_rows(in_updates([], SEQ_LEN, 2, 8)[0].rows, SEQ_LEN, 4)
     assert len(rows) == 4
     assert (rows.labels == IGNORE).all()

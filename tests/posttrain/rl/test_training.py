@@ -176,10 +176,7 @@ def test_after_kill_9_answers_are_not_generated_again_and_nothing_changes(
 
 
 def test_the_journal_lets_go_of_what_is_behind_a_checkpoint(undisturbed: RlTraining) -> None:
-    assert sorted(file.name for file in (undisturbed.run.path / "rollouts").iterdir()) == [
-        "step-5.rank-0.jsonl",
-        "step-6.rank-0.jsonl",
-    ]
+    assert list((undisturbed.run.path / "rollouts").iterdir()) == []
 
 
 def test_two_ranks_train_as_one(made: Callable[..., RlTraining], undisturbed: RlTraining) -> None:

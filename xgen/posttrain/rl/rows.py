@@ -67,16 +67,31 @@ def best_fit(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
     return rows
 
 
-def in_updates(pieces: Sequence[Piece], seq_len: int, updates: int, most_rows: int) -> list[list[list[Piece]]]:
-    """Rows of pieces for each optimizer step on a batch: `updates` parts with about as many pieces each, or as many
-    parts more as it takes for none to have above `most_rows`. One empty part where there is no piece."""
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Of the answers of a step those of one optimizer step: what is computed, in rows, and how much counts."""
+
+    rows: list[list[Piece]]
+    num_tokens: int
+    num_answers: int
+
+
+def in_updates(pieces: Sequence[Piece], seq_len: int, updates: int, most_rows: int, every: bool = True) -> list[Part]:
+    """`updates` parts with about as many pieces each, or as many parts more as it takes for none to have above
+    `most_rows` rows. Unless `every` piece is to be computed, those whose advantage is 0 count and have no row: they
+    would add zeros to the gradient."""
     parts = max(1, min(updates, len(pieces)))
     while True:
         cuts = [len(pieces) * part // parts for part in range(parts + 1)]
-        found = [_pack(pieces[low:high], seq_len) for low, high in pairwise(cuts)]
-        if all(len(rows) <= most_rows for rows in found):
+        found = [_part(pieces[low:high], seq_len, every) for low, high in pairwise(cuts)]
+        if all(len(part.rows) <= most_rows for part in found):
             return found
         parts += 1
+
+
+def _part(pieces: Sequence[Piece], seq_len: int, every: bool) -> Part:
+    computed = [piece for piece in pieces if every or piece.advantage]
+    return Part(_pack(computed, seq_len), sum(len(piece.tokens) for piece in pieces), len(pieces))
 
 
 def _pack(pieces: Sequence[Piece], seq_len: int) -> list[list[Piece]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -32,10 +33,21 @@ from xgen.posttrain.rl.samples import write_samples
 from xgen.posttrain.rl.setup import answers_follow_from, make_engine, make_judge
 from xgen.posttrain.two_pass import TokenLogprobs, TwoPassLoss
 from xgen.spec import Rl, Trained
+from xgen.train.guard import StepGuard, Verdict
 from xgen.train.init import load_initial
 from xgen.train.loader import as_given
 from xgen.train.microbatch import Given, MicroBatch, prepare
 from xgen.train.trainer import JobTrainer, TrainResult
+
+
+class RlGuard(StepGuard):
+    """A policy's loss has no level to be held against, and a step in which nothing is to be learnt has no gradient:
+    spikes are those of the norm of the other steps' gradients."""
+
+    def judge(self, loss: float, grad_norm: float) -> Verdict:
+        if not math.isfinite(loss):
+            return super().judge(loss, grad_norm)
+        return super().judge(0.0, grad_norm) if grad_norm else Verdict("")
 
 
 @dataclass
@@ -44,6 +56,7 @@ class _Update:
 
     micro_batches: list[Given]
     total: Normalizer
+    computed: float  # share of the tokens
 
 
 class RlTrainer(JobTrainer):
@@ -65,6 +78,7 @@ class RlTrainer(JobTrainer):
     def make_validation(self) -> Evaluation | None:
         """All else that this trainer has beside the others; the last thing that is made of it."""
         job, loader, context = self.job, self.dataloader, self.context
+        self.guard = RlGuard(job.guard)
         self._measured = torch.zeros(len(MEASURED), device=self.device)
         self._importance_max = torch.zeros((), device=self.device)
         self._frozen: Frozen | None = None
@@ -127,6 +141,7 @@ class RlTrainer(JobTrainer):
 
     def close(self) -> None:
         self.rollouts.desk.close()
+        self.rollouts.journal.prune(self.checkpointer.durable_step)
         self.rollouts.journal.close()
         super().close()
 
@@ -187,22 +202,20 @@ class RlTrainer(JobTrainer):
         mesh = self.parallel_dims.get_optional_mesh("batch")
         ranks, rank = (mesh.size(), mesh.get_local_rank()) if mesh is not None else (1, 0)
         updates = []
-        for packed in in_updates(pieces, layout.seq_len, self.job.loss.updates, layout.sequences):
-            rows = make_rows(packed, layout.seq_len, ranks * layout.micro_batch)
+        every = self.job.loss.kl > 0  # else an advantage of 0 is a gradient of 0
+        for part in in_updates(pieces, layout.seq_len, self.job.loss.updates, layout.sequences, every):
+            rows = make_rows(part.rows, layout.seq_len, ranks * layout.micro_batch)
             each = len(rows) // ranks
             starts = range(rank * each, (rank + 1) * each, layout.micro_batch)
-            total = Normalizer(
-                tokens=max(1, int(rows.lengths.sum())),
-                answers=max(1, int((rows.lengths > 0).sum())),
-                max_tokens=self.job.rollout.max_tokens,
-            )
-            updates.append(_Update([as_given(rows.part(start, layout.micro_batch)) for start in starts], total))
-        given = [one for update in updates for one in update.micro_batches]
+            total = Normalizer(max(1, part.num_tokens), max(1, part.num_answers), self.job.rollout.max_tokens)
+            given = [as_given(rows.part(start, layout.micro_batch)) for start in starts]
+            updates.append(_Update(given, total, computed=int(rows.lengths.sum()) / total.tokens or 1.0))
+        all_given = [one for update in updates for one in update.micro_batches]
         if len(updates) > 1:  # all are held against the policy before the first
-            self._add_logprobs("old", given)
+            self._add_logprobs("old", all_given)
         if self._frozen:
             with self._frozen.instead():
-                self._add_logprobs("reference", given)
+                self._add_logprobs("reference", all_given)
         return updates
 
     @torch.no_grad()
@@ -236,7 +249,7 @@ class RlTrainer(JobTrainer):
         )
         logprobs, entropies = self.loss_fn.logprobs_and_entropies(hidden, batch.labels)
         weighed = weigh_answers(self.job.loss, logprobs, entropies, sampled, self._present.total, self._over_context)
-        self._measured += weighed.measured
+        self._measured += weighed.measured / self._present.computed
         self._importance_max = torch.maximum(self._importance_max, weighed.importance_max)
         return self.loss_fn.with_gradient(weighed.loss, hidden, batch.labels, weighed.weights)
 
