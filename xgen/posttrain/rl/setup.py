@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Literal
 
 import torch
 
@@ -11,6 +12,7 @@ from xgen.data.chat.tokenizer import ChatTokenizer
 from xgen.posttrain.engine import Engine
 from xgen.posttrain.engine.inprocess import InProcessEngine
 from xgen.posttrain.rl.judging import RewardJudge
+from xgen.runs import TaskContext
 from xgen.spec import Rl
 
 # What changes no answer and no verdict, and may change from attempt to attempt.
@@ -24,8 +26,13 @@ _ANSWERS_FOLLOW_FROM = (
 )  # fmt: skip
 
 
-def make_engine(job: Rl, device: torch.device) -> Engine:
-    """For the answers of one rank."""
+def make_engine(job: Rl, context: TaskContext, device: torch.device) -> Engine:
+    """For the answers of one rank: in its process, or at the servers of the run."""
+    if job.rollout.servers:
+        from xgen.posttrain.servers import HttpEngine
+
+        dtype: Literal["float32", "bfloat16"] = "float32" if device.type == "cpu" else "bfloat16"
+        return HttpEngine(context.run, job, dtype, writer=context.rank == 0)
     layout = job.train
     return InProcessEngine(
         job.model, layout.seq_len, layout.rope_theta, layout.rope_scaling, at_once=job.rollout.at_once, device=device

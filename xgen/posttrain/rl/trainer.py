@@ -18,6 +18,7 @@ from torchtitan.distributed import utils as dist_utils
 
 from xgen.data import MODULUS
 from xgen.data.chat.prompts import load_tokenizer
+from xgen.posttrain.engine import EngineError
 from xgen.posttrain.losses import Normalizer, Sampled
 from xgen.posttrain.preference.frozen import Frozen
 from xgen.posttrain.rl import learning, stats
@@ -32,6 +33,7 @@ from xgen.posttrain.rl.rows import Piece, in_updates, make_rows
 from xgen.posttrain.rl.samples import write_samples
 from xgen.posttrain.rl.setup import answers_follow_from, make_engine, make_judge
 from xgen.posttrain.two_pass import TokenLogprobs, TwoPassLoss
+from xgen.runs import Refused
 from xgen.spec import Rl, Trained
 from xgen.train.guard import StepGuard, Verdict
 from xgen.train.init import load_initial
@@ -84,7 +86,9 @@ class RlTrainer(JobTrainer):
         self._frozen: Frozen | None = None
         self._extra: dict[str, float] = {}
         self._tokenizer = tokenizer = load_tokenizer(job)
-        desk = Desk(make_engine(job, self.device), make_judge(job, tokenizer), background=job.rollout.staleness > 0)
+        desk = Desk(
+            make_engine(job, context, self.device), make_judge(job, tokenizer), background=job.rollout.staleness > 0
+        )
         self.rollouts = Rollouts(
             job=job,
             prompts=loader.prompts,
@@ -134,6 +138,10 @@ class RlTrainer(JobTrainer):
         except StoppedWaitingError:
             self.step -= 1  # it had not begun to train
             return self._stop(self._agreement.signal)
+        except EngineError as error:
+            if error.retryable:
+                raise
+            raise Refused(f"rollout: {error}") from None
 
     def _stop(self, signal: str) -> TrainResult:
         self.rollouts.keep_partial()
