@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xgen.cli import data_audit, data_curate, data_report, data_trace, data_train_classifier
+from xgen.cli import data_audit, data_chat, data_curate, data_report, data_trace, data_train_classifier
 from xgen.cli.common import JsonOption, print_json, usage
 
 if TYPE_CHECKING:
@@ -192,6 +192,7 @@ def verify(stores: StoresArgument, as_json: JsonOption = False) -> None:
 
 
 app.command(name="audit")(data_audit.command)
+app.command(name="chat")(data_chat.command)
 app.command(name="curate")(data_curate.command)
 app.command(name="report")(data_report.command)
 app.command(name="trace")(data_trace.command)

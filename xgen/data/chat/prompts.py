@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,14 @@ from numpy.typing import NDArray
 
 from xgen.data.chat.encode import ChatEncoder, choose_engine
 from xgen.data.chat.inputs import read_plan
-from xgen.data.chat.schema import Prompt, RecordError, prompt_of
+from xgen.data.chat.records import Row, read_as
+from xgen.data.chat.schema import Prompt, prompt_of
 from xgen.data.chat.template import Rendered, unquoted
 from xgen.data.chat.tokenizer import ChatTokenizer
-from xgen.data.chat.unit import MAX_BYTES
 from xgen.data.encode import Resolved
 from xgen.data.errors import StoreError
 from xgen.data.permutation import permute, shuffle_keys
-from xgen.data.readers import Bad, kind_of, place_of, read_rows
+from xgen.data.readers import kind_of, place_of
 from xgen.data.samples import order_fingerprint
 from xgen.spec import Rl
 
@@ -55,7 +56,7 @@ class TokenPrompt:
 @dataclass(frozen=True)
 class PromptSource:
     """The prompts of one source, in the order of its lines; `left_out` counts records by reason: those that are too
-    long, and those that are bad, of which `example` is the first."""
+    long, and those that are bad; `example` is one."""
 
     name: str
     prompts: tuple[TokenPrompt, ...]
@@ -177,55 +178,31 @@ def _source(
     tokenizer: ChatTokenizer, engine: Resolved, name: str, path: str, max_tokens: int, first: int
 ) -> PromptSource:
     encoder = ChatEncoder(tokenizer, engine)
-    left_out: Counter[str] = Counter()
-    prompts, example, longer = list[TokenPrompt](), "", f"is longer than {max_tokens:,} tokens"
-    for batch in _batches(_records(tokenizer, path)):
-        texts = iter(encoder.encode([Rendered(text, ()) for _, text, made in batch if made]))
-        for place, text, made in batch:
-            reason = text
-            if made:
-                tokens = next(texts).ids
-                if len(tokens) <= max_tokens:
-                    number = first + len(prompts)
-                    prompts.append(TokenPrompt(number, name, tuple(tokens.tolist()), unquoted(text), made.record))
-                    continue
-                reason = longer
-            left_out[kind_of(reason)] += 1
-            example = example or f"{place}: {reason}"
-    if not prompts:
-        what = f"no prompt can be used; {example}" if example else "holds no prompt"
-        raise StoreError(path, what, f"mend it, or leave the source {name} out")
-    return PromptSource(name, tuple(prompts), dict(left_out), example)
+    reasons, examples = Counter[str](), list[str]()
+    prompts = list[TokenPrompt]()
 
+    def leave_out(file: str, line: int, reason: str) -> None:
+        reasons[kind_of(reason)] += 1
+        if not examples:
+            examples.append(f"{place_of(file, line)}: {reason}")
 
-def _records(tokenizer: ChatTokenizer, path: str) -> Iterator[tuple[str, str, Prompt | None]]:
-    """Of each line its place, and its text and prompt; or why there is none."""
-    for unit in read_plan(path).units:
-        for file, line, row in read_rows(unit, MAX_BYTES):
-            place = place_of(file, line)
-            if isinstance(row, Bad):
-                yield place, row.reason, None
+    def render(row: Row) -> tuple[str, Prompt]:
+        prompt = prompt_of(row)
+        return tokenizer.template(prompt.conversation).prompt(prompt.conversation), prompt
+
+    found = (one for unit in read_plan(path).units for one in read_as(unit, render, leave_out))
+    while batch := list(islice(found, _BATCH)):
+        encoded = encoder.encode([Rendered(text, ()) for _, _, (text, _) in batch])
+        for (file, line, (text, prompt)), own in zip(batch, encoded, strict=True):
+            if len(own.ids) > max_tokens:
+                leave_out(file, line, f"is longer than {max_tokens:,} tokens: {len(own.ids):,}")
                 continue
-            try:
-                if not isinstance(row, dict):
-                    raise RecordError(f"is no object: but {type(row).__name__}")
-                made = prompt_of(row)
-                yield place, tokenizer.template(made.conversation).prompt(made.conversation), made
-            except RecordError as error:
-                yield place, str(error), None
-
-
-def _batches(
-    records: Iterator[tuple[str, str, Prompt | None]],
-) -> Iterator[list[tuple[str, str, Prompt | None]]]:
-    batch = list[tuple[str, str, Prompt | None]]()
-    for record in records:
-        batch.append(record)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+            number = first + len(prompts)
+            prompts.append(TokenPrompt(number, name, tuple(own.ids.tolist()), unquoted(text), prompt.record))
+    if not prompts:
+        what = f"no prompt can be used; {examples[0]}" if examples else "holds no prompt"
+        raise StoreError(path, what, f"mend it, or leave the source {name} out")
+    return PromptSource(name, tuple(prompts), dict(reasons), "".join(examples))
 
 
 def _slots(weights: list[float]) -> list[int]:

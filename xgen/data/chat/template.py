@@ -39,12 +39,8 @@ _TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _PROBE: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
-class BrokenTemplateError(Exception):
-    """The template is not fit for what is asked of it, whatever the record: what, and what to do."""
-
-    def __init__(self, what: str, fix: str) -> None:
-        super().__init__(f"{what}; {fix}")
-        self.what, self.fix = what, fix
+class BrokenTemplateError(StoreError):
+    """The template is not fit for what is asked of it, whatever the record."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +124,16 @@ class ChatTemplate:
             is_last = number + 1 == len(messages)
             through = text if is_last else self._render(messages[: number + 1], tools)
             if not (text.startswith(through) and through.startswith(before)):
-                _refuse(number, learn)
+                self._refuse(number, learn)
             # Nobody generates the white space after the end of a turn.
             bare = through.rstrip()
             spans.append((len(before), len(bare) if bare.endswith(self._special) else len(through)))
         return Rendered(text, tuple(spans))
+
+    def _refuse(self, number: int, learn: Learn) -> NoReturn:
+        what = f"renders earlier messages otherwise when others follow (message {number}): what is the assistant's?"
+        fix = "put {% generation %} and {% endgeneration %} around what the assistant writes"
+        raise BrokenTemplateError(self.place, what, fix if learn == "last" else f"{fix}, or write learn: last")
 
     def _render(self, messages: Sequence[Message], tools: Any, begin_answer: bool = False, tagged: bool = False) -> str:
         variables = {**self._variables, "messages": messages, "tools": tools, "documents": None}
@@ -195,12 +196,3 @@ def _untagged(text: str) -> Rendered:
             kept.append(part)
             at += len(part)
     return Rendered("".join(kept), tuple(spans))
-
-
-def _refuse(number: int, learn: Learn) -> NoReturn:
-    raise BrokenTemplateError(
-        f"renders earlier messages otherwise when others follow (message {number}), so that nobody can tell what of "
-        "the text is the assistant's",
-        "put {% generation %} and {% endgeneration %} around what the assistant writes"
-        + ("" if learn == "last" else ", or write learn: last"),
-    )

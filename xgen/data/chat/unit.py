@@ -7,27 +7,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from xgen.data.chat.encode import ChatEncoder, DifferentIdsError, Tokens
 from xgen.data.chat.meta import LEARN_FILE, OFFSETS_FILE, TOKENS_FILE, Counts, Kind
-from xgen.data.chat.schema import Conversation, RecordError, conversation_of, pair_of
-from xgen.data.chat.template import BrokenTemplateError, Learn, Rendered
+from xgen.data.chat.records import RenderedRecord, render_records
+from xgen.data.chat.template import Learn
 from xgen.data.chat.tokenizer import ChatTokenizer
 from xgen.data.encode import Resolved
-from xgen.data.errors import StoreError
 from xgen.data.interrupted import unit_in_place
 from xgen.data.meta import token_type
 from xgen.data.pool import Tick
-from xgen.data.readers import Bad, kind_of, place_of, read_rows
+from xgen.data.readers import kind_of
 from xgen.data.units import Unit
 from xgen.data.writer import UNIT_FILE, BadRecord
 
 _BATCH_CHARS = 1 << 19  # of rendered text that is encoded at once
-MAX_BYTES = 64 << 20  # of a record: what is longer is no conversation
 
 
 class Setting(BaseModel):
@@ -61,15 +58,6 @@ class State:
     setting: Setting
     tokenizer: ChatTokenizer
     engine: Resolved
-
-
-@dataclass(frozen=True)
-class _Record:
-    """A conversation, or both of a pair, as text."""
-
-    file: str
-    line: int
-    rendered: tuple[Rendered, ...]
 
 
 def begin(building: Path, setting: Setting, engine: Resolved) -> State:
@@ -128,7 +116,7 @@ def _write(state: State, number: int, unit: Unit, tick: Tick, engine: Resolved) 
     setting, encoder = state.setting, ChatEncoder(state.tokenizer, engine)
     with unit_in_place(state.building, number) as folder, ExitStack() as stack:
         writer = _Writer(folder, state.tokenizer.vocab_size, stack)
-        for batch in _batches(_rendered(state, unit, writer)):
+        for batch in _batches(render_records(state.tokenizer, setting.kind, setting.learn, unit, writer.leave_out)):
             encoded = iter(encoder.encode([one for record in batch for one in record.rendered]))
             for record in batch:
                 own = [next(encoded) for _ in record.rendered]
@@ -148,35 +136,8 @@ def _write(state: State, number: int, unit: Unit, tick: Tick, engine: Resolved) 
         writer.close(engine)
 
 
-def _rendered(state: State, unit: Unit, writer: _Writer) -> Iterator[_Record]:
-    """Raises StoreError for a template that is not fit for the job."""
-    setting = state.setting
-    for file, line, row in read_rows(unit, MAX_BYTES):
-        if isinstance(row, Bad):
-            writer.leave_out(file, line, row.reason)
-            continue
-        try:
-            if not isinstance(row, dict):
-                raise RecordError(f"is no object: but {type(row).__name__}")
-            conversations = _conversations(row, setting.kind)
-            rendered = (state.tokenizer.template(own).render(own, setting.learn) for own in conversations)
-            yield _Record(file, line, tuple(rendered))
-        except RecordError as error:
-            writer.leave_out(file, line, str(error))
-        except BrokenTemplateError as error:
-            place = state.tokenizer.template(conversations[0]).place
-            raise StoreError(place, f"{error.what} ({place_of(file, line)})", error.fix) from None
-
-
-def _conversations(row: dict[str, Any], kind: Kind) -> tuple[Conversation, ...]:
-    if kind == "conversations":
-        return (conversation_of(row),)
-    pair = pair_of(row)
-    return pair.chosen, pair.rejected
-
-
-def _batches(records: Iterable[_Record]) -> Iterator[list[_Record]]:
-    batch, size = list[_Record](), 0
+def _batches(records: Iterable[RenderedRecord]) -> Iterator[list[RenderedRecord]]:
+    batch, size = list[RenderedRecord](), 0
     for record in records:
         batch.append(record)
         size += sum(len(one.text) for one in record.rendered)
