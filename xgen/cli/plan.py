@@ -20,7 +20,7 @@ from xgen.cli.common import (
 
 if TYPE_CHECKING:
     from xgen.plan import Plan
-    from xgen.spec import Profile, Resources
+    from xgen.spec import Array, Profile, Resources
 
 
 def command(
@@ -57,11 +57,12 @@ def command(
         print_json({"name": loaded.job.name, "cluster": name, "stages": stages, "mixture": mixture, "warnings": notes})
         return
     print(f"{loaded.job.name} on {name}")
-    for one, (_, resources) in zip(numbers, loaded.job.jobs, strict=True):
-        _show(one, resources, profile, [part for part in mixture if part["stage"] == one.stage])
+    for stage, (one, (_, resources)) in enumerate(zip(numbers, loaded.job.jobs, strict=True)):
+        parts = [part for part in mixture if part["stage"] == one.stage]
+        _show(one, resources, loaded.job.array_of(stage), profile, parts)
     if len(numbers) > 1:
         hours = sum(one.gpu_hours * one.num_runs for one in numbers)
-        tokens = sum(one.tokens * one.num_runs for one in numbers)
+        tokens = sum(one.tokens * one.num_runs for one in numbers if one.num_trained)
         print(f"  all: {tokens:,} tokens, {hours:,.3g} GPU-hours")
     for note in notes:
         print(f"  warning     {note}")
@@ -71,30 +72,43 @@ def _facts(numbers: Plan, profile: Profile) -> dict[str, Any]:
     """A plan with what follows from it; work that trains nothing has one stage without a name."""
     from dataclasses import asdict
 
-    facts = asdict(numbers) | {"mfu": profile.gpus.mfu, "tokens_per_second": numbers.tokens_per_second}
+    facts = asdict(numbers) | {"tokens_per_second": numbers.tokens_per_second}
     if numbers.memory:
         sums = {"state": numbers.memory.state, "total": numbers.memory.total}
         facts["memory"] |= sums | {"of_gpu": profile.gpus.memory}
     return facts
 
 
-def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[dict[str, Any]]) -> None:
+def _show(
+    numbers: Plan, resources: Resources, array: Array | None, profile: Profile, mixture: list[dict[str, Any]]
+) -> None:
+    from xgen.cli.shards import describe_array
     from xgen.plan import STOP_MARGIN, cost
+    from xgen.plan.tuned import GENERATION_MFU
     from xgen.spec.units import format_bytes, format_duration
 
     head = f"{numbers.stage}: " if numbers.stage else ""
-    print(f"  {head}{resources.nodes} nodes x {resources.tasks_per_node} tasks")
+    shards = f"{describe_array(array)}, each " if array else ""
+    print(f"  {head}{shards}{resources.nodes} nodes x {resources.tasks_per_node} tasks")
     if numbers.num_steps:
         if numbers.num_runs > 1:
             print(f"  proxies     {cost(numbers)}; each:")
-        print(f"  parameters  {numbers.num_parameters:,}")
+        fewer = 0 < numbers.num_trained < numbers.num_parameters
+        trained = f", frozen; {numbers.num_trained:,} more in adapters are trained" if fewer else ""
+        print(f"  parameters  {numbers.num_parameters:,}{trained}")
         print(f"  steps       {numbers.num_steps:,} of {numbers.tokens // numbers.num_steps:,} tokens")
         print(f"  tokens      {numbers.tokens:,}")
         print(f"  compute     {numbers.flops:.3g} FLOP, {numbers.gpu_hours:,.3g} GPU-hours")
         rate = f"{numbers.tokens_per_second:,.0f} tokens/s"
+        work = "training" if numbers.num_trained else "computing"
+        generated = (
+            f", {numbers.generate_seconds:.2g} s of it answers, at MFU {GENERATION_MFU:g}"
+            if numbers.generate_seconds
+            else ""
+        )
         print(
-            f"  time        {format_duration(numbers.train_seconds)} of training, "
-            f"{numbers.step_seconds:.2g} s a step at MFU {profile.gpus.mfu:g}, {rate}"
+            f"  time        {format_duration(numbers.train_seconds)} of {work}, "
+            f"{numbers.step_seconds:.2g} s a step at MFU {numbers.mfu:g}{generated}, {rate}"
         )
         if numbers.memory:
             sizes = {"weights, gradients and moments": numbers.memory.state, **vars(numbers.memory)}
@@ -106,6 +120,7 @@ def _show(numbers: Plan, resources: Resources, profile: Profile, mixture: list[d
             room = f" of {format_bytes(profile.gpus.memory)}" if profile.gpus.memory else ""
             total, moment = format_bytes(numbers.memory.total), numbers.memory.moment
             print(f"  memory      about {total}{room} a GPU in the {moment}: {parts}")
+    if numbers.checkpoint_bytes:
         print(
             f"  checkpoint  {format_bytes(numbers.checkpoint_bytes)}, saved in {numbers.save_seconds:.1f} s; "
             f"a kill without warning loses {format_duration(numbers.lost_seconds)} on average"

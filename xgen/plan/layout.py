@@ -12,9 +12,10 @@ _FACTORS = ("replicate", "tp", "cp", "pp")  # fsdp takes what they leave
 _BLOCK = 128  # tokens: FlexAttention's
 
 
-def check_layout(loaded: LoadedJob, model: ModelSpec, place: Place) -> Iterator[Problem]:
-    """What is wrong with the split of the model and the sequence, else of the ranks; and of the batch."""
-    at, stage = f"stages[{place.index}]", place.stage
+def check_layout(loaded: LoadedJob, model: ModelSpec, place: Place, at: str) -> Iterator[Problem]:
+    """What is wrong with the split of the model and the sequence, else of the ranks; and of the batch. `at` is the key
+    of the stage."""
+    stage = place.stage
     faults = list(_check_factors(model, place)) or list(_check_product(model, place))
     if stage.global_batch % stage.seq_len:
         near = max(1, round(stage.global_batch / stage.seq_len)) * stage.seq_len
@@ -24,7 +25,7 @@ def check_layout(loaded: LoadedJob, model: ModelSpec, place: Place) -> Iterator[
                 f"{stage.global_batch} tokens are no whole number of sequences of {stage.seq_len}; write {near}",
             )
         )
-    for key, message in faults or _check_batch(place):
+    for key, message in faults or _check_batch(place, in_sequences=at == "train"):
         yield loaded.problem(f"{at}.{key}", message)
 
 
@@ -98,16 +99,18 @@ def _check_product(model: ModelSpec, place: Place) -> Iterator[tuple[str, str]]:
         yield "parallelism", f"{factors} is not {where}; write fsdp: {ranks // parallel.others}"
 
 
-def _check_batch(place: Place) -> Iterator[tuple[str, str]]:
+def _check_batch(place: Place, in_sequences: bool) -> Iterator[tuple[str, str]]:
+    """`in_sequences`: the batch is written so, not in tokens."""
     stage, parallel = place.stage, place.stage.parallelism
     sharing = place.resources.world_size // parallel.shared
     micro_batches, rest = divmod(stage.sequences_per_step, sharing * stage.micro_batch)
     if rest:
-        unit = sharing * stage.micro_batch * stage.seq_len
+        sequences = sharing * stage.micro_batch
+        unit = f"{sequences}" if in_sequences else f"{sequences * stage.seq_len} tokens"
         yield (
-            "global_batch",
+            "sequences" if in_sequences else "global_batch",
             f"{stage.sequences_per_step} sequences do not divide over {sharing} ranks with micro_batch "
-            f"{stage.micro_batch}; write a multiple of {unit} tokens",
+            f"{stage.micro_batch}; write a multiple of {unit}",
         )
     elif micro_batches < parallel.pp:
         yield (

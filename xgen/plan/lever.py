@@ -8,14 +8,15 @@ from typing import Any
 
 from xgen.plan.layout import fits
 from xgen.plan.memory import memory
+from xgen.plan.tuned import NOTHING, Beside
 from xgen.spec import ModelSpec, Parallelism, Place
 
 
-def lever(model: ModelSpec, place: Place, limit: float) -> str:
+def lever(model: ModelSpec, place: Place, limit: float, also: Beside = NOTHING) -> str:
     """What to write so that a stage fits into `limit` bytes, '' when nothing simple does."""
     for changed in _tries(place):
         tried = replace(place, stage=place.stage.model_copy(update=changed))
-        if fits(model, tried) and memory(model, tried).total <= limit:
+        if fits(model, tried) and memory(model, tried, also).total <= limit:
             told = {key: value for key, value in changed.items() if getattr(place.stage, key) != value}
             return " and ".join(f"{key}: {_show(value)}" for key, value in told.items())
     return ""

@@ -9,9 +9,10 @@ is the upper bound. The allocator's gaps, NCCL's buffers and CUDA's context are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
+from xgen.plan.tuned import NOTHING, Beside, num_adapters
 from xgen.spec import ModelSpec, Place
 
 RESERVE = 0.1  # of the GPU's memory, for what no formula knows: ours
@@ -29,20 +30,31 @@ class Memory:
     gathered: int  # weights and gradients that are whole for the moment; a pipeline has no shards of gradients then
     working: int  # in the loss its logits; in the backward pass one layer's tensors, computed again, and gradients
     context: int  # keys and values of the whole sequence, under context parallelism
+    adapters: int = 0  # fp32, a shard of low-rank updates; then only they have gradients and moments
+    reference: int = 0  # frozen weights beside those in training
+    engine: int = 0  # weights and cache of one that generates in the same process
 
     @property
     def state(self) -> int:
-        return 4 * self.parameters
+        return self.parameters + 4 * self.adapters if self.adapters else 4 * self.parameters
 
     @property
     def total(self) -> int:
-        return self.state + self.rope_tables + self.saved + self.gathered + self.working + self.context
+        training = self.state + self.rope_tables + self.saved + self.gathered + self.working + self.context
+        return training + self.reference + self.engine
 
 
-def memory(model: ModelSpec, place: Place) -> Memory:
+def memory(model: ModelSpec, place: Place, also: Beside = NOTHING) -> Memory:
     """Of the rank that needs most; without a pipeline all need the same."""
     ranks = range(place.stage.parallelism.pp)
-    return max((memory_of(model, place, rank) for rank in ranks), key=lambda one: one.total)
+    most = max((memory_of(model, place, rank) for rank in ranks), key=lambda one: one.total)
+    adapters = 0
+    if also.lora:
+        parallel = place.stage.parallelism
+        shards = parallel.shards(place.resources.world_size) * parallel.cp
+        # Of one of A and B every rank of tensor parallelism has the whole: counted as if it were so of both.
+        adapters = 4 * num_adapters(model, also.lora) // shards
+    return replace(most, adapters=adapters, reference=also.references * most.parameters, engine=also.engine)
 
 
 def memory_of(model: ModelSpec, place: Place, pp_rank: int = 0) -> Memory:

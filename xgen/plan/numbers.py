@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 
 from xgen.plan.failures import GPU_MTTF, Saving, best_saving
 from xgen.plan.memory import Memory, memory
-from xgen.spec import Partition, Pretrain, Profile, Regmix, Resources, Work
+from xgen.plan.tuned import (
+    GENERATION_MFU,
+    beside,
+    flops_per_token,
+    generated_tokens,
+    generation_flops,
+    generation_seconds,
+    num_adapters,
+    num_gpus,
+)
+from xgen.spec import Partition, Preference, Pretrain, Profile, Regmix, Resources, Rl, Sft, Trained, Tuned, Work
 from xgen.spec.units import format_duration
 
 STOP_MARGIN = 5.0  # seconds for the agreement of the ranks, the barrier, the outcomes and the host's events
@@ -45,6 +55,9 @@ class Plan:
     saving: Saving | None = None  # the best checkpoint interval
     num_runs: int = 1  # trainings of these numbers, each: the proxies of a regmix
     runs_at_once: int = 1
+    num_trained: int = 0  # of the parameters; fewer with adapters
+    generate_seconds: float = 0.0  # of a step, in which answers are generated
+    mfu: float = 0.0  # that its time was reckoned with
 
     @property
     def tokens_per_second(self) -> float:
@@ -66,7 +79,7 @@ def plan(job: Work, profile: Profile, stage: int = 0, mttf: float | None = None)
     """Numbers of one job on a cluster; `mttf` is the mean time between failures of all its GPUs, in seconds, as seen
     in the training of Llama 3 by default.
 
-    FLOPs are those of `ModelSpec.flops_per_token`; time follows from them, the profile's peak FLOP/s and its MFU.
+    FLOPs are those of `flops_per_token`; time follows from them, the profile's peak FLOP/s and its MFU.
     """
     name, resources = job.jobs[stage]
     ranks = resources.world_size
@@ -75,19 +88,30 @@ def plan(job: Work, profile: Profile, stage: int = 0, mttf: float | None = None)
         at_once = min(array.shards, array.at_once or array.shards)
         one = plan(job.proxy, profile, mttf=mttf)
         return replace(one, stage=name, num_runs=job.num_proxies, runs_at_once=at_once)
-    if not isinstance(job, Pretrain):
-        return Plan(name, ranks, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, budget, 0.0)
-    model, place = job.model, job.places[stage]
+    nothing = Plan(name, ranks, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, budget, 0.0)
+    if isinstance(job, Tuned) and not job.trains(stage):
+        return _beside_training(job, profile, stage, nothing)
+    if not isinstance(job, Trained):
+        return nothing
+    model, place = job.model, job.place_of(stage)
     num_steps, batch = place.stage.num_steps, place.stage.global_batch
-    per_token = model.flops_per_token(place.stage.seq_len)
-    step_seconds = per_token * batch / (ranks * profile.gpus.flops * profile.gpus.mfu)
-    checkpoint_bytes = model.num_parameters * _BYTES_PER_PARAMETER
+    per_token = flops_per_token(job, place.stage.seq_len)
+    update_seconds = per_token * batch / (ranks * profile.gpus.flops * profile.gpus.mfu)
+    flops, generate_seconds = float(per_token) * place.stage.num_tokens, 0.0
+    if isinstance(job, Rl):
+        generate_seconds = generation_seconds(job, profile, num_gpus(job, 0 if job.rollout.servers else stage))
+        flops += 0 if job.rollout.servers else float(generation_flops(job)) * generated_tokens(job) * num_steps
+    aside = isinstance(job, Rl) and job.rollout.servers and job.rollout.staleness
+    step_seconds = max(update_seconds, generate_seconds) if aside else update_seconds + generate_seconds
+    num_trained = num_adapters(model, job.adapters) if job.adapters else model.num_parameters
+    checkpoint_bytes = num_trained * _BYTES_PER_PARAMETER
     # Every node writes its own shards.
     bandwidth = min(profile.write_bandwidth * resources.nodes, profile.aggregate_write_bandwidth or math.inf)
     save_seconds = SAVE_OVERHEAD + checkpoint_bytes / bandwidth
     # A forward pass, a third of a step's work, of one sequence a group of ranks.
     sequences = place.stage.sequences_per_step / (ranks // place.stage.parallelism.shared)
-    validation_seconds = step_seconds / 3 / sequences if job.validation else 0.0
+    validates = isinstance(job, Pretrain | Sft | Preference) and job.validation is not None
+    validation_seconds = update_seconds / 3 / sequences if validates else 0.0
     stall, lag = save_seconds, 0.0
     if job.checkpoint.mode == "async":
         stall, lag = _STALL + checkpoint_bytes / ranks / _STAGING, save_seconds
@@ -97,21 +121,51 @@ def plan(job: Work, profile: Profile, stage: int = 0, mttf: float | None = None)
         stage=name,
         num_ranks=ranks,
         num_parameters=model.num_parameters,
+        num_trained=num_trained,
         num_steps=num_steps,
         tokens=place.stage.num_tokens,
-        flops=float(per_token) * place.stage.num_tokens,
+        flops=flops,
         step_seconds=step_seconds,
+        generate_seconds=generate_seconds,
         train_seconds=step_seconds * num_steps,
         gpu_hours=step_seconds * num_steps * ranks / 3600,
         checkpoint_bytes=checkpoint_bytes,
         save_seconds=save_seconds,
         validation_seconds=validation_seconds,
         # The ranks ask one another at a step and read the answer at the next; a save that is under way is finished.
-        stop_seconds=2 * step_seconds + validation_seconds + 2 * save_seconds + STOP_MARGIN,
+        # Answers that are being generated are kept, not waited for.
+        stop_seconds=2 * update_seconds + validation_seconds + 2 * save_seconds + STOP_MARGIN,
         stop_budget=budget,
         lost_seconds=min(interval / 2 + lag, step_seconds * num_steps),
-        memory=memory(model, place),
+        memory=memory(model, place, beside(job)),
         saving=saving,
+        mfu=profile.gpus.mfu,
+    )
+
+
+def _beside_training(job: Tuned, profile: Profile, stage: int, nothing: Plan) -> Plan:
+    """Of a job that prepares what the training reads, or serves it: numbers for what takes GPUs."""
+    steps, gpus = job.train.steps, num_gpus(job, stage)
+    if isinstance(job, Rl):  # generates for as long as the training lasts
+        seconds, tokens = plan(job, profile, len(job.jobs) - 1).train_seconds, steps * generated_tokens(job)
+        flops, mfu = float(generation_flops(job)) * tokens, GENERATION_MFU
+    elif nothing.stage == "reference":  # one pass forward; were every pair seen once, of all that is trained on
+        tokens = job.places[0].stage.num_tokens
+        flops, mfu = float(job.model.flops_per_token(job.train.seq_len) // 3) * tokens, profile.gpus.mfu
+        seconds = flops / (gpus * profile.gpus.flops * profile.gpus.mfu)
+    else:
+        return nothing
+    return replace(
+        nothing,
+        num_ranks=gpus,
+        num_parameters=job.model.num_parameters,
+        num_steps=steps,
+        tokens=tokens,
+        flops=flops,
+        step_seconds=seconds / steps,
+        train_seconds=seconds,
+        gpu_hours=seconds * gpus / 3600,
+        mfu=mfu,
     )
 
 

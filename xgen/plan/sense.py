@@ -13,7 +13,26 @@ from xgen.plan.layout import check_layout
 from xgen.plan.lever import lever
 from xgen.plan.memory import RESERVE, memory
 from xgen.plan.numbers import SAVE_OVERHEAD, STOP_MARGIN, partition, plan
-from xgen.spec import Curate, Export, LoadedJob, Partition, Place, Pretrain, Problem, Profile, Regmix, Resources, Stage
+from xgen.plan.tuned import beside
+from xgen.spec import (
+    Curate,
+    Export,
+    LoadedJob,
+    Partition,
+    Place,
+    Preference,
+    Pretrain,
+    Problem,
+    Profile,
+    Regmix,
+    Resources,
+    Sft,
+    SpecError,
+    Stage,
+    Trained,
+    Tuned,
+    load_resolved,
+)
 from xgen.spec.base import nearest
 from xgen.spec.units import format_bytes, format_duration
 
@@ -25,8 +44,8 @@ def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True, first: in
     if problems:
         return problems  # the rest speaks of a partition, which may not exist
     problems += _check_container(loaded, profile)
-    if isinstance(loaded.job, Pretrain):
-        for place in loaded.job.places[first:]:
+    if isinstance(loaded.job, Trained):
+        for place in _places(loaded.job, first):
             problems += _check_stage(loaded, loaded.job, place, profile)
             problems += _check_rate(loaded, place)
         if not problems:  # of a layout that cannot be there are no numbers
@@ -34,6 +53,8 @@ def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True, first: in
         if stores:
             problems += _check_sinks(loaded, loaded.job, profile)
             problems += missing_stores(loaded)
+    if isinstance(loaded.job, Tuned) and stores:
+        problems += _check_tuned(loaded, loaded.job, profile)
     if isinstance(loaded.job, Regmix):
         problems += _check_regmix(loaded, loaded.job, profile, stores=stores)
         problems += [] if problems else _check_stops(loaded, profile, first)
@@ -78,6 +99,16 @@ def _border(before: Place, after: Place) -> Iterator[str]:
         yield f"stage {name}: the learning rate jumps from {before.lr_to:g} to {after.lr_peak:g}; write lr.warmup"
 
 
+def _places(job: Trained, first: int) -> tuple[Place, ...]:
+    """Of the jobs from `first` on that train."""
+    return tuple(job.place_of(stage) for stage in range(first, len(job.jobs)) if job.trains(stage))
+
+
+def _at(loaded: LoadedJob, place: Place) -> str:
+    """Key of a stage."""
+    return "train" if isinstance(loaded.job, Tuned) else f"stages[{place.index}]"
+
+
 def missing_stores(loaded: LoadedJob) -> list[Problem]:
     """Token stores of the spec that are not there."""
     if isinstance(loaded.job, Regmix):
@@ -103,6 +134,28 @@ def _check_export(loaded: LoadedJob, job: Export, profile: Profile) -> Iterator[
     for key, path in (("out", job.out and Path(job.out).parent), ("tokenizer", job.tokenizer and Path(job.tokenizer))):
         if path and not path.exists():
             yield loaded.problem(key, f"{path} is not there; make it first")
+
+
+def _check_tuned(loaded: LoadedJob, job: Tuned, profile: Profile) -> Iterator[Problem]:
+    """What it would not find, and weights of another model."""
+    for key, path in job.reads.items():
+        if not Path(path).exists():
+            yield loaded.problem(key, f"{path} is not there; name what exists")
+    if isinstance(job, Sft | Preference) and job.data.out and not Path(job.data.out).parent.is_dir():
+        yield loaded.problem("data.out", f"{Path(job.data.out).parent} is not there; make it first")
+    if job.init.run is None:
+        return
+    run = Path(profile.run_root) / job.init.run  # an absolute path stays what it is
+    try:
+        parent = load_resolved(run / "spec.yaml")
+    except (OSError, SpecError):
+        yield loaded.problem("init.run", f"{run} is no run directory; write the name of a run, or its absolute path")
+        return
+    if not isinstance(parent, Trained):
+        yield loaded.problem("init.run", f"{job.init.run} trained no weights; write the name of a run that trains")
+    elif key := job.model.difference(parent.model):
+        own, theirs = getattr(job.model, key), getattr(parent.model, key)
+        yield loaded.problem(f"model.{key}", f"{own}, and {job.init.run} has {theirs}; write the model that it is of")
 
 
 def _check_curate(loaded: LoadedJob, job: Curate) -> Iterator[Problem]:
@@ -165,6 +218,10 @@ def _wrong_resources(
 
 def _set_at(loaded: LoadedJob, stage: int, key: str) -> str:
     """Where a key of the resources of a stage is written: at it, at one before it, or for the whole job."""
+    if isinstance(loaded.job, Tuned) and not loaded.job.trains(stage):
+        for own in (("single",), ("rollout", "servers", "resources")):
+            if (*own, key) in loaded.origins:
+                return ".".join((*own, key))
     stages = (n for n in range(stage, -1, -1) if ("stages", n, "resources", key) in loaded.origins)
     return next((f"stages[{n}].resources.{key}" for n in stages), f"resources.{key}")
 
@@ -182,7 +239,7 @@ def _check_container(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
             )
 
 
-def _check_sinks(loaded: LoadedJob, job: Pretrain, profile: Profile) -> Iterator[Problem]:
+def _check_sinks(loaded: LoadedJob, job: Trained, profile: Profile) -> Iterator[Problem]:
     """An image has packages of its own: there the job looks, as it starts."""
     for name in job.sinks.packages if profile.container.runtime == "none" else ():
         if importlib.util.find_spec(name) is None:
@@ -190,9 +247,9 @@ def _check_sinks(loaded: LoadedJob, job: Pretrain, profile: Profile) -> Iterator
             yield loaded.problem(f"sinks.{name}", said)
 
 
-def _check_stage(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profile) -> Iterator[Problem]:
-    stage, at = place.stage, f"stages[{place.index}]"
-    layout = list(check_layout(loaded, job.model, place))
+def _check_stage(loaded: LoadedJob, job: Trained, place: Place, profile: Profile) -> Iterator[Problem]:
+    stage, at = place.stage, _at(loaded, place)
+    layout = list(check_layout(loaded, job.model, place, at))
     yield from layout or _check_memory(loaded, job, place, profile, at)
     scaling = stage.rope_scaling
     if scaling and scaling.original * scaling.factor < stage.seq_len:
@@ -205,7 +262,7 @@ def _check_stage(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profil
 
 def _check_rate(loaded: LoadedJob, place: Place) -> Iterator[Problem]:
     """The learning rate of a stage, and what it takes over from the one before."""
-    lr, at = place.stage.lr, f"stages[{place.index}].lr"
+    lr, at = place.stage.lr, f"{_at(loaded, place)}.lr"
     if place.lr_peak == 0:
         key = f"stages[{place.index - 1}].lr.to"
         message = f"0 is where {place.stage.name} would begin and stay; write more than 0, or {at}.peak"
@@ -221,13 +278,13 @@ def _check_rate(loaded: LoadedJob, place: Place) -> Iterator[Problem]:
         yield loaded.problem(f"{at}.to", f"{lr.to:g} is above the peak {place.lr_peak:g}; write less")
 
 
-def _check_memory(loaded: LoadedJob, job: Pretrain, place: Place, profile: Profile, at: str) -> Iterator[Problem]:
+def _check_memory(loaded: LoadedJob, job: Trained, place: Place, profile: Profile, at: str) -> Iterator[Problem]:
     if profile.gpus.memory is None:
         return
     limit = profile.gpus.memory * (1 - RESERVE)
-    need = memory(job.model, place).total
+    need = memory(job.model, place, beside(job)).total
     if need > limit:
-        fix = lever(job.model, place, limit)
+        fix = lever(job.model, place, limit, beside(job))
         yield loaded.problem(
             at,
             f"{place.stage.name} needs about {format_bytes(need)} on a GPU, and {format_bytes(limit)} of "

@@ -156,7 +156,7 @@ class Rl(Tuned):
     evaluation: RlEvaluation | None = None
     samples_every: Steps = Field(default=10, description="steps between answers that are kept whole to read; 0: none")
 
-    @field_validator("rewards", mode="before")
+    @field_validator("rewards", mode="before", json_schema_input_type=dict[str, Reward | list[Reward]])
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return as_list(value)

@@ -20,6 +20,8 @@ _SHORT = {
     "ModelSpec": {"enum": sorted(MODELS)},
     "Share": {"type": "number"},
     "Mount": {"type": "string"},
+    "Init": {"type": "string"},
+    "ChatSource": {"type": "string"},
     "Frequency": {"enum": ["none", "fineweb2", "rehydrate"]},
 }
 
