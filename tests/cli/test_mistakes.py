@@ -78,7 +78,7 @@ MISTAKES = [
     ),
     wrong(
         "no kind", HELLO.replace("kind: command\n", ""), 
-        "wrong.yaml: kind: is missing; write one of command, curate, export, pretrain, regmix",
+        "wrong.yaml: kind: is missing; write one of command, curate, export, preference, pretrain, regmix, rl, sft",
     ),
     wrong(
         "unknown model", TRAIN.replace("tiny", "tinny"), "wrong.yaml: model: 'tinny' is no known model; write tiny"
