@@ -1,11 +1,14 @@
-"""A job of online RL, small enough to be made in a moment."""
+"""A job of online RL, small enough to be made in a moment; and all that it needs to run."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.posttrain.rl.world import make_world
+from tests.train.forked import warm_up
 from xgen.spec import Rl
 
 SPEC: dict[str, Any] = {
@@ -40,3 +43,11 @@ def rl_job(**changes: Any) -> Rl:
 @pytest.fixture
 def job() -> Rl:
     return rl_job()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    warm_up()
+    folder = tmp_path_factory.mktemp("world")
+    make_world(folder)
+    return folder

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.posttrain.rl.world import make_world, spec
+from tests.posttrain.rl.world import spec
 from tests.train.faults import spoil_step
-from tests.train.forked import Training, warm_up
+from tests.train.forked import Training
 from xgen.runs import RunDir, read_events
 
 STEPS = 6
@@ -46,14 +46,6 @@ class RlTraining(Training):
         """Lines of answers and verdicts of a step."""
         files = (self.run.path / "rollouts").glob(f"step-{step}.*")
         return sum(len(file.read_text().splitlines()) for file in files)
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    warm_up()
-    folder = tmp_path_factory.mktemp("world")
-    make_world(folder)
-    return folder
 
 
 @pytest.fixture
@@ -263,6 +255,21 @@ def test_ranks_and_rows_change_no_loss(made: Callable[..., RlTraining], loss: st
         assert {o.status for o in training.go()} == {"finished"}
     expected = {step: float.fromhex(value) for step, value in one.losses().items()}
     assert {step: float.fromhex(value) for step, value in other.losses().items()} == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [{"tp": 2}, {"cp": 2}], ids=["tensor", "context"])
+def test_ranks_that_share_their_rows_train_as_one(made: Callable[..., RlTraining], layout: dict[str, int]) -> None:
+    changes: dict[str, Any] = {"train__steps": 3, "train__seq_len": 256, "evaluation": None}
+    changes["loss"] = {"kind": "dapo", "kl": 0.1, "importance": "sequence"}
+    one, other = made(**changes), made(2, train__parallelism=layout, **changes)
+    for training in (one, other):
+        assert {o.status for o in training.go()} == {"finished"}
+    expected = {step: float.fromhex(value) for step, value in one.losses().items()}
+    assert {step: float.fromhex(value) for step, value in other.losses().items()} == pytest.approx(expected, abs=1e-5)
+    assert [r["data"] for r in other.records().values()] == [r["data"] for r in one.records().values()]
+    for name in ("rl_entropy", "rl_kl", "rl_importance", "rl_ratio"):
+        assert other.extras(name) == pytest.approx(one.extras(name), abs=1e-4)
 
 
 @pytest.mark.slow
