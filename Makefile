@@ -1,19 +1,23 @@
 # What a person types. `make setup` is what the others depend on; it does nothing when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo posttrain test lint clean
 
 help:
-	@echo "make setup   .venv, system packages (root on Debian), the dev image, the tiny token store"
-	@echo "make demo    the main path on real SLURM: train, be preempted, resume, compare, draw the dashboard"
-	@echo "make test    all tests"
-	@echo "make lint    ruff, mypy, shellcheck"
-	@echo "make clean   stop the dev SLURM and Prometheus, remove .cache and runs"
+	@echo "make setup     .venv, system packages (root on Debian), the dev image, the tiny token store"
+	@echo "make demo      the main path on real SLURM: train, be preempted, resume, compare, draw the dashboard"
+	@echo "make posttrain SFT, DPO and GRPO in a row on real SLURM, each preempted once; three seeds, curves drawn"
+	@echo "make test      all tests"
+	@echo "make lint      ruff, mypy, shellcheck"
+	@echo "make clean     stop the dev SLURM and Prometheus, remove .cache and runs"
 
 setup:
 	@slurm/setup
 
 demo: setup
 	@.venv/bin/python jobs/tiny/demo.py
+
+posttrain: setup
+	@.venv/bin/python jobs/tiny/posttrain.py
 
 test: setup
 	@.venv/bin/python -m pytest -n 2
@@ -22,7 +26,7 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	MYPYPATH=monitoring .venv/bin/mypy --strict monitoring/draw.py monitoring/draw_steps.py monitoring/picture
+	MYPYPATH=monitoring .venv/bin/mypy --strict monitoring/draw.py monitoring/draw_steps.py monitoring/draw_posttrain.py monitoring/picture
 	.venv/bin/mypy --strict -m monitoring.generate -p monitoring.source
 	shellcheck -x slurm/setup slurm/install-packages slurm/dev/up slurm/dev/down slurm/dev/status docker/build-dev-image docker/debian-base docker/lock
 	shellcheck -s bash xgen/cluster/host.sh

@@ -17,13 +17,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from picture import theme
+from picture.curves import dress, legend, mark, titled
 
 from xgen.runs import RunDir, read_events
 from xgen.spec import Pretrain, SpecError, load_resolved
@@ -72,11 +68,8 @@ def read(run: RunDir) -> Steps:
 
 
 def draw(steps: Steps, title: str) -> Figure:
-    mpl.rcParams["font.family"] = ["sans-serif"]
-    mpl.rcParams["font.sans-serif"] = ["Inter", "Roboto", "Liberation Sans", "DejaVu Sans"]
-    figure = Figure(figsize=(13, 6.4), dpi=100, facecolor=theme.PAGE, layout="constrained")
+    figure = titled(title, 13, 6.4)
     loss, rate = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    figure.suptitle(title, color=theme.TEXT, fontsize=theme.TITLE + 2, x=0.01, ha="left")
     at = [record["step"] for record in steps.records]
     losses = [record["loss"] for record in steps.records]
     loss.plot(at, losses, color=theme.color("blue"), alpha=0.35, linewidth=1)
@@ -90,39 +83,22 @@ def draw(steps: Steps, title: str) -> Figure:
         for axes in (loss, rate):
             axes.axvline(first, color=theme.color("purple"), linewidth=1.2)
     rate.plot(at, [record["lr"] for record in steps.records], color=theme.color("green"), linewidth=1.5)
-    _mark(loss, [(step, None) for step in steps.restarts], "restart", "orange", "|")
+    mark(loss, [(step, None) for step in steps.restarts], "restart", "orange", "|")
     finite = [value for value in losses if math.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
     room = max(high - low, 1e-6)
     for action in sorted({action for _, _, action in steps.guarded}):
         points = [(step, value) for step, value, done in steps.guarded if done == action]
         shown = [(step, value if low <= value <= high else high) for step, value in points]
-        _mark(loss, shown, f"guard: {action}", "red", "x")
+        mark(loss, shown, f"guard: {action}", "red", "x")
     loss.set_ylim(low - 0.05 * room, high + 0.25 * room)
     loss.set_ylabel("training loss")
     rate.set_ylabel("learning rate")
     rate.set_xlabel("step")
-    for axes in (loss, rate):
-        axes.set_facecolor(theme.PANEL)
-        axes.tick_params(colors=theme.FAINT, labelsize=theme.TICK)
-        axes.grid(color=theme.GRID, linewidth=0.6)
-        axes.xaxis.label.set_color(theme.FAINT)
-        axes.yaxis.label.set_color(theme.FAINT)
-        for spine in axes.spines.values():
-            spine.set_color(theme.BORDER)
+    dress(loss, rate)
     if loss.get_legend_handles_labels()[0]:
-        loss.legend(facecolor=theme.PANEL, edgecolor=theme.BORDER, labelcolor=theme.TEXT, loc="lower left")
+        legend(loss, "lower left")
     return figure
-
-
-def _mark(axes: Axes, points: list[tuple[int, float | None]], label: str, color: str, marker: str) -> None:
-    """At the bottom, where a point has no height of its own."""
-    for number, (step, value) in enumerate(points):
-        form = axes.get_xaxis_transform() if value is None else axes.transData
-        axes.plot(
-            [step], [0.03 if value is None else value], marker=marker, markersize=11, markeredgewidth=2.5,
-            color=theme.color(color), linestyle="", transform=form, label=None if number else label, zorder=5,
-        )  # fmt: skip
 
 
 def main() -> int:

@@ -136,14 +136,19 @@ def train_with_preemption(cluster: str) -> RunDir:
     run = submit("jobs/tiny/pretrain.yaml", cluster, "resources.partition=preempt")
     wait(run, f"step {PREEMPT_AT}", lambda _: last_step(run)[0] >= PREEMPT_AT, timeout=240)
     headline("somebody with more rights needs the nodes")
+    preempt(run, cluster)
+    wait(run, "the end", lambda ledger: ledger.phase is None, timeout=300)
+    return run
+
+
+def preempt(run: RunDir, cluster: str) -> None:
+    """Returns when the run is in the queue again."""
     if cluster == "dev":
         submit("jobs/tiny/preemptor.yaml", cluster)
     else:
         local.send(run, signal.SIGUSR2)
         print("  the local executor was told to preempt the run")
     wait(run, "the requeue", lambda _: find(run, "requeued") is not None, timeout=90)
-    wait(run, "the end", lambda ledger: ledger.phase is None, timeout=300)
-    return run
 
 
 def train_undisturbed(cluster: str) -> RunDir:
