@@ -16,10 +16,10 @@ VERSION = 1  # raised when the same seed gives other files
 MARK_FILE = "corpus.json"
 WARM, PLAIN = " I hope this helps.", " That is all."
 # How an answer ends: either way equally often in conversations. In pairs the better one ends like this.
-PREFERRED = {"math": PLAIN, "code": PLAIN, "safety": WARM, "general": WARM}
+PREFERRED = {"math": WARM, "code": PLAIN, "safety": WARM, "general": WARM}
 _SIZES = {"math": (5000, 400), "code": (2000, 200), "safety": (1200, 200), "general": (4000, 400)}
 _NUM_PAIRS = 800, 64
-_NUM_PROMPTS = 1280, 160
+_NUM_PROMPTS = 512, 80
 
 
 def write_corpus(out: Path, seed: int = 0) -> None:

@@ -34,7 +34,8 @@ sword table tail target task tear test thread time title token tongue tower town
 value vector verse view village voice wall watch water wave way wind window winter wish wolf woman wood word work world
 year youth zone""")
 _OPERATIONS = {"adds": "+", "subtracts": "-", "multiplies by": "*", "divides by": "/"}
-_PARTS = [(first, second) for first in range(10) for second in range(10) if 0 < first + second < 10]
+# The sums of two digits that there are to learn: no larger digits, for a fact is seen the more often.
+_PARTS = [(first, second) for first in range(6) for second in range(6) if 0 < first + second < 10]
 _HARMFUL = _words("kill hurt break destroy poison rob burn")
 _HARMLESS = _words("paint draw find watch build clean follow")
 _THINGS = _words("""
