@@ -124,3 +124,12 @@ def test_adapters_are_refused_without_the_weights_that_they_are_of(
     CHANGES[what](own)
     (outcome,) = tuning.go()
     assert outcome.status == "refused" and str(own) in outcome.reason, outcome.reason
+
+
+def test_the_first_of_several_shards_says_what_all_begin_with(tmp_path: Path) -> None:
+    from xgen.runs.origin import Beginning, read_beginning
+
+    run = RunDir(tmp_path)
+    first, second = (Beginning(run="base", path="/base", step=n, fingerprint=str(n), time=0.0) for n in (2, 4))
+    assert first.write(run) == first == second.write(run) == read_beginning(run)
+    assert [path.name for path in tmp_path.iterdir()] == ["init.json"]

@@ -69,6 +69,16 @@ def test_they_are_restored_into_any_layout(adapted: Tuning, folder: Path, parall
         assert found == pytest.approx(expected, abs=2e-5)
 
 
+def test_without_a_word_of_what_they_are_of_they_are_refused(adapted: Tuning, folder: Path) -> None:
+    import shutil
+
+    lost = Tuning(RunDir(folder / "lost-aaaaaa"), sft_spec(folder, lora=LORA), 1)
+    shutil.copytree(adapted.run.checkpoints_dir / "step-4", lost.run.checkpoints_dir / "step-4")
+    (lost.run.path / "init.json").write_text("{")
+    (outcome,) = lost.go()
+    assert outcome.status == "refused" and "which says what the adapters are of, is gone" in outcome.reason
+
+
 def test_the_export_is_the_sum_and_predicts_what_the_training_measured(
     base: Training, adapted: Tuning, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -51,8 +52,18 @@ class Beginning(BaseModel):
     fingerprint: str  # of all that was read; a hash of the checkpoint's manifest, or of the folder's files
     time: float  # seconds since the epoch
 
-    def write(self, run: RunDir) -> None:
-        write_atomic(run.path / "init.json", self.model_dump_json(indent=1) + "\n")
+    def write(self, run: RunDir) -> Beginning:
+        """Returns what counts: of several that write at once, the shards of a job array, the first one's."""
+        place = run.path / "init.json"
+        building = place.with_name(f".init.{os.uname().nodename}.{os.getpid()}.tmp")
+        write_atomic(building, self.model_dump_json(indent=1) + "\n")
+        try:
+            os.link(building, place)
+        except FileExistsError:
+            return read_beginning(run) or self
+        finally:
+            building.unlink()
+        return self
 
     def __str__(self) -> str:
         return f"{self.run}@{self.step}" if self.run else self.path

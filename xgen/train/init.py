@@ -39,10 +39,13 @@ def load_initial(trainer: JobTrainer, parts: list[torch.nn.Module]) -> Beginning
     """
     job = trainer.job
     assert isinstance(job, Tuned)
-    known = from_rank_0(trainer, lambda: read_beginning(trainer.context.run.whole))
+    run = trainer.context.run.whole
+    known = from_rank_0(trainer, lambda: read_beginning(run))
+    if known is None and trainer.step:
+        raise Refused(f"{run.path / 'init.json'}, which says what the adapters are of, is gone; restore it")
     found = _load_hf(trainer, job, parts, known) if job.init.hf else _load_run(trainer, job, parts, known)
-    if known is None and trainer.context.rank == 0:
-        found.write(trainer.context.run.whole)
+    if known is None:
+        refuse_changed(from_rank_0(trainer, lambda: found.write(run)), found.fingerprint)
     return found
 
 

@@ -55,7 +55,7 @@ class TrainResult:
 
 
 class HeldOut(Protocol):
-    """What is measured on data that the training never sees: a `Validation`, as a rule. Called by all ranks together."""
+    """What is measured on data that the training never sees: as a rule a `Validation`. All ranks call it together."""
 
     ended: bool  # whether what it is at the end is known
 
