@@ -35,6 +35,7 @@ EXTRAS: Mapping[str, Extra] = {
     "rl_clip_ratio": Extra("Share of the last step's tokens whose ratio was clipped."),
     "rl_staleness_steps": Extra("Greatest age of the weights that the last step's answers were sampled from."),
     "rl_generated_tokens_per_second": Extra("Tokens that were generated for the last step, over the time that took."),
+    "rl_trained_tokens": Extra("Tokens of prompts and answers that were trained on.", counts=True),
     "rl_trained_tokens_per_second": Extra("Tokens of prompts and answers, over the time that the step trained on them."),
     "rl_excluded_answers": Extra("Answers of the last step that did not train: without a verdict, or cut and filtered."),
     "rl_resampled_batches": Extra("Times that further prompts were taken for the last step."),

@@ -100,10 +100,6 @@ class RlTrainer(JobTrainer):
         self._efforts = (desk.effort,) * context.world_size
         return Evaluation(self) if job.evaluation else None
 
-    @property
-    def tokens_trained(self) -> int:
-        return self.dataloader.num_tokens
-
     def hand_over(self) -> None:
         """The engine gets the weights of this step, unless it has them."""
         if self.rollouts.desk.engine.version != self.step:
@@ -190,6 +186,7 @@ class RlTrainer(JobTrainer):
         loader.take(step, collected.groups, sum(map(len, pieces)))
         self._extra = stats.of_answers(collected.groups, step) | stats.of_failures(loader.failures)
         self._extra |= stats.of_efforts(self._efforts, collected.efforts)
+        self._extra["rl_trained_tokens"] = loader.num_tokens
         self._extra["rl_resampled_batches"] = len(collected.rounds) - 1
         self._extra["rl_excluded_answers"] = sum(len(group.answers) for group in groups) - len(pieces)
         self._efforts = collected.efforts
