@@ -18,8 +18,9 @@ from collections.abc import Iterable
 import torch
 
 from xgen.posttrain.engine.answer import Answer, check
+from xgen.posttrain.engine.attention import Piece
 from xgen.posttrain.engine.cache import Cache
-from xgen.posttrain.engine.decoder import FEWEST, Decoder, Piece
+from xgen.posttrain.engine.decoder import FEWEST, Decoder
 from xgen.posttrain.engine.inputs import Inputs
 from xgen.posttrain.engine.lock import FairLock
 from xgen.posttrain.engine.protocol import Completion, EngineError, Partial, Request
@@ -51,6 +52,7 @@ class InProcessEngine:
         self._inputs = Inputs(at_once, device)
         self._version = -1
         self._unusable = "no weights were loaded"
+        self._is_closed = False
         self._waiting: deque[Answer] = deque()
         self._rows: list[Answer | None] = []
         self._ended: list[Answer] = []
@@ -64,6 +66,7 @@ class InProcessEngine:
         check(request, self._decoder.model.vocab_size, self._seq_len)
         answer = Answer.of(request)
         with self._lock:
+            self._refuse_closed()
             if request.id in {other.request.id for other in self._all()}:
                 raise EngineError(f"request {request.id} is pending already", retryable=False)
             if answer.finish:
@@ -76,6 +79,7 @@ class InProcessEngine:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             with self._lock:
+                self._refuse_closed()
                 if not self._ended and (self._waiting or self._rows):
                     if self._unusable:
                         raise EngineError(self._unusable, retryable=False)
@@ -102,6 +106,7 @@ class InProcessEngine:
 
     def load(self, version: int, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         with self._lock:
+            self._refuse_closed()
             for answer in self._all():
                 answer.close(self._version)
             self._unusable = f"the weights of version {version} were not loaded to the end"
@@ -112,7 +117,11 @@ class InProcessEngine:
         with self._lock:
             self._waiting, self._rows, self._ended = deque(), [], []
             self._cache.clear()
-            self._unusable = "the engine is closed"
+            self._is_closed = True
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise EngineError("the engine is closed", retryable=False)
 
     def _all(self) -> list[Answer]:
         return [*self._waiting, *filter(None, self._rows), *self._ended]
