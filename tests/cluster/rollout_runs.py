@@ -21,8 +21,11 @@ SERVER = str(ROOT / "tests/posttrain/servers/tiny_server.py")
 TRAINER = str(ROOT / "tests/cluster/work/rollout_trainer.py")
 
 
-def submit_rollout(folder: Path, profile: Path, *, steps: int, pause: float, **keys: Any) -> RunDir:
-    """A run whose trainer is work/rollout_trainer.py, with two servers that take `pause` seconds for a token.
+def submit_rollout(
+    folder: Path, profile: Path, *, steps: int, pause: float, servers: dict[str, Any] | None = None, **keys: Any
+) -> RunDir:
+    """A run whose trainer is work/rollout_trainer.py, with two servers that take `pause` seconds for a token, of the
+    resources in `servers`.
 
     The Python of its tasks is a script that starts the one for the stage `train`, and xgen's own task for `rollout`.
     """
@@ -38,7 +41,7 @@ def submit_rollout(folder: Path, profile: Path, *, steps: int, pause: float, **k
     own.write_text(yaml.safe_dump(settings))
     model = {"name": "small", "dim": 32, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "ffn_dim": 64}
     command = [sys.executable, SERVER, "--host", "{host}", "--port", "{port}", "--model", "{model}"]
-    servers = {"kind": "transformers", "command": command, "arguments": ["--pause", str(pause)]}
+    kind = {"kind": "transformers", "command": command, "arguments": ["--pause", str(pause)], "resources": servers}
     spec: dict[str, Any] = {
         "kind": "rl",
         "name": "rollouts",
@@ -49,7 +52,7 @@ def submit_rollout(folder: Path, profile: Path, *, steps: int, pause: float, **k
         "prompts": {"tokenizer": "/none", "sources": {"math": "/none"}, "max_tokens": 64},
         "rollout": {
             "prompts": 4, "max_tokens": 128,
-            "servers": servers | {"array": {"shards": 2}, "timeout": "30s", "at_once": 4},
+            "servers": kind | {"array": {"shards": 2}, "timeout": "30s", "at_once": 4},
         },
         "rewards": {"math": {"kind": "math"}},
         "train": {"steps": steps, "sequences": 16, "seq_len": 1024, "lr": {"peak": 1e-6}},

@@ -134,6 +134,7 @@ def test_a_server_that_fails_costs_no_answer_and_no_token(bench: Bench, serve: S
 
 @pytest.mark.slow
 def test_answers_survive_that_the_only_server_is_killed_and_comes_back(bench: Bench) -> None:
+    bench.job = job_of(timeout="90s")
     server = Serve()
     server.start()
     try:
@@ -148,7 +149,7 @@ def test_answers_survive_that_the_only_server_is_killed_and_comes_back(bench: Be
             begun = engine.pending()
             server.start()
             slow.pause = 0.0
-            found = collect(engine, 3)
+            found = collect(engine, 3, timeout=200)
         name = current(bench.run)
         assert name
         for number in range(3):
