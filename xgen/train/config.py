@@ -14,9 +14,10 @@ from torchtitan.distributed.activation_checkpoint import FullAC
 
 from xgen.model import ON_CPU, titan_model
 from xgen.runs import Refused, RunDir
-from xgen.spec import Place, Preference, Pretrain, Sft, Stage, Trained
+from xgen.spec import Place, Preference, Pretrain, Sft, Stage, Trained, Tuned
 from xgen.train.checkpoint import VerifiedCheckpoints
 from xgen.train.checkpointing import SelectiveCheckpointing
+from xgen.train.learnt import LearntLoss
 from xgen.train.loader import StoreLoader
 from xgen.train.recorder import StepRecorder
 from xgen.train.schedule import StageSchedule
@@ -46,7 +47,8 @@ def trainer_config(job: Trained, run: RunDir, index: int = 0) -> JobTrainer.Conf
             lora=job.adapters,
         ),
         dump_folder=str(run.path),
-        loss=ChunkedLossWrapper.Config(
+        # Where prompts and padding are a good part of a batch, they cost no output layer.
+        loss=(LearntLoss if isinstance(job, Tuned) else ChunkedLossWrapper).Config(
             num_chunks=math.gcd(8, stage.seq_len),  # torchtitan's 8, where they can be equal parts: it demands that
             loss_fn=CrossEntropyLoss.Config(global_vocab_size=job.model.vocab_size),
         ),

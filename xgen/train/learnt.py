@@ -34,6 +34,13 @@ class LearntLoss(ChunkedLossWrapper):
         return found
 
 
+def every_token(config: ChunkedLossWrapper.Config) -> ChunkedLossWrapper.Config:
+    """The same as if everything were learnt: what is, only data can say."""
+    if not isinstance(config, LearntLoss.Config):
+        return config
+    return ChunkedLossWrapper.Config(num_chunks=config.num_chunks, loss_fn=config.loss_fn)
+
+
 @dataclass(frozen=True)
 class Positions:
     """`index` into all positions of the batch, the first `num` of them learnt; the rest fills up the chunks."""
