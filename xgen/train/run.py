@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from xgen.runs import Ledger, Refused, TaskContext, read_events, replay
-from xgen.spec import Trained, load_profile
+from xgen.spec import Rl, Trained, load_profile
 from xgen.train import preverify, startup
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _training_plan(trainer: JobTrainer) -> TrainingPlan:
 
     job, place, device = trainer.job, trainer.place, trainer.device
     ideal = None
-    if device.type != "cpu":
+    if device.type != "cpu" and not isinstance(job, Rl):  # whose steps are as full as its answers are long
         gpus = load_profile(trainer.context.run.profile_file).gpus
         flops = job.model.flops_per_token(place.stage.seq_len) * place.stage.global_batch
         ideal = flops / (gpus.flops * trainer.context.world_size)

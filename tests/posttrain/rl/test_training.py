@@ -320,3 +320,43 @@ def test_after_a_rollback_the_run_goes_on_with_other_prompts(made: Callable[...,
     lost = 8 * (4 + staleness)  # given out before the fault
     assert firsts == [0, 8, 16, 24, lost, lost + 8, lost + 16, lost + 24]
     assert max(training.extras("rl_staleness_steps")) <= staleness
+
+
+@pytest.mark.slow
+def test_other_ranks_go_on_with_the_answers_of_those_that_were_killed(
+    made: Callable[..., RlTraining], undisturbed: RlTraining
+) -> None:
+    training = made(2, checkpoint__every=4)
+    training.go(during=killed_at(training, 4), may_die=True)
+    seen = training.run.path / "rollouts"
+    sizes = {file.name: file.stat().st_size for file in seen.glob("step-[123].*")}
+    assert len(sizes) == 6
+    training.world_size = 1
+    training.change("resources", "gpus_per_node", 1)
+
+    def keep(_rank: int) -> None:
+        from xgen.posttrain.rl.journal import Journal
+
+        Journal.prune = lambda *_: None  # type: ignore[assignment, method-assign]
+
+    assert [o.status for o in training.go(in_rank=keep)] == ["finished"]
+    assert {file.name: file.stat().st_size for file in seen.glob("step-[123].*")} == sizes
+    one, other = ({s: float.fromhex(h) for s, h in t.losses().items()} for t in (undisturbed, training))
+    assert other == pytest.approx(one, abs=1e-5)
+    assert [r["data"] for r in training.records().values()] == [r["data"] for r in undisturbed.records().values()]
+
+
+@pytest.mark.slow
+def test_a_step_in_which_all_are_wrong_changes_nothing_and_the_run_goes_on(
+    made: Callable[..., RlTraining], world: Path, tmp_path: Path
+) -> None:
+    lines = [json.loads(line) for line in (world / "sums.jsonl").read_text().splitlines()]
+    (tmp_path / "hopeless.jsonl").write_text("\n".join(json.dumps(line | {"answer": "none"}) for line in lines))
+    training = made(train__steps=2, dynamic_sampling=True, max_resampled=2, loss={"updates": 2}, evaluation=None)
+    training.change("prompts", "sources", "sums", str(tmp_path / "hopeless.jsonl"))
+    assert [o.status for o in training.go()] == ["finished"]
+    assert [(r["loss"], r["grad_norm"], r["first_sample"]) for r in training.records().values()] == [
+        (0.0, 0.0, 0),
+        (0.0, 0.0, 16),
+    ]
+    assert training.extras("rl_resampled_batches") == [1, 1]

@@ -21,10 +21,11 @@ def advantages(job: Rl, groups: Sequence[Group]) -> NDArray[np.float32]:
         [math.nan if answer.judged.reward is None else answer.judged.reward for answer in group.answers]
         for group in groups
     ]
-    found = group_advantages(torch.tensor(rewards, dtype=torch.float32).view(len(groups), -1), job.loss.scales)
+    shape = len(groups), job.rollout.group  # of no groups too
+    found = group_advantages(torch.tensor(rewards, dtype=torch.float32).view(shape), job.loss.scales)
     if job.overlong.filter:
-        cut = torch.tensor([[answer.truncated for answer in group.answers] for group in groups])
-        found = torch.where(cut.view_as(found), torch.nan, found)
+        cut = torch.tensor([[answer.truncated for answer in group.answers] for group in groups], dtype=torch.bool)
+        found = torch.where(cut.view(shape), torch.nan, found)
     array: NDArray[np.float32] = found.numpy()
     return array
 
