@@ -247,6 +247,21 @@ def test_killed_it_goes_on_and_gives_the_same_store(folder: Path) -> None:
     assert not (folder / ".store.building").exists()
 
 
+def test_a_full_disk_is_an_interruption_and_the_next_call_goes_on(folder: Path) -> None:
+    job = sft(folder)
+    code = (
+        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+        "from pathlib import Path\nfrom xgen.spec import load_job\nfrom xgen.data.chat.prepare import *\n"
+        f"folder = Path({str(folder)!r})\njob = load_job(folder / 'spec.yaml', [], folder).job\n"
+        "try: prepare(job, chat_store(job))\n"
+        "except InterruptedBuildError as error: print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "File too large; run it again: it goes on where it was" in result.stdout, result.stderr
+    assert not (folder / "store").exists()
+    assert prepared(job).num_records == 20
+
+
 def test_records_that_change_while_they_are_read_are_no_store(folder: Path) -> None:
     job = sft(folder)
 

@@ -107,6 +107,7 @@ BETTER, WORSE = [user("hello"), assistant("hi")], [user("hello"), assistant("go 
         {"chosen": BETTER, "rejected": WORSE, "score_chosen": 9.0},
         {"prompt": "hello", "chosen": BETTER, "rejected": WORSE},
         {"question": "hello", "chosen": "hi", "rejected": "go away"},
+        {"prompt": "hello", "messages": BETTER, "chosen": BETTER, "rejected": WORSE},
     ],
 )
 def test_shapes_of_preference_data_are_one_pair(row: dict[str, Any]) -> None:
@@ -123,7 +124,7 @@ def test_a_system_message_beside_whole_conversations_is_kept() -> None:
     ("row", "said"),
     [
         ({"chosen": "a"}, "has no 'rejected'; write chosen and rejected: its keys are chosen"),
-        ({"chosen": "a", "rejected": "b"}, "has 'chosen' that is text, and no prompt; write messages or prompt"),
+        ({"chosen": "a", "rejected": "b"}, "has answers without a prompt; write messages or prompt beside chosen"),
         ({"prompt": "p", "chosen": "a", "rejected": "a"}, "'chosen' and 'rejected' that are the same"),
         ({"chosen": BETTER, "rejected": [user("other"), assistant("b")]}, "do not begin with the same prompt"),
         ({"messages": HELLO, "chosen": "a", "rejected": "b"}, "has 'messages' that ends with an answer"),

@@ -93,30 +93,32 @@ def pair_of(row: Mapping[str, Any]) -> Pair:
     for key in ("chosen", "rejected"):
         if key not in row:
             raise RecordError(f"has no {key!r}; write chosen and rejected: its keys are {_keys(row)}")
-    tools = _tools(row)
-    before = _first(row, (*_CONVERSATION_KEYS, *_PROMPT_KEYS))
-    shared = _as_turns(row[before], before, "user") if before else []
-    if before is None and isinstance(row["chosen"], str):
-        raise RecordError("has 'chosen' that is text, and no prompt; write messages or prompt beside it")
-    if shared and shared[-1]["role"] == "assistant":
-        raise RecordError(f"has {before!r} that ends with an answer; leave it to chosen and rejected")
-    shared = _with_system(row, shared)
+    answers = {name: _as_turns(row[name], name, "assistant") for name in ("chosen", "rejected")}
+    # Data sets repeat the prompt in the answers; what is beside them is then a third copy, or one of the answers.
+    repeated = {name: any(message["role"] == "user" for message in answer) for name, answer in answers.items()}
+    shared = [] if all(repeated.values()) else _prompt_beside(row)
     both = []
-    for name in ("chosen", "rejected"):
-        answer = _as_turns(row[name], name, "assistant")
-        # Data sets repeat the prompt in the answers, with or without a system message.
-        prompt = [] if any(message["role"] == "user" for message in answer) else shared
-        if not prompt and shared and shared[0]["role"] == "system" and answer[0]["role"] != "system":
-            prompt = shared[:1]
-        messages = prompt + answer
+    for name, answer in answers.items():
+        messages = _with_system(row, answer if repeated[name] else shared + answer)
         if messages[-1]["role"] != "assistant":
             raise RecordError(f"has {name!r} that does not end with a message of the assistant")
-        both.append(Conversation(messages, tools))
+        both.append(Conversation(messages, _tools(row)))
     if both[0].messages[:-1] and both[0].messages[0] != both[1].messages[0]:
         raise RecordError("has 'chosen' and 'rejected' that do not begin with the same prompt")
     if both[0].messages == both[1].messages:
         raise RecordError("has 'chosen' and 'rejected' that are the same")
     return Pair(*both)
+
+
+def _prompt_beside(row: Mapping[str, Any]) -> list[Message]:
+    """What both answers of a pair follow."""
+    key = _first(row, (*_PROMPT_KEYS, *_CONVERSATION_KEYS))
+    if key is None:
+        raise RecordError("has answers without a prompt; write messages or prompt beside chosen and rejected")
+    shared = _as_turns(row[key], key, "user")
+    if shared[-1]["role"] == "assistant":
+        raise RecordError(f"has {key!r} that ends with an answer; leave it to chosen and rejected")
+    return shared
 
 
 def prompt_of(row: Mapping[str, Any]) -> Prompt:
