@@ -313,6 +313,12 @@ class JobTrainer(Trainer):
         summed: torch.Tensor = dist_utils.dist_sum_tensor(loss, dims.get_optional_mesh("pp"))
         return summed
 
+    def over_context(self, sums: torch.Tensor) -> torch.Tensor:
+        """Summed up over the ranks that have the other parts of the same sequences (context parallelism)."""
+        if (mesh := self.parallel_dims.get_optional_mesh("cp")) is not None:
+            dist.all_reduce(sums, group=mesh.get_group())
+        return sums
+
     def _act_on(self, verdict: Verdict) -> None:
         """Record a verdict. Raises Diverged, on all ranks, when the training is not to go on."""
         print(f"step {self.step}: {verdict.reason}: {verdict.action}", file=sys.stderr, flush=True)

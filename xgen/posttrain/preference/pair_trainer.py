@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-import torch.distributed as dist
 from torchtitan.components.loss import ChunkedLossWrapper
 
 from xgen.posttrain.preference.objective import PackedPairs, sums_and_lengths
@@ -36,12 +35,6 @@ class PairTrainer(JobTrainer):
         sums, _ = sums_and_lengths(logprobs, packed_pairs(batch), self.over_context)
         by_pair: torch.Tensor = sums.unflatten(1, (-1, 2))
         return by_pair
-
-    def over_context(self, sums: torch.Tensor) -> torch.Tensor:
-        """Added up over the ranks that have the other parts of the same sequences."""
-        if (mesh := self.parallel_dims.get_optional_mesh("cp")) is not None:
-            dist.all_reduce(sums, group=mesh.get_group())
-        return sums
 
     @property
     def speaks(self) -> bool:

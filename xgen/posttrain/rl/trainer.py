@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 from torchtitan.components.checkpointer.base import ModelWrapper
 from torchtitan.components.loss import ChunkedLossWrapper
@@ -253,16 +252,10 @@ class RlTrainer(JobTrainer):
             reference=extras.get("reference"),
         )
         logprobs, entropies = self.loss_fn.logprobs_and_entropies(hidden, batch.labels)
-        weighed = weigh_answers(self.job.loss, logprobs, entropies, sampled, self._present.total, self._over_context)
+        weighed = weigh_answers(self.job.loss, logprobs, entropies, sampled, self._present.total, self.over_context)
         self._measured += weighed.measured / self._present.computed
         self._importance_max = torch.maximum(self._importance_max, weighed.importance_max)
         return self.loss_fn.with_gradient(weighed.loss, hidden, batch.labels, weighed.weights)
-
-    def _over_context(self, sums: torch.Tensor) -> torch.Tensor:
-        """Summed up over the ranks that have the other parts of the same sequences."""
-        if (mesh := self.parallel_dims.get_optional_mesh("cp")) is not None:
-            dist.all_reduce(sums, group=mesh.get_group())
-        return sums
 
     def _of_updates(self, num: int, tokens_per_second: float) -> dict[str, float]:
         """Means over the updates of a step."""
