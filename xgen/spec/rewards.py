@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from xgen.spec.base import Count, Number, Strict
 from xgen.spec.units import Bytes, Length
 
 
 class Limits(Strict):
-    """Of one verdict. What goes beyond is killed, and counted as a failure of the verifier, never as a zero."""
+    """Of one verdict. What goes beyond is killed and counted: as a failure of the verifier, never as a zero; only a
+    program that `code` tests has then not passed."""
 
     seconds: Number = Field(default=10.0, gt=0, description="of wall clock; as many CPU seconds")
-    memory: Bytes = Field(default=1 << 30, description="address space of the verifier's process")
+    memory: Bytes = Field(default=1 << 30, description="address space of each process, memory of all of a verdict's")
     processes: Count = Field(default=8, ge=1, description="of one verdict, itself included")
     file_size: Bytes = Field(default=1 << 24, description="of any file that it writes")
     output: Bytes = Field(default=1 << 20, description="bytes of what it prints that are read")
@@ -24,11 +26,24 @@ class _Reward(Strict):
     weight: Number = Field(default=1.0, description="its score times this is added to the answer's reward")
 
 
+def _compiles(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from error
+    return value
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+
+
 class Exact(_Reward):
     """1 when the answer is `answer`, white space at the ends aside."""
 
     kind: Literal["exact"]
-    extract: str | None = Field(default=None, description="a regular expression; its first group is what is compared")
+    extract: Pattern | None = Field(
+        default=None, description="a regular expression; the first group of its last match is what is compared"
+    )
 
 
 class Math(_Reward):
@@ -48,7 +63,7 @@ class Format(_Reward):
     """1 when the whole answer matches a regular expression."""
 
     kind: Literal["format"]
-    pattern: str
+    pattern: Pattern
 
 
 class LengthPenalty(_Reward):

@@ -12,6 +12,8 @@ from xgen.posttrain.rewards.task import Task
 from xgen.posttrain.rewards.verify.reply import Reply
 from xgen.spec.rewards import Code, Exact, Format, Function, LengthPenalty, Math, Reward, RewardModel
 
+_ENCODE = json.JSONEncoder(default=str).encode  # made once: `json.dumps` makes one for every call
+
 
 @dataclass(frozen=True)
 class Job:
@@ -73,5 +75,5 @@ def _lacks(key: str, wanted: str) -> Reply:
 
 
 def _job(profile: str, **body: Any) -> Job:
-    data = json.dumps(body, default=str).encode()
+    data = _ENCODE(body).encode()
     return Job(profile, data, hashlib.blake2b(data, digest_size=16, person=profile.encode()).digest())

@@ -47,9 +47,13 @@ class ServerLink:
             self.close()
             raise StartError("the verifiers' process did not start; what it said is above") from error
 
-    def send(self, number: int, body: bytes) -> None:
-        """Raises ClosedError, also when it has taken nothing for too long."""
-        self.channel.send(number, body)
+    def put(self, number: int, body: bytes) -> None:
+        """With what comes after it, by `push`."""
+        self.channel.put(number, body)
+
+    def push(self) -> None:
+        """Raises ClosedError, also when the server has taken nothing for too long."""
+        self.channel.flush()
         if self.channel.is_sending and not self.channel.drain(_SILENT):
             raise ClosedError
 

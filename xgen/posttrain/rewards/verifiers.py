@@ -66,31 +66,17 @@ class Verifiers:
 
     def judge(self, tasks: Sequence[Task]) -> list[Verdict]:
         """In the order of the tasks. Verdicts of what `submit` asked for stay for `ready`."""
-        numbers = [self.submit(task) for task in tasks]
-        while any(number in self._tasks for number in numbers):
-            self._hear(60.0)
+        numbers = [self._take(task) for task in tasks]
+        self._push()
+        for number in numbers:
+            while number in self._tasks:
+                self._hear(60.0)
         return [self._done.pop(number) for number in numbers]
 
     def submit(self, task: Task) -> int:
         """Begins a verdict; its number."""
-        number = self._next_task
-        self._next_task += 1
-        waiting = _Waiting(task, _names(task.rewards))
-        self._tasks[number] = waiting
-        for name, reward in zip(waiting.names, task.rewards, strict=True):
-            asked = job_of(reward, task, self._spec.limits.seconds)
-            if isinstance(asked, Reply):
-                self._count(reward.kind, asked, None)
-                waiting.replies[name] = asked
-            elif (kept := self._kept.get(asked.key)) is not None:
-                self._kept.move_to_end(asked.key)
-                self._count(reward.kind, kept, None)
-                waiting.replies[name] = kept
-            elif (same := self._by_key.get(asked.key)) is not None:
-                same.waiting.append((number, name))
-            else:
-                self._begin(_Open(0, reward.kind, asked, [(number, name)]))
-        self._finish(number)
+        number = self._take(task)
+        self._push()
         return number
 
     def ready(self, timeout: float = 0.0) -> list[tuple[int, Verdict]]:
@@ -122,12 +108,36 @@ class Verifiers:
 
     # what goes and comes
 
+    def _take(self, task: Task) -> int:
+        number = self._next_task
+        self._next_task += 1
+        waiting = _Waiting(task, _names(task.rewards))
+        self._tasks[number] = waiting
+        for name, reward in zip(waiting.names, task.rewards, strict=True):
+            asked = job_of(reward, task, self._spec.limits.seconds)
+            if isinstance(asked, Reply):
+                self._count(reward.kind, asked, None)
+                waiting.replies[name] = asked
+            elif (kept := self._kept.get(asked.key)) is not None:
+                self._kept.move_to_end(asked.key)
+                self._count(reward.kind, kept, None)
+                waiting.replies[name] = kept
+            elif (same := self._by_key.get(asked.key)) is not None:
+                same.waiting.append((number, name))
+            else:
+                self._begin(_Open(0, reward.kind, asked, [(number, name)]))
+        self._finish(number)
+        return number
+
     def _begin(self, asked: _Open) -> None:
         self._next_job += 1
         asked.number = self._next_job << 3 | PROFILES.index(asked.job.profile)
         self._jobs[asked.number] = self._by_key[asked.job.key] = asked
+        self._link.put(asked.number, asked.job.body)
+
+    def _push(self) -> None:
         try:
-            self._link.send(asked.number, asked.job.body)
+            self._link.push()
         except ClosedError:
             self._restart()
 
@@ -152,6 +162,7 @@ class Verifiers:
         if is_chance and asked.tries <= self._spec.retries:
             self._counts_of(asked.kind).retries += 1
             self._begin(_Open(0, asked.kind, asked.job, asked.waiting, asked.tries + 1))
+            self._push()
             return
         if reply.failure is None:
             self._kept[asked.job.key] = reply
@@ -177,11 +188,9 @@ class Verifiers:
         if self._restarts_in_a_row > _MOST_RESTARTS:
             raise RuntimeError(f"the verifiers' process died {_MOST_RESTARTS} times; what it said is above")
         self._link = ServerLink(self._bounds, self._spec.workers)
-        try:
-            for asked in self._jobs.values():
-                self._link.send(asked.number, asked.job.body)
-        except ClosedError:
-            self._restart()
+        for asked in self._jobs.values():
+            self._link.put(asked.number, asked.job.body)
+        self._push()
 
     # what is counted
 

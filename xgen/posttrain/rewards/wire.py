@@ -33,8 +33,12 @@ class Channel:
 
     def send(self, number: int, body: bytes) -> None:
         """As much as the other end takes now; the rest with `flush`. Raises ClosedError."""
-        self._out += _HEAD.pack(number, len(body)) + body
+        self.put(number, body)
         self.flush()
+
+    def put(self, number: int, body: bytes) -> None:
+        """For the next `flush`."""
+        self._out += _HEAD.pack(number, len(body)) + body
 
     def flush(self) -> None:
         try:

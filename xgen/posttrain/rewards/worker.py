@@ -109,4 +109,4 @@ def _reply(judge: Judge, body: bytes) -> dict[str, Any]:
         reply = Reply(None, "memory")
     except Exception as error:  # noqa: BLE001 - also a user's function's; it is counted, and told
         reply = Reply(None, "error", detail=f"{type(error).__name__}: {error!s:.200}")
-    return {**asdict(reply), "seconds": time.monotonic() - began}
+    return {**reply.__dict__, "seconds": time.monotonic() - began}

@@ -1,8 +1,7 @@
 """The kind `math`: math-verify without its alarms, which only a main thread has and which leave scores of 0 behind.
 
-The process is killed from outside instead. Verdicts are math-verify's own: the same extraction, the same comparison;
-what is added is that a number is not read by a compiler, that what was parsed is kept, and that what its `except
-Exception` would make a 0 of (memory, recursion) is told.
+The process is killed from outside instead. Verdicts are math-verify's own: the same extraction, the same comparison,
+`faster`; what is added is that failures of which its `except Exception` would make a 0 (memory, recursion) are told.
 """
 
 from __future__ import annotations
@@ -15,17 +14,26 @@ from typing import Any
 
 import math_verify
 from math_verify import grader, parser
-from sympy import Float, Integer
 from sympy.core.basic import Basic
 from sympy.core.evalf import EvalfMixin
 
+from xgen.posttrain.rewards.verify import faster
 from xgen.posttrain.rewards.verify.reply import Reply
 
 _KEPT = 4096  # parsed references, formulas and comparisons
-_NUMBER = re.compile(r"(0|[1-9]\d*)(\.\d+)?|\.\d+", re.ASCII)
 _IS_MARKED = re.compile(r"\$|\\boxed|\\\(|\\\[")
 _PLAIN = re.compile(r"\s*-?(\d[\d, ]*)?(\.\d+)?\s*%?\s*", re.ASCII)
-_read_number = parser.Number
+# One of each shape that answers have.
+_USUAL = (
+    "1", "-1.5", "1,234", r"\frac{1}{2}", r"-\frac{3x}{4y}", r"\frac12", "x^2+2x-3", "(x+1)(x-2)^{3}", r"2\sqrt{3}+1",
+    r"\sqrt[3]{x}", r"\{1, 2, 3\}", "1, 2, 3", "(1, 2)", "[1, 2)", r"(-\infty, 3] \cup (4, \infty)", "x = 3",
+    "y = 2x + 1", "x = 1, y = 2", "2x + 3y = 6", r"1 < x \le 5", r"x \in [0, 5)", r"x \ge -2", r"\frac{\pi}{4}",
+    r"2\pi r",
+    r"50\%", r"90^\circ", r"\sin(x) + \cos^2(2x)", r"\log_2(8)", r"\ln x", "e^{2x}", "a_1 + a_2", "n!", r"\binom{n}{k}",
+    r"|x - 1|", r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\sum_{n=1}^{5} n", r"\int_0^1 x dx", "3+4i",
+    r"\text{yes}", r"10 \text{ cm}", r"3 \times 10^{5}", r"6 \cdot 7", r"\left(\frac{1}{2}, 3\right)", r"f(x) = x^2",
+    r"\lfloor x \rfloor", r"x \equiv 3", "AB", r"\$12.50", r"\alpha + \beta", r"2\frac{1}{3}", "x:y", r"\emptyset",
+)  # fmt: skip
 _swallowed: list[BaseException] = []
 
 
@@ -34,7 +42,7 @@ def judge(job: Mapping[str, Any]) -> Reply:
     gold = _gold(job["reference"])
     if not gold:
         return Reply(None, "error", detail=f"the reference {job['reference']!r:.100} holds no formula")
-    said = math_verify.parse(job["answer"], parsing_timeout=None)
+    said = faster.parse(job["answer"])
     is_equal = _is_equal(job["reference"], tuple(said)) if _is_hashable(said) else _verify(gold, said)
     if _swallowed and not is_equal:
         is_memory = isinstance(_swallowed[0], MemoryError)
@@ -52,8 +60,7 @@ def _gold(reference: str) -> list[Any]:
     reference = reference.rpartition("####")[2]  # GSM8K
     if not _IS_MARKED.search(reference) and not _PLAIN.fullmatch(reference):
         reference = f"${reference.strip()}$"
-    gold: list[Any] = math_verify.parse(reference, parsing_timeout=None)
-    return gold
+    return faster.parse(reference)
 
 
 @lru_cache(_KEPT)
@@ -81,13 +88,6 @@ def _is_hashable(said: list[Any]) -> bool:
     return len(said) == 2 and isinstance(said[1], str) and isinstance(said[0], Basic | str)
 
 
-def _number(text: str) -> Any:
-    """What `sympify` makes of digits, in a hundredth of the time. Others go where they went."""
-    if not _NUMBER.fullmatch(text):
-        return _read_number(text)
-    return Float(text) if "." in text else Integer(int(text))
-
-
 def _watched(function: Callable[..., Any]) -> Callable[..., Any]:
     """Failures pass here on their way to an `except Exception`."""
 
@@ -104,12 +104,13 @@ def _watched(function: Callable[..., Any]) -> Callable[..., Any]:
 def prepare() -> None:
     """Once in a process, before its first verdict."""
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # that its time-outs are off is on purpose
-    parser.Number = _number
-    parser.parse_latex_cached = lru_cache(_KEPT)(_watched(parser.parse_latex_cached.__wrapped__))
-    parser.parse_expr_cached = lru_cache(_KEPT)(_watched(parser.parse_expr_cached.__wrapped__))
+    faster.install(_watched)
     for name in ("simplify", "solve", "sympy_expr_eq"):
         setattr(grader, name, _watched(getattr(grader, name)))
     Basic.doit = _watched(Basic.doit)
     EvalfMixin.evalf = EvalfMixin.n = _watched(EvalfMixin.evalf)
-    for gold, said in (("1", "$1.5$"), (r"$\frac{x}{2}$", r"so $\boxed{0.5x}$")):
-        judge({"reference": gold, "answer": said})  # compiles its expressions, loads the grammar
+    for formula in _USUAL:  # the parser's tables grow with what it has read, and a fork has them
+        faster.parse(f"${formula}$")
+    judge({"reference": "x+1", "answer": r"so $\boxed{2x+1}$"})
+    for kept in (_gold, _compared, parser.parse_latex_cached, parser.parse_expr_cached):
+        kept.cache_clear()
