@@ -202,7 +202,7 @@ def test_every_requirement_is_satisfied_by_its_lock(source: str) -> None:
 
 @pytest.mark.parametrize("lock", ["cpu/requirements.lock", "trainer/requirements.lock"])
 def test_the_locks_hold_what_xgen_needs_to_train(lock: str) -> None:
-    wanted = [line for extra in ("", "train", "hub") for line in project()[extra]]
+    wanted = [line for extra in ("", "train", "hub", "rl") for line in project()[extra]]
     assert missing(requirements(wanted), pins(lock)) == [], "write docker/lock"
 
 
