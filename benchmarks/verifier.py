@@ -94,7 +94,7 @@ def main() -> None:
                 differing[mix] += sum(one != other for one, other in zip(said, expected, strict=True))
     figures = {mix: Figure.of(rates[mix], "/s") for mix in _MIXES}
     peers = {name: Figure.of(rates[name], "/s") for name in (f"math-verify, {mix}" for mix in _MIXES)}
-    goals = {mix: TIMES * peers[f"math-verify, {mix}"].median for mix in ("integers", "algebra")}
+    goals = {mix: TIMES * peers[f"math-verify, {mix}"].median for mix in _MIXES}
     hostile, isolation = _contained()
     VerifierResult("verifier", figures, peers, goals, differing, hostile, isolation).print(options.json)
 
