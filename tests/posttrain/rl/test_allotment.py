@@ -12,7 +12,8 @@ from xgen.posttrain.rl.allotment import Allotment
 def test_each_prompt_belongs_to_one_step_and_its_answers_are_begun_within_the_bound(
     per_step: int, staleness: int, refills: list[list[int]]
 ) -> None:
-    allotment = Allotment(per_step, staleness)
+    last = len(refills) + 1  # one step more is to come
+    allotment = Allotment(per_step, staleness, last)
     begun_at: dict[int, int] = {}
     taken: list[int] = []
     for step, wanted in enumerate(refills, start=1):
@@ -25,14 +26,14 @@ def test_each_prompt_belongs_to_one_step_and_its_answers_are_begun_within_the_bo
         taken += [first + i for first, count in allotment.done(step) for i in range(count)]
     ahead = [first + i for rounds in allotment.rounds.values() for first, count in rounds for i in range(count)]
     assert sorted(taken + ahead) == list(range(allotment.next_prompt))
-    assert len(allotment.rounds) == staleness
+    assert len(allotment.rounds) == min(staleness, 1)
 
 
 def test_what_is_kept_of_it_is_enough_to_go_on() -> None:
-    allotment = Allotment(4, 2)
+    allotment = Allotment(4, 2, 9)
     allotment.begin(1)
     allotment.refill(1, 3)
     allotment.done(1)
-    other = Allotment(4, 2, allotment.next_prompt, dict(allotment.rounds))
+    other = Allotment(4, 2, 9, allotment.next_prompt, dict(allotment.rounds))
     assert other.begin(2) == [4] == allotment.begin(2)
     assert other.rounds == allotment.rounds == {2: [(4, 4)], 3: [(8, 4)], 4: [(15, 4)]}

@@ -77,7 +77,7 @@ def test_no_answer_is_too_old_and_each_is_trained_on_once(
 ) -> None:
     job = rl_job(rollout__staleness=staleness, dynamic_sampling=dynamic)
     engine = ScriptedEngine(seed, pause=pause)
-    allotment = Allotment(job.rollout.prompts, staleness)
+    allotment = Allotment(job.rollout.prompts, staleness, 8)
     with (
         tempfile.TemporaryDirectory() as folder,
         rollouts(job, Path(folder), engine, ScriptedJudge(seed, fails), background=staleness > 0) as one,
@@ -103,7 +103,7 @@ def test_beside_the_training_with_bound_0_is_the_same_as_in_turn(tmp_path: Path,
         folder = tmp_path / str(background)
         folder.mkdir()
         with rollouts(job, folder, ScriptedEngine(3), ScriptedJudge(1), background) as one:
-            found.append(train(one, Allotment(job.rollout.prompts, 0), range(1, 6)))
+            found.append(train(one, Allotment(job.rollout.prompts, 0, 8), range(1, 6)))
     one_, other = ([(c.rounds, digest(c.groups), [g.oldest for g in c.groups]) for c in run] for run in found)
     assert one_ == other
 
@@ -111,10 +111,10 @@ def test_beside_the_training_with_bound_0_is_the_same_as_in_turn(tmp_path: Path,
 def test_what_the_journal_has_is_not_generated_again(tmp_path: Path) -> None:
     job = rl_job(dynamic_sampling=True)
     with rollouts(job, tmp_path, ScriptedEngine(1)) as one:
-        undisturbed = train(one, Allotment(4, 0), range(1, 4))
+        undisturbed = train(one, Allotment(4, 0, 8), range(1, 4))
     engine = ScriptedEngine(2)
     with rollouts(job, tmp_path, engine) as one:
-        again = train(one, Allotment(4, 0), range(1, 4))
+        again = train(one, Allotment(4, 0, 8), range(1, 4))
     assert engine.asked == []
     assert [digest(c.groups) for c in again] == [digest(c.groups) for c in undisturbed]
     assert [c.rounds for c in again] == [c.rounds for c in undisturbed]
@@ -123,11 +123,11 @@ def test_what_the_journal_has_is_not_generated_again(tmp_path: Path) -> None:
 def test_an_answer_that_had_begun_goes_on_after_a_stop(tmp_path: Path) -> None:
     job = rl_job()
     with rollouts(job, tmp_path, ScriptedEngine(1)) as one:
-        expected = digest(train(one, Allotment(4, 0), range(1, 2))[0].groups)
+        expected = digest(train(one, Allotment(4, 0, 8), range(1, 2))[0].groups)
     folder = tmp_path / "stopped"
     folder.mkdir()
     engine = ScriptedEngine(1)
-    allotment = Allotment(4, 0)
+    allotment = Allotment(4, 0, 8)
     with rollouts(job, folder, engine) as one:
         for number in allotment.begin(1):
             one._ask_round(number, allotment.rounds[number][0])
@@ -138,14 +138,14 @@ def test_an_answer_that_had_begun_goes_on_after_a_stop(tmp_path: Path) -> None:
     assert begun > 5
     again = ScriptedEngine(9)
     with rollouts(job, folder, again) as one:
-        [collected] = train(one, Allotment(4, 0), range(1, 2))
+        [collected] = train(one, Allotment(4, 0, 8), range(1, 2))
         assert one.desk.effort.tokens == 16 * 4 - begun
     assert digest(collected.groups) == expected
 
 
 def test_waiting_ends_when_the_ranks_agree_to_stop(tmp_path: Path) -> None:
     job = rl_job()
-    allotment = Allotment(4, 0)
+    allotment = Allotment(4, 0, 8)
     with rollouts(job, tmp_path, ScriptedEngine(1, pause=0.3), ranks=Alone(stop_after=1)) as one:
         with pytest.raises(StoppedWaitingError):
             one.collect(1, allotment)
@@ -160,7 +160,7 @@ def test_what_the_background_dies_of_reaches_who_waits(tmp_path: Path) -> None:
 
     job = rl_job(rollout__staleness=1)
     with rollouts(job, tmp_path, Broken(), background=True) as one, pytest.raises(OSError, match="no server"):
-        one.collect(1, Allotment(4, 1))
+        one.collect(1, Allotment(4, 1, 8))
 
 
 def test_an_answer_of_a_server_that_was_late_is_asked_for_again(tmp_path: Path) -> None:
@@ -175,6 +175,6 @@ def test_an_answer_of_a_server_that_was_late_is_asked_for_again(tmp_path: Path) 
 
     engine = Late()
     with rollouts(rl_job(), tmp_path, engine) as one:
-        found = train(one, Allotment(4, 0), range(1, 3))
+        found = train(one, Allotment(4, 0, 8), range(1, 3))
     assert [group.oldest for group in found[1].groups] == [1, 1, 1, 1]
     assert len(engine.asked) == 3 * 16

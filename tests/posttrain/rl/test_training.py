@@ -288,7 +288,7 @@ def test_beside_the_training_no_answer_is_too_old_and_none_is_lost_after_kill_9(
     manifest = json.loads((training.run.checkpoints_dir / "step-8" / "manifest.json").read_text())
     digests = sum(int(record["data"], 16) for record in training.records().values())
     assert int(manifest["data_digest"], 16) == digests % (1 << 64)
-    assert manifest["next_sample"] == 8 * 8 + 2 * 8  # those of two steps more have been given out
+    assert manifest["next_sample"] == 8 * 8
 
 
 @pytest.mark.slow
@@ -360,3 +360,22 @@ def test_a_step_in_which_all_are_wrong_changes_nothing_and_the_run_goes_on(
         (0.0, 0.0, 16),
     ]
     assert training.extras("rl_resampled_batches") == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_stop_while_held_out_prompts_are_tried_changes_nothing(
+    made: Callable[..., RlTraining], undisturbed: RlTraining
+) -> None:
+    training = made()
+
+    def at_once(pids: list[int]) -> None:
+        while not training.event("validation_begin"):
+            time.sleep(0.01)
+        os.kill(pids[0], signal.SIGUSR2)
+
+    [stopped] = training.go(during=at_once, in_rank=slow_engine(1.0))
+    assert (stopped.status, stopped.step) == ("stopped", 0)
+    assert training.event("validation_end").reason == "told to stop"  # type: ignore[union-attr]
+    assert [o.status for o in training.go()] == ["finished"]
+    assert training.evaluations() == undisturbed.evaluations()
+    assert_same(training, undisturbed)

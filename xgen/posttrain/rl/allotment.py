@@ -20,12 +20,14 @@ class Allotment:
 
     per_step: int
     staleness: int  # N
+    last_step: int  # of the training
     next_prompt: int = 0
     rounds: dict[int, list[Round]] = field(default_factory=dict)  # of the steps that are not done, by step
 
     def begin(self, step: int) -> list[int]:
         """Steps whose answers are to be begun now that step `step` is next, and the weights of version `step - 1`."""
-        begun = [ahead for ahead in range(step, step + self.staleness + 1) if ahead not in self.rounds]
+        newest = min(step + self.staleness, self.last_step)
+        begun = [ahead for ahead in range(step, newest + 1) if ahead not in self.rounds]
         for ahead in begun:
             self.rounds[ahead] = [self._take(self.per_step)]
         return begun

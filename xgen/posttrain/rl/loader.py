@@ -45,7 +45,8 @@ class PromptLoader(StepLoader):
     @next_sample.setter
     def next_sample(self, number: int) -> None:
         """What had been given to steps to come is given up."""
-        self.allotment = Allotment(self._job.rollout.prompts, self._job.rollout.staleness, number)
+        rollout = self._job.rollout
+        self.allotment = Allotment(rollout.prompts, rollout.staleness, self._job.train.steps, number)
 
     @property
     def first_sample(self) -> int:
