@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -272,6 +273,22 @@ def test_records_that_change_while_they_are_read_are_no_store(folder: Path) -> N
 
     with pytest.raises(InterruptedBuildError, match="changed while it was read"):
         prepare(job, chat_store(job), stopped)
+
+
+def test_of_two_at_once_one_works_and_the_other_finds_it_done(folder: Path) -> None:
+    job = sft(folder)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: prepare(job, chat_store(job)), range(2)))
+    assert sorted(done.written for done in both if done) == [False, True]
+
+
+def test_a_folder_of_datasets_may_hold_one_json_array(folder: Path) -> None:
+    (folder / "hub").mkdir()
+    (folder / "hub" / "train.json").write_text(json.dumps(chats(20)))
+    name = f"hf:{folder / 'hub'}"
+    store = prepared(sft(folder, sources=f"{{a: a.jsonl, b: {{path: '{name}'}}}}"))
+    lines, array = store.sources
+    assert np.array_equal(lines.tokens, array.tokens) and np.array_equal(lines.learn, array.learn)
 
 
 @pytest.mark.parametrize("name", ["tokens.bin", "learn.bin", "offsets.bin"])

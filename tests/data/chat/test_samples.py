@@ -201,6 +201,13 @@ def test_a_job_whose_steps_repeat_a_source_too_often_is_refused(folder: Path) ->
         samples_of(job)
 
 
+def test_without_data_out_the_store_is_in_the_run(folder: Path) -> None:
+    job, run = sft(folder, "data.out=null"), folder / "run"
+    assert prepare(job, chat_store(job, run))
+    assert (run / "chat" / "meta.json").is_file()
+    assert samples_of(job, 0, run).fingerprint == samples_of(job, 1, run).fingerprint
+
+
 def test_without_a_store_a_job_is_told_how_to_make_one(folder: Path) -> None:
     with pytest.raises(StoreError, match=r"is no chat store.*xgen data chat SPEC"):
         samples_of(sft(folder))

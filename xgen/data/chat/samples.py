@@ -113,8 +113,9 @@ class ChatSamples:
         if within:
             window = self._window(number)
             end = int(window.first[within])
-            for source, record in zip(window.source[:end].tolist(), window.record[:end].tolist(), strict=True):
-                tokens[source] += int(self._streams[source].lengths[record])
+            source, record = window.source[:end], window.record[:end]
+            for own, stream in enumerate(self._streams):
+                tokens[own] += int(stream.lengths[record[source == own]].sum())
         return {part.source.name: count for part, count in zip(self.parts, tokens, strict=True)}
 
     def check_caps(self, samples: int) -> None:
