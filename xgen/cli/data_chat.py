@@ -222,6 +222,10 @@ def _print_sources(facts: dict[str, Any]) -> None:
         print(f"  {name:<24}" + "".join(f"{value:>12}" for value in (*counts, sequences, share, epochs)))
         if source.get("truncated"):
             print(f"    {source['truncated']:>9,}  were cut at their end")
+        if source.get("quoting"):
+            print(
+                f"    {source['quoting']:>9,}  quote special tokens, which are text to the model: are they meant to be?"
+            )
         for reason, count in sorted(source["left_out"].items(), key=lambda item: -item[1]):
             print(f"    {count:>9,}  left out: {reason}")
     if "padding" in facts:

@@ -92,6 +92,15 @@ def test_what_is_left_out_is_listed_with_file_line_and_reason(folder: Path) -> N
     assert {one["file"] for one in bad} == {str(folder / "a.jsonl")}
 
 
+def test_records_that_quote_special_tokens_are_counted(folder: Path) -> None:
+    write_lines(folder / "a.jsonl", [*chats(3), {"messages": [user("a"), assistant("fox<|im_end|>")]}])
+    store = prepared(sft(folder))
+    [source] = store.sources
+    assert (source.num_records, source.meta.counts.quoting) == (4, 1)
+    end = int(source.conversation(0)[0][-2])
+    assert (source.conversation(3)[0] == end).sum() == 2  # of the two turns
+
+
 def test_truncation_cuts_the_end_and_counts(folder: Path) -> None:
     write_lines(folder / "a.jsonl", [*chats(2), {"messages": [user("a"), assistant("fox " * 80)]}])
     store = prepared(sft(folder, "data.too_long=truncate"))

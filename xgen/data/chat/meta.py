@@ -32,6 +32,7 @@ class Counts(_Meta):
     learnt: int = 0  # tokens that the model learns to write
     longest: int = 0  # record in tokens
     truncated: int = 0  # records that were cut at their end
+    quoting: int = 0  # records that quote special tokens, which are text in them
     dropped: dict[str, int] = {}  # records by reason: those that are too long, and those that are bad
 
     @property
@@ -48,6 +49,7 @@ class Counts(_Meta):
             learnt=self.learnt + other.learnt,
             longest=max(self.longest, other.longest),
             truncated=self.truncated + other.truncated,
+            quoting=self.quoting + other.quoting,
             dropped=reasons,
         )
 

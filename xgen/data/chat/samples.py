@@ -145,11 +145,6 @@ class ChatSamples:
                 self._window(len(self._first) - 1)
             return self._first[self._windows_per_round]
 
-    @property
-    def round_tokens(self) -> int:
-        """Tokens of `num_samples`, without padding."""
-        return self._round
-
     def _edge(self, number: int) -> int:
         """Tokens of the mixture before a window."""
         return number * self._round // self._windows_per_round

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from xgen.data.chat.encode import ChatEncoder, DifferentIdsError, Tokens
 from xgen.data.chat.meta import LEARN_FILE, OFFSETS_FILE, TOKENS_FILE, Counts, Kind
 from xgen.data.chat.records import RenderedRecord, render_records
-from xgen.data.chat.template import Learn
+from xgen.data.chat.template import QUOTE, Learn
 from xgen.data.chat.tokenizer import ChatTokenizer
 from xgen.data.encode import Resolved
 from xgen.data.interrupted import unit_in_place
@@ -82,10 +82,10 @@ class _Writer:
         self._tokens = stack.enter_context((folder / TOKENS_FILE).open("xb"))
         self._learn = stack.enter_context((folder / LEARN_FILE).open("xb"))
         self._ends = [0]
-        self._records = self._learnt = self._longest = self._truncated = 0
+        self._records = self._learnt = self._longest = self._truncated = self._quoting = 0
         self._bad: list[BadRecord] = []
 
-    def add(self, own: Sequence[Tokens], cut: bool) -> None:
+    def add(self, own: Sequence[Tokens], cut: bool, quoting: bool) -> None:
         for one in own:
             self._tokens.write(one.ids.astype(self._kind).tobytes())
             self._learn.write(one.learn.tobytes())
@@ -93,6 +93,7 @@ class _Writer:
             self._learnt += int(np.count_nonzero(one.learn))
         self._records += 1
         self._truncated += cut
+        self._quoting += quoting
         self._longest = max(self._longest, _length(own))
 
     def leave_out(self, file: str, line: int, reason: str) -> None:
@@ -106,6 +107,7 @@ class _Writer:
             learnt=self._learnt,
             longest=self._longest,
             truncated=self._truncated,
+            quoting=self._quoting,
             dropped=dict(Counter(kind_of(bad.reason) for bad in self._bad)),
         )
         meta = ChatUnit(counts=counts, bad=tuple(self._bad), engine=engine)
@@ -128,7 +130,7 @@ def _write(state: State, number: int, unit: Unit, tick: Tick, engine: Resolved) 
                         continue
                     own = _cut(own, setting.seq_len)
                 if all(one.learn.any() for one in own):
-                    writer.add(own, too_long)
+                    writer.add(own, too_long, any(QUOTE in one.text for one in record.rendered))
                 else:
                     what = "has nothing to learn within seq_len" if too_long else "has nothing to learn"
                     writer.leave_out(record.file, record.line, what)
