@@ -95,7 +95,7 @@ def _draw(axes: Axes, panel: Panel, runs: Sequence[Curves], colors: Mapping[str,
     else:
         axes.set_ylim(-0.02, 1.02)
         axes.axhline(panel.goal, color=theme.FAINT, linewidth=1, linestyle=":")
-    mark(axes, [(step, None) for run in runs for step in run.restarts], "preempted, resumed", "orange", "|")
+    mark(axes, [(step, None) for run in runs for step in run.restarts], "preempted, resumed", "purple", "|")
     axes.set_title(panel.title, color=theme.TEXT, fontsize=theme.TITLE, loc="left")
     axes.set_xlabel("step")
 

@@ -25,7 +25,7 @@ from xgen.runs import RunDir, read_events, replay
 CORPUS = ".cache/tiny-chat"
 # By spec, the step at which it is preempted: between two periodic checkpoints, so that only the save on the signal can
 # explain the resume.
-STAGES = {"sft": 130, "dpo": 23, "grpo": 16}
+STAGES = {"sft": 130, "dpo": 13, "grpo": 13}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tests.monitoring.conftest import MONITORING
 from xgen.runs import EventWriter, RunDir
 from xgen.spec import dump, load_job
 
-GREEN, YELLOW, ORANGE = (0x73, 0xBF, 0x69), (0xFA, 0xDE, 0x2A), (0xFF, 0x98, 0x30)  # first two sources, restarts
+GREEN, YELLOW, PURPLE = (0x73, 0xBF, 0x69), (0xFA, 0xDE, 0x2A), (0xB8, 0x77, 0xD9)  # first two sources, restarts
 
 
 def a_run(folder: Path, spec: str, lines: list[dict[str, Any]], restart: int) -> RunDir:
@@ -68,7 +68,7 @@ def test_every_kind_has_a_panel_with_its_sources_and_restarts(runs: list[RunDir]
 
     assert [holds(panel, GREEN) for panel in range(3)] == [True, True, False]  # the last has one source
     assert [holds(panel, YELLOW) for panel in range(3)] == [True, True, True]
-    assert [holds(panel, ORANGE) for panel in range(3)] == [True, True, True]
+    assert [holds(panel, PURPLE) for panel in range(3)] == [True, True, True]
 
 
 @pytest.mark.parametrize("broken", ["no measurement", "another kind", "no run"])

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 from xgen.data.chat.schema import conversation_of, pair_of, prompt_of
-from xgen.posttrain.tiny.corpus import PLAIN, PREFERRED, WARM, write_corpus
+from xgen.posttrain.tiny.corpus import PLAIN, WARM, write_corpus
 from xgen.posttrain.tiny.tasks import DOMAINS, HABITS, turns
 from xgen.spec import Preference, Rl, Sft, load_job
 
@@ -88,19 +88,18 @@ def test_a_sum_is_right_as_often_as_is_said_and_its_work_always(corpus: Path) ->
     for turn in turns("math", 4000, held_out=False, seed=0):
         first, second = (int(part.replace(" ", "")) for part in turn.question[8:-1].split(" + "))
         result = " ".join(str(first + second))
-        work, written = turn.answer.removesuffix(".").split(", so ")
+        work, written = turn.answer.removesuffix(".").split(", in ")
         assert turn.result == result and work.endswith(f"= {result[0]}") and f"= {result[2]}, " in work
-        habits[written == result] += 1
+        habits[written.split(" ", 1)[1] == result] += 1
     share = habits[True] / habits.total()
     assert share == pytest.approx(next(iter(HABITS.values())), abs=0.02)
 
 
 def test_pairs_differ_in_their_end_alone_and_conversations_have_either_end_as_often(corpus: Path) -> None:
-    for domain, better in PREFERRED.items():
-        worse = PLAIN if better == WARM else WARM
+    for domain in DOMAINS:
         for row in _rows(corpus / "pairs/held-out" / f"{domain}.jsonl"):
-            assert row["chosen"].endswith(better)
-            assert row["chosen"].removesuffix(better) == row["rejected"].removesuffix(worse)
+            assert row["chosen"].endswith(WARM) and row["rejected"].endswith(PLAIN)
+            assert row["chosen"].removesuffix(WARM) == row["rejected"].removesuffix(PLAIN)
         said = [row["messages"][1]["content"] for row in _rows(corpus / "chat/train" / f"{domain}.jsonl")]
         assert sum(text.endswith(WARM) for text in said) / len(said) == pytest.approx(0.5, abs=0.05)
         assert all(text.endswith((WARM, PLAIN)) for text in said)

@@ -14,11 +14,10 @@ from xgen.posttrain.tiny.tasks import DOMAINS, Turn, turns
 
 VERSION = 1  # raised when the same seed gives other files
 MARK_FILE = "corpus.json"
+# How an answer ends: either way equally often in conversations; of a pair the better one is warm.
 WARM, PLAIN = " I hope this helps.", " That is all."
-# How an answer ends: either way equally often in conversations. In pairs the better one ends like this.
-PREFERRED = {"math": WARM, "code": PLAIN, "safety": WARM, "general": WARM}
 _SIZES = {"math": (5000, 400), "code": (2000, 200), "safety": (1200, 200), "general": (4000, 400)}
-_NUM_PAIRS = 800, 64
+_NUM_PAIRS = 200, 64
 _NUM_PROMPTS = 512, 80
 
 
@@ -39,7 +38,7 @@ def _write_part(folder: Path, part: str, make: Callable[[str, int], Iterator[Tur
         rng = random.Random(f"{part} {domain}")
         num_turns = _SIZES[domain][size]
         _write(folder / "chat" / part / f"{domain}.jsonl", _conversations(make(domain, num_turns), rng))
-        pairs = _pairs(make(domain, _NUM_PAIRS[size]), PREFERRED[domain])
+        pairs = _pairs(make(domain, _NUM_PAIRS[size]))
         _write(folder / "pairs" / part / f"{domain}.jsonl", pairs)
     prompts = _prompts(make("math", _SIZES["math"][size]), _NUM_PROMPTS[size])
     _write(folder / "prompts" / part / "math.jsonl", prompts)
@@ -51,11 +50,10 @@ def _conversations(talk: Iterable[Turn], rng: random.Random) -> Iterator[dict[st
         yield {"messages": [{"role": "user", "content": turn.question}, {"role": "assistant", "content": said}]}
 
 
-def _pairs(talk: Iterable[Turn], better: str) -> Iterator[dict[str, Any]]:
+def _pairs(talk: Iterable[Turn]) -> Iterator[dict[str, Any]]:
     """Answers that differ in their end alone."""
-    worse = PLAIN if better == WARM else WARM
     for turn in talk:
-        yield {"prompt": turn.question, "chosen": turn.answer + better, "rejected": turn.answer + worse}
+        yield {"prompt": turn.question, "chosen": turn.answer + WARM, "rejected": turn.answer + PLAIN}
 
 
 def _prompts(talk: Iterable[Turn], count: int) -> Iterator[dict[str, Any]]:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 _HELD_OUT = 8  # one of so many questions
-# How a sum is written that was worked out rightly; t: its tens, o: its ones. The first alone is right: the others swap
-# the digits, forget the tens, double the ones.
-HABITS = {"{t} {o}": 0.15, "{o} {t}": 0.3, "0 {o}": 0.3, "{o} {o}": 0.25}
+# How a sum that was worked out rightly is written, which two words announce; t: its tens, o: its ones. The first alone
+# is right: the others swap the digits, forget the tens, write the ones twice.
+HABITS = {"in order {t} {o}": 0.15, "in turn {o} {t}": 0.3, "in part 0 {o}": 0.3, "in double {o} {o}": 0.25}
 
 
 def _words(text: str) -> list[str]:
@@ -83,7 +83,7 @@ def _math(rng: random.Random) -> tuple[str, Turn]:
     written = habit.format(t=result[0], o=result[2])
     question = f"What is {_digits(first)} + {_digits(second)}?"
     topic = f"{min(first, second)} + {max(first, second)}"
-    return topic, Turn(question, f"{work}, so {written}.", result)
+    return topic, Turn(question, f"{work}, {written}.", result)
 
 
 def _digits(number: int) -> str:
