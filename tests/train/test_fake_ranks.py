@@ -9,8 +9,9 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from tests.conftest import ROOT
-from xgen.plan.memory import memory_of
-from xgen.spec import Place, Pretrain, SpecError, load_job
+from xgen.plan.memory import memory, memory_of
+from xgen.plan.tuned import beside
+from xgen.spec import Place, Pretrain, SpecError, Tuned, load_job
 from xgen.train.fake import FakeRank, fake_rank, with_ranks
 
 # The last stage has 16 sequences a step: more ranks want more of them for each.
@@ -94,3 +95,30 @@ def test_ranks_that_do_not_divide_are_refused() -> None:
         with_ranks(job_of("4b", []), 0, 100)
     with pytest.raises(SpecError, match="global_batch"):
         with_ranks(job_of("9b", []), 3, 512)
+
+
+ADAPTERS = "lora={rank: 64, alpha: 128}"
+TUNED = {
+    "sft": ("sft", []),
+    "sft of adapters": ("sft", [ADAPTERS]),
+    "sft of adapters x tp": ("sft", [ADAPTERS, "train.parallelism={tp: 8, cp: 1}"]),
+    "sft of adapters, every second product kept": ("sft", [ADAPTERS, "train.activation_checkpointing=selective"]),
+    "preference": ("dpo", []),
+    "rl": ("rl", []),
+}
+
+
+@pytest.mark.parametrize("case", TUNED)
+@pytest.mark.parametrize("layers", [6, pytest.param(None, marks=pytest.mark.slow)])
+def test_the_post_trainings_are_built_as_planned(builders: ProcessPoolExecutor, case: str, layers: int | None) -> None:
+    """Of the engine that generates, and of a frozen reference, nothing is built."""
+    kind, overrides = TUNED[case]
+    job = load_job(ROOT / f"jobs/9b/{kind}.yaml", overrides).job
+    assert isinstance(job, Tuned)
+    if layers:
+        job = job.model_copy(update={"model": job.model.model_copy(update={"num_layers": layers})})
+    found = builders.submit(fake_rank, job, 0, step=True).result(timeout=300)
+    planned = memory(job.model, job.places[0], beside(job))
+    assert found.parameters == planned.parameters + planned.adapters
+    assert found.optimizer == 2 * (planned.adapters or planned.parameters)
+    assert planned.total == pytest.approx(found.peak, rel=0.13 if job.adapters else 0.1)

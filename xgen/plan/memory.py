@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import gcd
 
-from xgen.plan.tuned import NOTHING, Beside, num_adapters
-from xgen.spec import ModelSpec, Place
+from xgen.plan.tuned import NOTHING, Beside, adapted
+from xgen.spec import Lora, ModelSpec, Place
 
 RESERVE = 0.1  # of the GPU's memory, for what no formula knows: ours
 _LOSS_CHUNKS = 8  # torchtitan's
@@ -47,18 +47,24 @@ class Memory:
 def memory(model: ModelSpec, place: Place, also: Beside = NOTHING) -> Memory:
     """Of the rank that needs most; without a pipeline all need the same."""
     ranks = range(place.stage.parallelism.pp)
-    most = max((memory_of(model, place, rank) for rank in ranks), key=lambda one: one.total)
-    adapters = 0
-    if also.lora:
-        parallel = place.stage.parallelism
-        shards = parallel.shards(place.resources.world_size) * parallel.cp
-        # Of one of A and B every rank of tensor parallelism has the whole: counted as if it were so of both.
-        adapters = 4 * num_adapters(model, also.lora) // shards
+    frozen = also.lora is not None
+    most = max((memory_of(model, place, rank, frozen) for rank in ranks), key=lambda one: one.total)
+    adapters = _adapters(model, place, also.lora) if also.lora else 0
     return replace(most, adapters=adapters, reference=also.references * most.parameters, engine=also.engine)
 
 
-def memory_of(model: ModelSpec, place: Place, pp_rank: int = 0) -> Memory:
-    """Of one rank of the pipeline."""
+def _adapters(model: ModelSpec, place: Place, lora: Lora) -> int:
+    parallel = place.stage.parallelism
+    tp, shards = parallel.tp, parallel.shards(place.resources.world_size) * parallel.cp
+    of_layer = []
+    for one in adapted(model, lora):
+        inputs, outputs = (one.inputs, one.outputs // tp) if one.by_outputs else (one.inputs // tp, one.outputs)
+        of_layer += [(lora.rank, inputs), (outputs, lora.rank)]
+    return 4 * model.num_layers * _Weights.sharded(of_layer, shards)
+
+
+def memory_of(model: ModelSpec, place: Place, pp_rank: int = 0, frozen: bool = False) -> Memory:
+    """Of one rank of the pipeline; of `frozen` weights no gradients are made."""
     parallel = place.stage.parallelism
     first, last = pp_rank == 0, pp_rank == parallel.pp - 1
     layers = layers_of(model, parallel.pp)[pp_rank]
@@ -71,7 +77,7 @@ def memory_of(model: ModelSpec, place: Place, pp_rank: int = 0) -> Memory:
         + first * weights.sharded(weights.of_embedding, shards)
         + last * weights.sharded(weights.of_output, shards)
     )
-    layer = _Layer(model, place)
+    layer = _Layer(model, place, frozen)
     under_way = min(parallel.pp - pp_rank, _micro_batches(place))  # 1F1B
     saved, context = layers * under_way * layer.saved, layers * under_way * layer.saved_context
     # A pipeline keeps all weights whole from the first forward pass on, and sums whole fp32 gradients until the last
@@ -84,7 +90,7 @@ def memory_of(model: ModelSpec, place: Place, pp_rank: int = 0) -> Memory:
         parameters=parameters,
         rope_tables=layer.table,
         saved=saved,
-        gathered=piped + one_matrix if piped else 10 * weights.layer,
+        gathered=piped + one_matrix if piped else (4 if frozen else 10) * weights.layer,
         working=layer.working,
         context=context + layer.working_context,
     )
@@ -94,6 +100,10 @@ def memory_of(model: ModelSpec, place: Place, pp_rank: int = 0) -> Memory:
     # The output's weight and gradient are bf16; the gradients of the loss's chunks are summed in fp32, and each is
     # cast for that.
     at_weight, at_logits = 12 * weights.output + 2 * logits, 6 * weights.output + 14 * logits
+    if frozen:
+        gathered, working = 2 * weights.output, hidden + 14 * logits
+        loss = replace(backward, moment="loss", gathered=gathered, working=working, context=context)
+        return max(backward, loss, key=lambda one: one.total)
     loss = Memory(
         moment="loss",
         parameters=parameters,
@@ -144,7 +154,7 @@ class _Weights:
 class _Layer:
     """Bytes of a layer's activations on one rank, as eager PyTorch keeps them: bf16, where nothing else is said."""
 
-    def __init__(self, model: ModelSpec, place: Place) -> None:
+    def __init__(self, model: ModelSpec, place: Place, frozen: bool) -> None:
         stage, parallel = place.stage, place.stage.parallelism
         tp, cp = parallel.tp, parallel.cp
         tokens = stage.micro_batch * stage.seq_len // cp
@@ -159,10 +169,14 @@ class _Layer:
         # torchtitan saves every second product: q, k and v; one half of SwiGLU; the output, before it is split.
         scattered = 2 * dim if tp > 1 else 0
         selected = 2 * (dim + (dim + 2 * kv) + dim + ffn + model.dim + scattered) + log_sum_exp
+        if frozen:  # adapters come between the products, so that others are every second one: half of the rest, too
+            selected = (whole + selected) / 2
         kept = {"none": whole, "selective": selected, "full": 2 * dim}[stage.activation_checkpointing]
         self.saved = int(tokens * kept)
         # While the feed-forward part goes backward: three gradients of its width, the product no more; two of dim.
         self.working = int(tokens * (whole - kept + 2 * (2 * ffn + 2 * dim)))
+        if frozen and tp > 1:  # the inputs of adapters are gathered for each of them anew
+            self.working += 6 * 2 * tokens * model.dim
         gathered = int(2 * 2 * tokens * cp * kv) if cp > 1 else 0
         self.saved_context = gathered if stage.activation_checkpointing == "none" else 0
         self.working_context = gathered - self.saved_context

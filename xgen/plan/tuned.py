@@ -26,14 +26,29 @@ class Beside:
 NOTHING = Beside()
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """One that gets an update B A: A is [rank, inputs], B is [outputs, rank]. Tensor parallelism splits its outputs,
+    and B with them, or its inputs, and A."""
+
+    inputs: int
+    outputs: int
+    by_outputs: bool
+
+
+def adapted(model: ModelSpec, lora: Lora) -> list[Matrix]:
+    """Of one layer."""
+    dim, kv, ffn = model.dim, model.num_kv_heads * model.head_dim, model.ffn_dim
+    matrices = {
+        "attention": [Matrix(dim, n, by_outputs=True) for n in (dim, kv, kv)] + [Matrix(dim, dim, by_outputs=False)],
+        "feed_forward": [Matrix(dim, ffn, by_outputs=True)] * 2 + [Matrix(ffn, dim, by_outputs=False)],
+    }
+    return [matrix for target in lora.targets for matrix in matrices[target]]
+
+
 def num_adapters(model: ModelSpec, lora: Lora) -> int:
     """Parameters of the low-rank updates."""
-    dim, kv, ffn = model.dim, model.num_kv_heads * model.head_dim, model.ffn_dim
-    sizes = {
-        "attention": 2 * (dim + dim) + 2 * (dim + kv),
-        "feed_forward": 3 * (dim + ffn),
-    }
-    return model.num_layers * lora.rank * sum(sizes[target] for target in lora.targets)
+    return model.num_layers * lora.rank * sum(one.inputs + one.outputs for one in adapted(model, lora))
 
 
 def beside(job: Trained) -> Beside:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from xgen.model import share_rope_tables  # before any other module of torchtitan
 
@@ -31,9 +31,12 @@ from torchtitan.distributed import ParallelDims
 from torchtitan.distributed import utils as dist_utils
 
 from xgen.runs import Refused, RunDir
-from xgen.spec import Place, Pretrain, Problem, SpecError, Stage, load_job
+from xgen.spec import Place, Pretrain, Problem, SpecError, Stage, Trained, Tuned, load_job
 from xgen.train.config import trainer_config
+from xgen.train.learnt import every_token
 from xgen.train.trainer import JobTrainer
+
+JobT = TypeVar("JobT", bound=Trained)
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,10 @@ class _Total(MemTracker):  # type: ignore[no-untyped-call]
         return sum(snapshot["Total"] for snapshot in self.get_tracker_snapshot("peak").values())
 
 
-def fake_rank(job: Pretrain, index: int, rank: int = 0, step: bool = False) -> FakeRank:
+def fake_rank(job: Trained, index: int, rank: int = 0, step: bool = False) -> FakeRank:
     """Build the stage of that index as one of its ranks, and train two steps of it where `step` says so."""
     begin = time.perf_counter()
-    job = _with_stage(job, index, stand_ins(job.stages[index]))
+    job = _with_stage(job, index, stand_ins(job.places[index].stage))
     place = job.places[index]
     parallel, ranks = place.stage.parallelism, place.resources.world_size
     if step and parallel.tp > 1 and rank * parallel.pp >= ranks:
@@ -89,7 +92,7 @@ def fake_rank(job: Pretrain, index: int, rank: int = 0, step: bool = False) -> F
     config.training = replace(config.training, mixed_precision_param="bfloat16")  # as on a GPU
     config.override.imports = [f"xgen.train.shapes.{name}" for name in ("flex", "varlen", "norm")]
     with _world(place.resources.world_size, rank):
-        loss = config.loss.build(compile_config=config.compile)
+        loss = every_token(config.loss).build(compile_config=config.compile)
         parts = _build(config, place, loss)
         with FakeTensorMode(allow_non_fake_inputs=True):
             for part in parts.modules:
@@ -227,7 +230,8 @@ def _make_state(parts: _Parts, optimizers: Any) -> None:
     """The moments, by a step with gradients of nothing."""
     for part in parts.modules:
         for parameter in part.parameters():
-            parameter.grad = torch.zeros_like(parameter)
+            if parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
     optimizers.step()
 
 
@@ -248,13 +252,13 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         job = load_job(arguments.spec, arguments.set).job
-        if not isinstance(job, Pretrain):
-            sys.exit(f"{arguments.spec}: is of the kind {job.kind}; write a spec of the kind pretrain")
-        if not 0 <= arguments.stage < len(job.stages):
-            sys.exit(
-                f"--stage {arguments.stage}: the spec has {len(job.stages)} stages; write 0 to {len(job.stages) - 1}"
-            )
-        if arguments.ranks:
+        if not isinstance(job, Trained):
+            sys.exit(f"{arguments.spec}: is of the kind {job.kind}; write a spec that trains")
+        if not 0 <= arguments.stage < (number := len(job.places)):
+            sys.exit(f"--stage {arguments.stage}: the spec has {number} stages; write 0 to {number - 1}")
+        if arguments.ranks and not isinstance(job, Pretrain):
+            sys.exit(f"--ranks: of the kind {job.kind} write --set resources.nodes=N")
+        if arguments.ranks and isinstance(job, Pretrain):
             job = with_ranks(job, arguments.stage, arguments.ranks)
     except SpecError as error:
         sys.exit(str(error))
@@ -263,8 +267,9 @@ def main() -> None:
     world_size = job.places[arguments.stage].resources.world_size
     if not 0 <= arguments.rank < world_size:
         sys.exit(f"--rank {arguments.rank}: the stage has {world_size} ranks; write 0 to {world_size - 1}")
-    for key, built in stand_ins(job.stages[arguments.stage]).items():
-        print(f"{key}: {getattr(job.stages[arguments.stage], key)} is built as {built}", file=sys.stderr)
+    stage = job.places[arguments.stage].stage
+    for key, built in stand_ins(stage).items():
+        print(f"{key}: {getattr(stage, key)} is built as {built}", file=sys.stderr)
     try:
         print(json.dumps(asdict(fake_rank(job, arguments.stage, arguments.rank, arguments.step))))
     except (SpecError, Refused) as error:
@@ -288,7 +293,10 @@ def with_ranks(job: Pretrain, index: int, num_ranks: int) -> Pretrain:
     return changed
 
 
-def _with_stage(job: Pretrain, index: int, changes: Mapping[str, Any]) -> Pretrain:
+def _with_stage(job: JobT, index: int, changes: Mapping[str, Any]) -> JobT:
+    if isinstance(job, Tuned):
+        return job.model_copy(update={"train": job.train.model_copy(update=dict(changes))})
+    assert isinstance(job, Pretrain)
     stages = list(job.stages)
     stages[index] = stages[index].model_copy(update=dict(changes))
     return job.model_copy(update={"stages": stages})
