@@ -82,6 +82,7 @@ class Evaluation:
         lines = from_rank_0(trainer, lambda: [json.loads(line) for line in path.read_text().splitlines()])
         self._known = {line["step"] for line in lines}
         self.ended = trainer.place.last_step in self._known
+        self.rates: dict[str, float] = {}  # the last ones, by their names in `xgen.metrics.extra`
         if lines:
             self._tell(lines[-1]["sources"])
 
@@ -141,18 +142,19 @@ class Evaluation:
             self._trainer.rollouts.desk.ask(Ticket(request, prompt))
 
     def _record(self, record: EvaluationRecord) -> None:
+        rates = self._tell({name: vars(found) for name, found in record.sources.items()})
         if not self._file:
             return
         self._file.append(record)
-        rates = self._tell({name: vars(found) for name, found in record.sources.items()})
         said = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
         print(f"step {record.step} held-out pass rate: {said} ({record.seconds:.1f} s)", flush=True)
 
     def _tell(self, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         """The pass rates, to the exporter too."""
         rates = {name: own["pass_rate"] for name, own in sources.items() if own["pass_rate"] is not None}
+        self.rates = {f"rl_evaluation_pass_rate/{name}": rate for name, rate in rates.items()}
         if self._trainer.exporter:
-            self._trainer.exporter.on_extra({f"rl_evaluation_pass_rate/{name}": rate for name, rate in rates.items()})
+            self._trainer.exporter.on_extra(self.rates)
         return rates
 
 

@@ -266,7 +266,8 @@ class RlTrainer(JobTrainer):
         return found | {"rl_updates": num, "rl_trained_tokens_per_second": tokens_per_second}
 
     def extra_metrics(self) -> dict[str, float]:
-        return self._extra
+        held_out = self._validation.rates if isinstance(self._validation, Evaluation) else {}
+        return self._extra | held_out
 
     def waits(self) -> dict[str, float]:
         waits = self.rollouts.waits
