@@ -79,7 +79,12 @@ _PROGRAMS = {
     "becomes root": "import os\nos.setuid(0)\nos.setresuid(0, 0, 0)",
     "raises its limits": "import resource\nfor r in range(16):\n    try: resource.setrlimit(r, (-1, -1))\n    except Exception: pass\n"
     "x = []\nwhile True: x.append(bytearray(b'x' * (1 << 20)))",
-    "shared memory": "import ctypes\nc = ctypes.CDLL(None)\nwhile True: c.shmget(0, 1 << 20, 0o1666)",
+    "shared memory": "import ctypes\nc = ctypes.CDLL(None)\nc.shmat.restype = ctypes.c_void_p\nwhile True:\n"
+    "    p = c.shmat(c.shmget(0, 1 << 24, 0o1666), None, 0)\n    ctypes.memset(p, 1, 1 << 24)\n    c.shmdt(ctypes.c_void_p(p))",
+    "message queues": "import ctypes\nc = ctypes.CDLL(None)\nd = ctypes.create_string_buffer(b'x' * 8192)\n"
+    "while True: c.msgsnd(c.msgget(0, 0o1666), d, 8000, 0o4000)",
+    "memory in pipes": "import os\nx = []\nwhile True:\n    x.append(os.pipe())\n    os.set_blocking(x[-1][1], False)\n"
+    "    os.write(x[-1][1], b'x' * 65536)",
     "exit at once": "import sys\nsys.exit(0)",
     "exit at once, without ado": "import os\nos._exit(0)",
     "replaced by another program": "import os\nos.execv('/bin/sleep', ['sleep', '1000000'])",

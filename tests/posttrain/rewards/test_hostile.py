@@ -31,7 +31,7 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ho
     monkeypatch.setenv("XGEN_SECRET", SECRET)
     place = tmp_path / "secret"
     place.write_text(SECRET)
-    name = f"xgen-{os.getpid()}"
+    name = str(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as web, socket.socket(socket.AF_UNIX) as abstract:
         abstract.bind(f"\0{name}")
         abstract.listen()

@@ -18,6 +18,14 @@ from xgen.posttrain.rewards.verify import faster, mathematics
 from xgen.spec.rewards import Math
 
 MATH = Math(kind="math")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared() -> None:
+    """This process, as a zygote."""
+    mathematics.prepare()
+
+
 EQUAL = [
     ("42", "So we have 42."),
     ("1,234", "The total is 1234"),
@@ -68,7 +76,6 @@ def test_what_sympy_cannot_finish_is_a_failure_and_no_zero(judge: Judge) -> None
 
 def test_a_failure_that_math_verify_would_make_a_zero_is_told() -> None:
     """In this process: its `except Exception` swallows a recursion that is too deep."""
-    mathematics.prepare()
     reply = mathematics.judge({"reference": "42", "answer": "$" + "(" * 150 + "1" + ")" * 150 + "$"})
     assert (reply.score, reply.failure) == (None, "error")
     assert mathematics.judge({"reference": "42", "answer": "42"}).score == 1
@@ -93,15 +100,18 @@ def test_a_number_is_read_as_sympy_reads_it(text: str) -> None:
 @contextmanager
 def as_it_is() -> Iterator[None]:
     """math-verify without what makes it faster."""
-    Number.__new__ = staticmethod(faster._new_number)
-    latex2sympy2._Latex2Sympy.create_parser = faster._create_parser
-    grader.sympy_symbolic_eq = faster._symbolic_eq
-    parser.parse_latex_cached.cache_clear()
+    _set(faster._new_number, faster._create_parser, faster._symbolic_eq)
     try:
         yield
     finally:
-        parser.parse_latex_cached.cache_clear()
-        faster.install(mathematics._watched)
+        _set(faster.new_number, faster.create_parser, faster.symbolic_eq)
+
+
+def _set(new_number: object, create_parser: object, symbolic_eq: object) -> None:
+    Number.__new__ = staticmethod(new_number)
+    latex2sympy2._Latex2Sympy.create_parser = create_parser
+    grader.sympy_symbolic_eq = symbolic_eq
+    parser.parse_latex_cached.cache_clear()
 
 
 _PARTS = st.sampled_from([

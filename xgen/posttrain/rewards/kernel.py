@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import signal
 from collections.abc import Collection
 from contextlib import suppress
@@ -20,6 +21,8 @@ _KEPT = 0xC0F  # ro, nosuid, nodev, noexec, noatime, nodiratime: equal in both
 _CLONE, _PIVOT_ROOT = (220, 41) if platform.machine() == "aarch64" else (56, 155)
 _SET_PDEATHSIG, _SET_DUMPABLE, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 4, 36, 38
 _CAPABILITIES_V3 = 0x20080522
+
+_RESIDENT = re.compile(r"^Rss(?:Anon|Shmem):\s+(\d+)", re.MULTILINE)
 
 # PyDLL keeps the GIL: after a clone there is no other thread to hand it over.
 _LIBC = ctypes.PyDLL(None, use_errno=True)
@@ -121,12 +124,12 @@ def num_tasks(uid: int) -> int:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that are this process's alone; 0 when it is gone."""
+    """Bytes of memory that are in no file: its own, also as a copy of its parent's, and shared maps. 0: it is gone."""
     try:
-        pages = Path(f"/proc/{pid}/statm").read_text().split()
+        status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
+    return 1024 * sum(map(int, _RESIDENT.findall(status)))
 
 
 def kill_descendants(pid: int, spare: Collection[int] = ()) -> None:

@@ -14,6 +14,8 @@ _SIGNALS = {
     "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240), "pidfd_send_signal": (424, 424),
 }  # fmt: skip
+# Memory that is no process's, so that no limit counts it.
+_HIDDEN_MEMORY = {"shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "memfd_create": (319, 279)}
 _DANGEROUS = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "io_uring_setup": (425, 425),
     "mount": (165, 40), "unshare": (272, 97), "setns": (308, 268), "bpf": (321, 280), "perf_event_open": (298, 241),
@@ -29,9 +31,11 @@ _SET_SECCOMP, _FILTER = 22, 2
 
 
 def refuse(network: bool, signals: bool) -> None:
-    """For this process and its children, for good: always what reaches into other processes or the kernel; also
-    sockets, also signals, to itself too. Needs no_new_privs. Raises OSError."""
-    program = _program({**_DANGEROUS, **(_NETWORK if network else {}), **(_SIGNALS if signals else {})})
+    """For this process and its children, for good: always what reaches into other processes or the kernel, and memory
+    that nobody counts; also sockets, also signals, to itself too. Needs no_new_privs. Raises OSError."""
+    program = _program(
+        {**_DANGEROUS, **_HIDDEN_MEMORY, **(_NETWORK if network else {}), **(_SIGNALS if signals else {})}
+    )
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: the number of instructions, and where they are.
     head = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
