@@ -40,6 +40,9 @@ def test_what_had_begun_is_replaced_by_the_whole(tmp_path: Path) -> None:
     assert one.read(1) == {(0, 0): Known(HALF)}
     one.add_answer(1, (0, 0), WHOLE)
     assert one.read(1) == {(0, 0): Known(WHOLE)}
+    one.add_verdict(1, (0, 0), RIGHT)
+    one.add_answer(1, (0, 0), HALF)  # which was looked at before
+    assert one.read(1) == {(0, 0): Known(WHOLE, RIGHT)}
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,17 @@ def test_right_is_what_the_rewards_that_can_tell_say() -> None:
     assert judged(None, math=1.0, model=None).passed is None
 
 
+def test_a_group_teaches_where_its_answers_differ_in_what_can_be_told_of_them() -> None:
+    def of(*verdicts: Judged) -> Group:
+        return Group(0, "sums", tuple(map(answer, verdicts)))
+
+    assert of(judged(1.0, math=1.0), judged(0.0, math=0.0)).teaches
+    assert not of(judged(0.9, math=1.0, length=-0.1), judged(0.5, math=1.0, length=-0.5)).teaches
+    assert not of(judged(1.0, math=1.0), judged(None, math=None)).teaches
+    assert of(judged(0.2, model=0.2), judged(0.3, model=0.3)).teaches
+    assert not of(judged(0.3, model=0.3), judged(0.3, model=0.3)).teaches
+
+
 def test_the_digest_knows_repeats_and_changes_and_no_order() -> None:
     one, other = group(1.0, 0.0, number=1), group(1.0, 0.0, number=2)
     assert digest([one, other]) == digest([other, one])

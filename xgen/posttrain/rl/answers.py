@@ -28,12 +28,15 @@ class Judged:
     seconds: float
 
     @property
-    def passed(self) -> bool | None:
-        """Whether the answer is right, by the rewards that can tell; by a reward above 0 where none can."""
-        if self.reward is None:
-            return None
+    def outcome(self) -> bool | float | None:
+        """Whether the answer is right, by the rewards that can tell; the reward where none can."""
         told = [score for kind, score in self.parts.items() if _kind(kind) in _RIGHT and score is not None]
-        return all(score >= 1 for score in told) if told else self.reward > 0
+        return all(score >= 1 for score in told) if told and self.reward is not None else self.reward
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether it is right; where no reward can tell, whether its reward is above 0."""
+        return None if self.outcome is None else self.outcome > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +69,8 @@ class Group:
 
     @property
     def teaches(self) -> bool:
-        """Whether its answers differ in being right: where all are, or none is, there is nothing to be learnt."""
-        return len({answer.judged.passed for answer in self.answers} - {None}) > 1
+        """Whether its answers differ in being right, or in their rewards where nothing tells what is right."""
+        return len({answer.judged.outcome for answer in self.answers} - {None}) > 1
 
 
 def _kind(name: str) -> str:

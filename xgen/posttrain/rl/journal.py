@@ -116,7 +116,9 @@ class Journal:
             tokens, logprobs = _unpacked(line.tokens, "<i4"), _unpacked(line.logprobs, "<f4")
             if len(tokens) != len(logprobs) or len(tokens) != sum(count for _, count in line.versions):
                 raise ValueError(f"{len(tokens)} tokens")
-            found[key] = Known(Begun(tokens, logprobs, line.finish, line.versions))
+            if line.finish or key not in found or found[key].begun.finish is None:
+                # What was under way at a stop may have been whole by the time that it was written down.
+                found[key] = Known(Begun(tokens, logprobs, line.finish, line.versions))
         elif line.parts is not None and key in found:
             judged = Judged(line.reward, line.parts, line.failures or {}, line.seconds)
             found[key] = Known(found[key].begun, judged)
