@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import torch
 
 from xgen.model.hf import parameter_shapes
 from xgen.posttrain.engine.protocol import Completion, Partial, Request, Sampling
-from xgen.posttrain.servers import HttpEngine
+from xgen.posttrain.servers import HttpEngine, registry
 from xgen.posttrain.servers.registry import Server, deregister, register
 from xgen.posttrain.servers.weights import current
 from xgen.runs import RunDir
@@ -148,7 +149,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr(registry, "STALE", math.inf)  # nobody keeps these servers: no heart beats
     run = RunDir(tmp_path / "small-abc234")
     run.create()
     made = Bench(run, job_of())

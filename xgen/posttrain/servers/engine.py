@@ -191,7 +191,8 @@ class HttpEngine:
                     looked = time.monotonic()
                 self._start()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), _LOOK)
+                    async with asyncio.timeout(_LOOK):  # wait_for of Python 3.11 may swallow that it is cancelled
+                        await self._wake.wait()
                 self._wake.clear()
         except Exception as error:  # noqa: BLE001 - whoever waits for answers is told
             with self._changed:
