@@ -25,7 +25,7 @@ PIECES = [
 def weighed(kind: str, every: bool) -> tuple[Weighed, dict[tuple[int, int], float], float]:
     """The loss, what each token of each piece weighs, and the share that was computed."""
     [part] = in_updates(PIECES, SEQ_LEN, 1, 100, every)
-    rows = make_rows(part.rows, SEQ_LEN, 1)
+    rows = make_rows(part.rows, SEQ_LEN)
     tensors: dict[str, Any] = {
         name: torch.from_numpy(getattr(rows, name))
         for name in ("answers", "lengths", "advantages", "sampler", "labels")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xgen.data.samples import IGNORE
-from xgen.posttrain.rl.rows import Piece, best_fit, in_updates, make_rows
+from xgen.posttrain.rl.rows import Piece, best_fit, in_updates, make_rows, micro_batches
 
 SEQ_LEN = 32
 
@@ -49,15 +49,26 @@ def test_updates_share_the_pieces_and_none_has_more_rows_than_there_is_room_for(
         assert sum(getattr(part, name) for part in some) == sum(getattr(part, name) for part in parts)
 
 
-@given(PIECES, st.integers(1, 4))
-def test_rows_say_of_every_answer_its_tokens_after_its_own_prompt(pieces: list[Piece], multiple: int) -> None:
+@given(PIECES, st.integers(1, 4), st.integers(1, 3))
+def test_every_rank_has_as_many_micro_batches_and_all_rows_are_somebodys(
+    pieces: list[Piece], ranks: int, size: int
+) -> None:
     [part] = in_updates(pieces, SEQ_LEN, 1, 1000)
-    rows = make_rows(part.rows, SEQ_LEN, multiple)
-    assert len(rows) % multiple == 0
-    assert len(rows) >= 1
+    dealt = [micro_batches(part.rows, ranks, rank, size) for rank in range(ranks)]
+    assert len({len(own) for own in dealt}) == 1
+    assert all(len(batch) == size for own in dealt for batch in own)
+    assert len(dealt[0]) >= 1
+    assert [row for own in dealt for batch in own for row in batch if row] == part.rows
+    assert sum(len(own) * size for own in dealt) < len(part.rows) + ranks * size or not part.rows
+
+
+@given(PIECES)
+def test_rows_say_of_every_answer_its_tokens_after_its_own_prompt(pieces: list[Piece]) -> None:
+    [part] = in_updates(pieces, SEQ_LEN, 1, 1000)
+    rows = make_rows([*part.rows, []], SEQ_LEN)
     assert ((rows.answers >= 0) == (rows.labels != IGNORE)).all()
     found = {}
-    for row in range(len(rows)):
+    for row in range(len(rows.tokens)):
         for number in range(rows.lengths.shape[1]):
             at = np.flatnonzero(rows.answers[row] == number)
             assert len(at) == rows.lengths[row, number]
@@ -78,11 +89,14 @@ def test_rows_say_of_every_answer_its_tokens_after_its_own_prompt(pieces: list[P
 
 def test_a_free_end_is_a_document_of_its_own() -> None:
     [part] = in_updates([piece(2, 3)], SEQ_LEN, 1, 1)
-    rows = make_rows(part.rows, SEQ_LEN, 1)
+    rows = make_rows(part.rows, SEQ_LEN)
     assert np.flatnonzero(rows.positions[0] == 0).tolist() == [0, 5]
 
 
 def test_a_step_in_which_nothing_is_learnt_still_has_a_row_for_every_rank() -> None:
-    rows = make_rows(in_updates([], SEQ_LEN, 2, 8)[0].rows, SEQ_LEN, 4)
-    assert len(rows) == 4
-    assert (rows.labels == IGNORE).all()
+    [part] = in_updates([], SEQ_LEN, 2, 8)
+    for rank in range(2):
+        [batch] = micro_batches(part.rows, 2, rank, 3)
+        rows = make_rows(batch, SEQ_LEN)
+        assert rows.tokens.shape == (3, SEQ_LEN)
+        assert (rows.labels == IGNORE).all()

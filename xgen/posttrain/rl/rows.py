@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -43,13 +43,6 @@ class Rows(Batch):
     advantages: NDArray[np.float32]
     lengths: NDArray[np.int32]
 
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def part(self, first: int, count: int) -> Rows:
-        rows = slice(first, first + count)
-        return Rows(*(getattr(self, field.name)[rows] for field in fields(Rows)))
-
 
 def best_fit(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
     """Pieces by row: the longest first, each into the fullest row that still has room for it."""
@@ -75,6 +68,11 @@ class Part:
     num_tokens: int
     num_answers: int
 
+    @property
+    def num_computed(self) -> int:
+        """Of the tokens."""
+        return sum(len(piece.tokens) for row in self.rows for piece in row)
+
 
 def in_updates(pieces: Sequence[Piece], seq_len: int, updates: int, most_rows: int, every: bool = True) -> list[Part]:
     """`updates` parts with about as many pieces each, or as many parts more as it takes for none to have above
@@ -98,19 +96,27 @@ def _pack(pieces: Sequence[Piece], seq_len: int) -> list[list[Piece]]:
     return [[pieces[i] for i in row] for row in best_fit([len(piece) for piece in pieces], seq_len)]
 
 
-def make_rows(packed: Sequence[Sequence[Piece]], seq_len: int, multiple: int) -> Rows:
-    """As arrays, with empty rows up to a multiple of `multiple`, one row at the least."""
-    num_rows = max(1, -(-len(packed) // multiple)) * multiple
-    most = max((len(row) for row in packed), default=1)
-    shape = (num_rows, seq_len)
+def micro_batches(rows: list[list[Piece]], ranks: int, rank: int, size: int) -> list[list[list[Piece]]]:
+    """Of n rows those of a rank, r*n/W to (r+1)*n/W, `size` at a time. Empty rows make it as many for every rank, and
+    one micro-batch at the least."""
+    each = max(1, -(-len(rows) // (ranks * size))) * size
+    own: list[list[Piece]] = rows[rank * each : (rank + 1) * each]
+    own = own + [[] for _ in range(each - len(own))]
+    return [own[start : start + size] for start in range(0, each, size)]
+
+
+def make_rows(packed: Sequence[Sequence[Piece]], seq_len: int) -> Rows:
+    """As arrays."""
+    most = max(1, *(len(row) for row in packed))
+    shape = (len(packed), seq_len)
     rows = Rows(
         tokens=np.zeros(shape, np.int32),
         labels=np.full(shape, IGNORE, np.int32),
-        positions=np.tile(np.arange(seq_len, dtype=np.int32), (num_rows, 1)),
+        positions=np.tile(np.arange(seq_len, dtype=np.int32), (len(packed), 1)),
         answers=np.full(shape, -1, np.int32),
         sampler=np.zeros(shape, np.float32),
-        advantages=np.full((num_rows, most), np.nan, np.float32),
-        lengths=np.zeros((num_rows, most), np.int32),
+        advantages=np.full((len(packed), most), np.nan, np.float32),
+        lengths=np.zeros((len(packed), most), np.int32),
     )
     for row, pieces in enumerate(packed):
         at = 0

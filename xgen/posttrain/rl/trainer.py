@@ -28,7 +28,7 @@ from xgen.posttrain.rl.judging import text_of
 from xgen.posttrain.rl.loader import PromptLoader
 from xgen.posttrain.rl.objective import MEASURED, weigh_answers
 from xgen.posttrain.rl.rollouts import Collected, Ranks, Rollouts, StoppedWaitingError
-from xgen.posttrain.rl.rows import Piece, in_updates, make_rows
+from xgen.posttrain.rl.rows import Piece, in_updates, make_rows, micro_batches
 from xgen.posttrain.rl.samples import write_samples
 from xgen.posttrain.rl.setup import answers_follow_from, make_engine, make_judge
 from xgen.posttrain.two_pass import TokenLogprobs, TwoPassLoss
@@ -201,19 +201,17 @@ class RlTrainer(JobTrainer):
         return pieces
 
     def _updates(self, pieces: list[Piece]) -> list[_Update]:
-        """Rank r of the W that have rows of their own takes rows r*n/W to (r+1)*n/W of n."""
+        """Of the ranks that have rows of their own this one's."""
         layout = self.job.train
         mesh = self.parallel_dims.get_optional_mesh("batch")
         ranks, rank = (mesh.size(), mesh.get_local_rank()) if mesh is not None else (1, 0)
         updates = []
         every = self.job.loss.kl > 0  # else an advantage of 0 is a gradient of 0
         for part in in_updates(pieces, layout.seq_len, self.job.loss.updates, layout.sequences, every):
-            rows = make_rows(part.rows, layout.seq_len, ranks * layout.micro_batch)
-            each = len(rows) // ranks
-            starts = range(rank * each, (rank + 1) * each, layout.micro_batch)
+            own = micro_batches(part.rows, ranks, rank, layout.micro_batch)
+            given = [as_given(make_rows(rows, layout.seq_len)) for rows in own]
             total = Normalizer(max(1, part.num_tokens), max(1, part.num_answers), self.job.rollout.max_tokens)
-            given = [as_given(rows.part(start, layout.micro_batch)) for start in starts]
-            updates.append(_Update(given, total, computed=int(rows.lengths.sum()) / total.tokens or 1.0))
+            updates.append(_Update(given, total, computed=part.num_computed / total.tokens or 1.0))
         all_given = [one for update in updates for one in update.micro_batches]
         if len(updates) > 1:  # all are held against the policy before the first
             self._add_logprobs("old", all_given)
