@@ -15,7 +15,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.posttrain.rewards.conftest import limited, task
-from xgen.posttrain.rewards import Task, Verdict, Verifiers, kernel, link
+from xgen.posttrain.rewards import Task, Verdict, Verifiers, kernel, link, worker
+from xgen.posttrain.rewards.jail import Bounds, Isolation
 from xgen.spec.rewards import Code, Format, Math
 
 SLOW = "import time\ntime.sleep(0.3)\nprint({number})"
@@ -77,7 +78,7 @@ def _kill_zygotes(verifiers: Verifiers) -> None:
 @pytest.mark.parametrize("kill", [_kill_workers, _kill_server, _kill_zygotes])
 def test_after_kill_9_no_verdict_is_lost_or_given_twice(kill: Callable[[Verifiers], None]) -> None:
     with limited() as verifiers:
-        verifiers.judge([task("1", Math(kind="math"), answer="1"), slow(99)])
+        verifiers.judge([task("a", Format(kind="format", pattern="a")), slow(99)])
         numbers = {verifiers.submit(slow(number)) for number in range(6)}
         time.sleep(0.4)
         kill(verifiers)
@@ -152,7 +153,7 @@ def _is_alive(pid: int) -> bool:
 
 def test_after_close_no_process_is_left() -> None:
     verifiers = limited()
-    verifiers.judge([slow(1), task("1", Math(kind="math"), answer="1")])
+    verifiers.judge([slow(1), task("a", Format(kind="format", pattern="a"))])
     pids = [verifiers._link.process.pid, *kernel.descendants(verifiers._link.process.pid)]
     verifiers.submit(slow(2))
     began = time.monotonic()
@@ -180,7 +181,7 @@ def test_what_was_judged_is_known_and_failures_are_not() -> None:
 def test_many_submitted_at_once_do_not_block() -> None:
     """More than any socket's buffer holds, with replies that nobody reads meanwhile."""
     with limited() as verifiers:
-        tasks = [task(f"{'x' * 20_000} {number}", Math(kind="math"), answer=str(number)) for number in range(200)]
+        tasks = [task(f"{'x' * 20_000}{number}", Format(kind="format", pattern=r"x+\d+")) for number in range(600)]
         numbers = {verifiers.submit(one) for one in tasks}
         found = collect(verifiers, numbers)
         assert {verdict.score for verdict in found.values()} == {1.0}
@@ -221,3 +222,13 @@ def test_the_trainers_environment_and_files_stay_with_it(monkeypatch: pytest.Mon
 def _files(folder: Path) -> list[Path]:
     """Of sockets and pipes that go meanwhile there is nothing to see."""
     return [file for file in folder.iterdir() if file.exists()]
+
+
+def test_without_math_verify_every_verdict_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "math_verify", None)  # an import of it fails
+    for name in ("mathematics", "faster"):
+        monkeypatch.delitem(sys.modules, f"xgen.posttrain.rewards.verify.{name}", raising=False)
+    judge = worker._maker("math")(Isolation("none", False, False), 0, Bounds(1, 1, 1, 1, 1))
+    reply = judge({})
+    assert (reply.score, reply.failure) == (None, "error")
+    assert "xgen[rl]" in reply.detail

@@ -166,7 +166,7 @@ def server() -> Iterator[str]:
 def test_a_reward_model_is_asked_in_its_own_words_and_its_failures_are_told(server: str) -> None:
     paths = ("/v1/score", "/pooling", "/own", "/empty", "/nan", "/late", "/drip", "/busy", "/broken")
     urls = [*(server + path for path in paths), "http://127.0.0.1:9/score"]
-    with limited(seconds=1.0) as verifiers:
+    with limited(seconds=0.5) as verifiers:
         began = time.monotonic()
         verdicts = verifiers.judge([task("well", RewardModel(kind="model", url=url, name="judge")) for url in urls])
         seconds = time.monotonic() - began

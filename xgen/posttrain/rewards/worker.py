@@ -66,8 +66,12 @@ def keep_zygote(
 
 
 def _maker(profile: str) -> Maker:
-    """What makes a fork a worker. Raises ImportError."""
-    module = importlib.import_module(f"{_VERIFY}.{_MODULES.get(profile, profile)}")
+    """What makes a fork a worker."""
+    try:
+        module = importlib.import_module(f"{_VERIFY}.{_MODULES.get(profile, profile)}")
+    except ImportError as error:  # said with each verdict, and not by a server that dies again and again
+        reply = Reply(None, "error", detail=f"{error}; write pip install 'xgen[rl]'")
+        return lambda *_: lambda _: reply
     if profile == "code":  # it makes jails, and runs nothing of an answer itself
         for name in _COMMON:
             importlib.import_module(name)
