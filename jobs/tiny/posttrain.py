@@ -63,8 +63,11 @@ def main() -> int:
         cluster = options.cluster or bring_up()
         subprocess.run([sys.executable, "-m", "xgen.posttrain.tiny", CORPUS], check=True, timeout=120)
         base = options.init or pretrain(cluster)
-        chains = [train(base, seed, cluster) for seed in options.seeds]
-        reached = [verdict(chain) for chain in chains]
+        chains: list[Chain] = []
+        reached: list[bool] = []
+        for seed in options.seeds:
+            chains.append(train(base, seed, cluster))
+            reached.append(verdict(chains[-1]))
         draw(chains, options.out)
     except (DemoError, subprocess.SubprocessError) as error:
         output = (getattr(error, "stderr", None) or "").strip()
