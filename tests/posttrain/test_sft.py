@@ -70,3 +70,39 @@ def test_the_step_that_goes_on_is_the_one_that_was_not_finished(undisturbed: Tun
     assert facts and [(stage.name, stage.num_steps) for stage in facts.stages] == [("prepare", 0), ("train", STEPS)]
     job = load_resolved(undisturbed.run.spec_file)
     assert facts.planned_tokens == STEPS * 512 and job.array_of(0) is None
+
+
+def test_a_fork_goes_on_from_a_checkpoint_with_another_rate_and_not_with_other_batches(undisturbed: Tuning) -> None:
+    from typer.testing import CliRunner
+
+    from xgen.cli.main import app
+
+    def fork(*keys: str) -> tuple[int, str]:
+        settings = [word for key in keys for word in ("--set", key)]
+        result = CliRunner().invoke(app, ["fork", f"{undisturbed.run.path}@4", "--dry-run", *settings])
+        return result.exit_code, f"{result.output}{result.exception or ''}"
+
+    code, said = fork("train.lr.peak=1e-4")
+    assert code == 0 and "batch script of stage prepare" in said and "batch script of stage train" in said, said
+    for key, message in {
+        "train.sequences=4": "counted in its own batches",
+        "train.steps=4": "4 steps, and the checkpoint has 4 behind it",
+        "init=other-aaaaaa": "the checkpoint holds another",
+        "lora={rank: 2, alpha: 2}": "the checkpoint holds another",
+    }.items():
+        code, said = fork(key)
+        assert code and message in said, said
+
+
+def test_a_resume_goes_on_in_the_step_that_was_not_finished(undisturbed: Tuning, tmp_path: Path) -> None:
+    from xgen.cli.resume import _from_where, _stage
+    from xgen.runs import AttemptOutcome
+    from xgen.spec import load_resolved
+
+    job, run = load_resolved(undisturbed.run.spec_file), RunDir(tmp_path / "run")
+    run.create()
+    assert (_stage(run, job, 0), _from_where(job, 0, 0, None)) == (0, "from stage prepare")
+    run.attempt_dir(1).mkdir()
+    told = AttemptOutcome(status="stage_finished", reason="", stage=0, time=0.0)
+    (run.attempt_dir(1) / "outcome.json").write_text(told.model_dump_json())
+    assert (_stage(run, job, 4), _from_where(job, 1, 4, None)) == (1, "from step 4")
