@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import HELLO, PROFILE, Project
+from tests.cluster_unit.test_serving import rl
+from xgen.cli.logs import _refuse_array
 from xgen.cli.resume import _stage
 from xgen.cli.shards import find_shard
 from xgen.cluster.slurm import QueueRow
 from xgen.cluster.status import QueueView, ShardsStatus, ask_queue, shards_status
 from xgen.runs import EventWriter, RunDir
-from xgen.spec import Command, Resources
+from xgen.spec import Command, Resources, dump
 
 NAME = "hello-abc234"
 COMMAND = {"kind": "command", "name": "hello", "command": ["true"], "lead": "1s", "resources": {"time": "5m"}}
@@ -175,3 +177,14 @@ def test_a_resume_begins_in_the_first_stage_that_is_not_done(
         text = json.dumps({"status": status, "stage": of, "time": 1})
         (run.attempt_dir(attempt) / "outcome.json").write_text(text)
     assert _stage(run, TwoArrays.model_validate(COMMAND | {"array": {"shards": 2}}), 0) == stage
+
+
+def test_the_log_of_a_trainer_with_servers_is_waited_for_though_they_are_an_array(project: Project) -> None:
+    run = RunDir(project.runs / NAME)
+    run.create()
+    run.shards_dir.mkdir()
+    run.spec_file.write_text(dump(rl()))
+    _refuse_array(run, 0)
+    run.spec_file.write_text(HELLO + "array: {shards: 3}\n")
+    with pytest.raises(SystemExit):
+        _refuse_array(run, 0)

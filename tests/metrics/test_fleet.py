@@ -247,3 +247,29 @@ def test_the_shards_of_a_job_array_and_the_gpus_that_they_hold(root: Path, slurm
     assert held is not None
     assert later is not None
     assert later >= held
+
+
+def test_servers_beside_a_trainer_hold_their_gpus_too(root: Path, slurm: FakeSlurm) -> None:
+    now = time.time()
+    servers = {"array": {"shards": 3}, "resources": {"gpus_per_node": 4, "time": "1h"}}
+    spec = {
+        "kind": "rl", "name": "hello", "model": "tiny", "init": "base-abc234",
+        "resources": {"gpus_per_node": 8, "time": "1h"},
+        "prompts": {"tokenizer": "/t", "sources": {"math": "/m.jsonl"}, "max_tokens": 64},
+        "rollout": {"prompts": 4, "max_tokens": 64, "servers": servers},
+        "rewards": {"math": {"kind": "math"}},
+        "train": {"steps": 10, "sequences": 16, "seq_len": "1k", "lr": {"peak": 1e-6}},
+    }  # fmt: skip
+    run = FleetRun(root, "hello-abc234", spec, "81", "82")
+    run.told(now - 100, "started", stage="train")
+    run.told(now - 1, "first_step", step=1)
+    for number in (0, 1):
+        shard = FleetRun.__new__(FleetRun)
+        shard.dir = run.dir.shard("rollout", number)
+        shard.dir.create()
+        shard.told(now - 60, "started")
+    series = polled(fleet(root, says(slurm, "82 RUNNING", "81_0 RUNNING", "81_1 RUNNING", "81_2 PENDING Priority")))
+    assert state(series, "hello-abc234") == ["running"]
+    assert value(series, "xgen_run_gpus", run="hello-abc234") == 8 + 2 * 4
+    held = value(series, "xgen_run_gpu_seconds_total", run="hello-abc234")
+    assert held == pytest.approx(8 * 100 + 2 * 4 * 60, abs=40)

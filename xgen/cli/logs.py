@@ -71,7 +71,7 @@ def _refuse_array(run: RunDir, attempt: int) -> None:
     if not run.shards_dir.is_dir() or (attempt and (run.attempt_dir(attempt) / "out.log").exists()):
         return
     job = load_resolved(run.spec_file)
-    if attempt or job.array_of(0):
+    if attempt or (job.array_of(0) and not job.serves(0)):
         usage(f"{run.name} is a job array, and each of its shards has a log; {how_to_name(run, arrays_of(job))}")
 
 

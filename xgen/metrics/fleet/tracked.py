@@ -63,11 +63,10 @@ class Tracked:
 
     @property
     def num_gpus(self) -> int:
-        """What its job asks for; of a job array, what its running shards have."""
+        """What its job asks for; of job arrays, also of one beside it, what their running shards have."""
         stage = self.facts.stage(self.stage)
-        if not stage.is_array:
-            return stage.num_gpus
-        return stage.num_gpus * sum(len(one.running) for one in self.shards if one.stage == stage.name)
+        shards = sum(self.facts.stage(one.stage).num_gpus * len(one.running) for one in self.shards)
+        return shards if stage.is_array else stage.num_gpus + shards
 
     def read(self, now: float) -> None:
         """What was added since. Raises OSError when the run cannot be read."""
