@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,13 @@ def project(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "local.yaml").write_text(PROFILE)
     yield tmp_path
-    for path in (tmp_path / "runs").glob("*-*"):
-        local.send(RunDir(path), 15)
-        wait_until(lambda path=path: not local.is_alive(RunDir(path)), lambda path=path: tell(RunDir(path)), 15)
+    for run in map(RunDir, (tmp_path / "runs").glob("*-*")):
+        local.send(run, signal.SIGTERM)
+        wait_until(partial(ended_or_dead, run), partial(tell, run), 15)
+
+
+def ended_or_dead(run: RunDir) -> bool:
+    return not local.is_alive(run)
 
 
 def ended(run: RunDir) -> bool:
