@@ -262,3 +262,13 @@ def test_a_disk_that_is_full_leaves_the_weights_that_were_there(bench: Bench, mo
     assert told.value.retryable
     assert current(bench.run) == name
     assert [path.name for path in weights_dir(bench.run).iterdir() if path.is_dir()] == [name]
+
+
+def test_what_a_killed_trainer_left_half_written_is_cleared(bench: Bench) -> None:
+    folder = weights_dir(bench.run)
+    (folder / ".v7-0011.tmp").mkdir(parents=True)
+    (folder / ".v7-0011.tmp/model.safetensors").write_bytes(b"half")
+    (folder / ".current.77.tmp").write_text("v7")
+    (folder / "v6-0011").mkdir()  # whole, and never pointed to
+    bench.engine().load(7, weights_of(bench.job, 1).items())
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == [current(bench.run)]

@@ -25,7 +25,7 @@ def publish(run: RunDir, job: Rl, version: int, weights: Iterable[tuple[str, tor
     """Write all weights, by torchtitan's names in any order, and let them count. Returns the folder's name."""
     folder = weights_dir(run)
     folder.mkdir(exist_ok=True)
-    for left in folder.glob(".*.tmp"):
+    for left in folder.glob(".v*.tmp"):
         shutil.rmtree(left)
     name = f"v{version}-{secrets.token_hex(4)}"
     building = folder / f".{name}.tmp"
