@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from tests.data.chat.made import preference, system, user, write_lines, write_tokenizer
+from tests.data.chat.made import assistant, preference, system, user, write_known, write_lines, write_tokenizer
 from tests.data.chat.test_samples import made_source
 from xgen.data import samples_of
 from xgen.data.chat.order import epoch_of
@@ -14,6 +15,7 @@ from xgen.data.chat.pairs import PairSamples
 from xgen.data.chat.prepare import chat_store, prepare
 from xgen.data.chat.samples import Weighted
 from xgen.data.chat.template import CHATML
+from xgen.data.chat.tokenizer import ChatTokenizer
 from xgen.data.samples import IGNORE
 
 
@@ -42,6 +44,26 @@ def test_the_same_whoever_asks(tmp_path: Path) -> None:
     for name in ("tokens", "labels", "positions", "answers"):
         assert np.array_equal(getattr(part, name), getattr(whole, name)[17:20])
     assert part.pairs.tolist() == whole.pairs[17:20].tolist()
+
+
+@pytest.mark.parametrize("template", [CHATML, "chatml_tools"])
+def test_turns_that_both_answers_begin_with_are_no_part_of_them(tmp_path: Path, template: str) -> None:
+    if template == CHATML:
+        write_tokenizer(tmp_path / "tokenizer", CHATML)
+    else:
+        write_known(tmp_path / "tokenizer", template)
+    turns = [user("a?"), assistant("shared"), user("b?")]
+    row = {"messages": turns, "chosen": "yes", "rejected": [assistant("no"), user("c?"), assistant("fox")]}
+    write_lines(tmp_path / "a.jsonl", [row])
+    job = preference(tmp_path)
+    done = prepare(job, chat_store(job))
+    assert done
+    backend = ChatTokenizer.load(tmp_path / "tokenizer").backend
+    learnt = []
+    for number in (0, 1):
+        tokens, learn = done.store.source("train", "a").conversation(number)
+        learnt.append(backend.decode(tokens[learn].tolist(), skip_special_tokens=False))
+    assert learnt == ["yes<|im_end|>", "no<|im_end|>fox<|im_end|>"]
 
 
 def test_a_preference_job_is_read_from_records(tmp_path: Path) -> None:

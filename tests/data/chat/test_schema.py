@@ -85,6 +85,7 @@ def test_thoughts_have_the_names_that_templates_know() -> None:
         ({"messages": [user("a")]}, "no message of the assistant; there is nothing to learn"),
         ({"messages": [user("a"), assistant("", tool_calls=[{"function": {}}])]}, "tool call without a name"),
         ({"messages": [user("a"), assistant("", tool_calls="{")]}, "should be a JSON list"),
+        ({"messages": HELLO, "tools": "[" * 100_000}, r"should be a JSON list: tools is '\[\["),
         ({"messages": HELLO, "tools": ["add"]}, "tools that are no JSON schemas"),
         ({"prompt": " ", "completion": "a"}, "has 'prompt' without text"),
         ({"instruction": 3, "output": "a"}, "has 'instruction' that is not text: 3"),
@@ -115,6 +116,13 @@ def test_shapes_of_preference_data_are_one_pair(row: dict[str, Any]) -> None:
     assert (pair.chosen.messages, pair.rejected.messages) == (BETTER, WORSE)
 
 
+def test_answers_of_several_turns_follow_their_prompt() -> None:
+    turns = [assistant("hi"), user("more")]
+    row = {"prompt": "hello", "chosen": [*turns, assistant("a")], "rejected": [*turns, assistant("b")]}
+    assert pair_of(row).chosen.messages == [user("hello"), *turns, assistant("a")]
+    assert pair_of(row).num_shared == 3
+
+
 def test_a_system_message_beside_whole_conversations_is_kept() -> None:
     pair = pair_of({"system": "Be kind.", "prompt": "hello", "chosen": BETTER, "rejected": WORSE})
     assert pair.chosen.messages == [system("Be kind."), *BETTER]
@@ -127,6 +135,10 @@ def test_a_system_message_beside_whole_conversations_is_kept() -> None:
         ({"chosen": "a", "rejected": "b"}, "has answers without a prompt; write messages or prompt beside chosen"),
         ({"prompt": "p", "chosen": "a", "rejected": "a"}, "'chosen' and 'rejected' that are the same"),
         ({"chosen": BETTER, "rejected": [user("other"), assistant("b")]}, "do not begin with the same prompt"),
+        (
+            {"system": "s", "chosen": BETTER, "rejected": [user("other"), assistant("b")]},
+            "do not begin with the same prompt",
+        ),
         ({"messages": HELLO, "chosen": "a", "rejected": "b"}, "has 'messages' that ends with an answer"),
         (
             {"prompt": "p", "chosen": [user("a")], "rejected": "b"},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from xgen.data.chat.meta import Kind
-from xgen.data.chat.schema import Conversation, RecordError, conversation_of, pair_of
+from xgen.data.chat.schema import RecordError, conversation_of, pair_of
 from xgen.data.chat.template import BrokenTemplateError, Learn, Rendered
 from xgen.data.chat.tokenizer import ChatTokenizer
 from xgen.data.errors import StoreError
@@ -57,14 +57,13 @@ def render_records(
     """Of each record of a unit; raises as `read_as`."""
 
     def render(row: Row) -> tuple[Rendered, ...]:
-        return tuple(tokenizer.template(own).render(own, learn) for own in _conversations(row, kind))
+        if kind == "conversations":
+            only = conversation_of(row)
+            return (tokenizer.template(only).render(only, learn),)
+        pair = pair_of(row)
+        # What both answers repeat cancels out only of losses that do not divide by their length.
+        both = (pair.chosen, pair.rejected)
+        return tuple(tokenizer.template(own).render(own, learn, pair.num_shared) for own in both)
 
     for file, line, rendered in read_as(unit, render, leave_out):
         yield RenderedRecord(file, line, rendered)
-
-
-def _conversations(row: Row, kind: Kind) -> tuple[Conversation, ...]:
-    if kind == "conversations":
-        return (conversation_of(row),)
-    pair = pair_of(row)
-    return pair.chosen, pair.rejected

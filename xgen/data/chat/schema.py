@@ -56,6 +56,12 @@ class Pair:
     chosen: Conversation
     rejected: Conversation
 
+    @property
+    def num_shared(self) -> int:
+        """Messages that both begin with; the last one of either is none of them."""
+        both = list(zip(self.chosen.messages[:-1], self.rejected.messages[:-1], strict=False))
+        return next((at for at, (one, other) in enumerate(both) if one != other), len(both))
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -95,7 +101,7 @@ def pair_of(row: Mapping[str, Any]) -> Pair:
             raise RecordError(f"has no {key!r}; write chosen and rejected: its keys are {_keys(row)}")
     answers = {name: _as_turns(row[name], name, "assistant") for name in ("chosen", "rejected")}
     # Data sets repeat the prompt in the answers; what is beside them is then a third copy, or one of the answers.
-    repeated = {name: any(message["role"] == "user" for message in answer) for name, answer in answers.items()}
+    repeated = {name: _opening(answer)[-1]["role"] == "user" for name, answer in answers.items()}
     shared = [] if all(repeated.values()) else _prompt_beside(row)
     both = []
     for name, answer in answers.items():
@@ -103,11 +109,18 @@ def pair_of(row: Mapping[str, Any]) -> Pair:
         if messages[-1]["role"] != "assistant":
             raise RecordError(f"has {name!r} that does not end with a message of the assistant")
         both.append(Conversation(messages, _tools(row)))
-    if both[0].messages[:-1] and both[0].messages[0] != both[1].messages[0]:
+    if _opening(both[0].messages) != _opening(both[1].messages):
         raise RecordError("has 'chosen' and 'rejected' that do not begin with the same prompt")
     if both[0].messages == both[1].messages:
         raise RecordError("has 'chosen' and 'rejected' that are the same")
     return Pair(*both)
+
+
+def _opening(messages: Sequence[Message]) -> Sequence[Message]:
+    """Up to the first that is no instruction: of a conversation, what the user asks."""
+    instructions = ("system", "developer")
+    end = next((at for at, message in enumerate(messages, 1) if message["role"] not in instructions), len(messages))
+    return messages[:end]
 
 
 def _prompt_beside(row: Mapping[str, Any]) -> list[Message]:
@@ -241,7 +254,7 @@ def _json(value: Any, kind: type, place: str) -> Any:
     if isinstance(value, str):
         try:
             found = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
     if not isinstance(found, kind):
         what = "object" if kind is dict else "list"

@@ -78,17 +78,19 @@ class ChatTemplate:
         written = {token for token in added if token in source and not token.isspace()}
         self._in_answers, self._elsewhere = _any_of(self._special), _any_of({*self._special, *written})
 
-    def render(self, conversation: Conversation, learn: Learn) -> Rendered:
-        """The whole conversation. Raises RecordError for what the template refuses, BrokenTemplateError where nobody
-        can tell what of the text is the assistant's."""
+    def render(self, conversation: Conversation, learn: Learn, num_read: int = 0) -> Rendered:
+        """The whole conversation. `num_read`: its first messages, of which nothing is learnt but by `all`; others are
+        the assistant's. Raises RecordError for what the template refuses, BrokenTemplateError where nobody can tell
+        what of the text is the assistant's."""
         messages, tools = self._quote(conversation)
         if learn == "all":
             text = self._render(messages, tools)
             return Rendered(text, ((0, len(text)),))
         answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-        if learn == "last":
-            answers = answers[-1:]
-        return (self._by_tag if self.has_tag else self._by_prefixes)(messages, tools, answers, learn)
+        later = answers[-1:] if learn == "last" else [number for number in answers if number >= num_read]
+        if self.has_tag:
+            return self._by_tag(messages, tools, later[0] if later != answers else 0)
+        return self._by_prefixes(messages, tools, later, learn)
 
     def prompt(self, conversation: Conversation) -> str:
         """Up to where the assistant begins. Raises RecordError for what the template refuses."""
@@ -105,12 +107,12 @@ class ChatTemplate:
         found = _any_of(self._special).search(rendered.text, rendered.text.find("b", begin), end)
         return found.group() if found else ""
 
-    def _by_tag(self, messages: Sequence[Message], tools: Any, answers: Sequence[int], learn: Learn) -> Rendered:
+    def _by_tag(self, messages: Sequence[Message], tools: Any, num_read: int) -> Rendered:
         rendered = _untagged(self._render(messages, tools, tagged=True))
         if not any(begin < end for begin, end in rendered.spans):
             raise RecordError("is a conversation of which the template tags nothing as the assistant's")
-        if learn == "last" and answers[0]:
-            earlier = len(_untagged(self._render(messages[: answers[0]], tools, tagged=True)).spans)
+        if num_read:
+            earlier = len(_untagged(self._render(messages[:num_read], tools, tagged=True)).spans)
             return Rendered(rendered.text, rendered.spans[earlier:])
         return rendered
 
