@@ -9,12 +9,14 @@ from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.data.chat.made import SPECIAL, assistant, system, user, write_known, write_tokenizer
 from xgen.data.chat.encode import ChatEncoder, choose_engine
+from xgen.data.chat.jinja import TODAY
 from xgen.data.chat.schema import Conversation, RecordError, conversation_of
 from xgen.data.chat.template import CHATML, BrokenTemplateError, Learn
 from xgen.data.chat.tokenizer import ChatTokenizer
@@ -67,6 +69,14 @@ TRL_TEMPLATES = sorted(
     if (spec := find_spec("trl")) and spec.submodule_search_locations
     else []
 )
+
+
+@pytest.fixture(autouse=True)
+def _the_same_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers tells a template what the clock says."""
+    from transformers.utils import chat_template_utils
+
+    monkeypatch.setattr(chat_template_utils, "datetime", SimpleNamespace(now=lambda: TODAY))
 
 
 def transformers_of(folder: Path) -> Any:

@@ -56,6 +56,11 @@ def test_a_template_that_fails_or_reaches_for_python_costs_the_record(source: st
         template(source).render(HELLO, "all")
 
 
+def test_the_day_that_a_template_writes_is_always_the_same() -> None:
+    rendered = template("{{ strftime_now('%d %b %Y') }}{{ messages[0].content }}").render(HELLO, "all")
+    assert rendered.text == "26 Jul 2024hello"
+
+
 def test_what_is_no_jinja_names_the_line() -> None:
     with pytest.raises(StoreError, match=r"made.jinja: line 2: is no Jinja"):
         template("a\n{% if %}")
