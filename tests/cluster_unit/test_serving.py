@@ -20,7 +20,7 @@ from xgen.cluster.submit import Prepared, launch, left_shards
 from xgen.images.resolve import NO_IMAGE, Image
 from xgen.runs import EventWriter, RunDir, read_events
 from xgen.runs.shards import finished_shards, forget_ended, given_up_shards
-from xgen.spec import Rl
+from xgen.spec import Rl, dump, load_job
 
 SERVING = "SERVES=1; "
 
@@ -187,3 +187,24 @@ def test_a_server_that_cannot_be_is_refused(servers: dict[str, Any], said: str) 
 def test_without_containers_a_server_is_started_by_the_python_that_runs_xgen() -> None:
     text = render(rl(image="rollout"), profile(container={}), RunDir(Path("/r/small-abc234")), NO_IMAGE, 0)
     assert f"{sys.executable} -m xgen.cli.task" in text
+
+
+def test_a_resume_takes_a_new_image_for_the_job_whose_key_has_changed(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "small-abc234")
+    run.create()
+    for name in ("trainer", "rollout", "other"):
+        (tmp_path / f"{name}.sqsh").touch()
+    old = {"rollout": "/old/rollout.sqsh", "trainer": "/old/trainer.sqsh"}
+    for file, name in ((run.image_file, "trainer"), (run.image_file_of("rollout"), "rollout")):
+        file.write_text(json.dumps(Image(name, "sqsh", old[name], "").to_dict()))
+    boxed = profile(container={"runtime": "pyxis", "image_dir": str(tmp_path)})
+    file = tmp_path / "rl.yaml"
+    file.write_text(dump(rl(image="other")))
+    loaded = load_job(file)
+    again = submission.prepare_again(run, loaded, boxed, changed={"rollout.servers.image"}, first=0)
+    assert [image.location for image in again.images] == [str(tmp_path / "other.sqsh"), "/old/trainer.sqsh"]
+    assert list(again.image_records(run, new=True)) == [run.image_file_of("rollout")]
+    again = submission.prepare_again(run, loaded, boxed, changed={"container.image"}, first=0)
+    assert [image.location for image in again.images] == ["/old/rollout.sqsh", str(tmp_path / "trainer.sqsh")]
+    again = submission.prepare_again(run, loaded, boxed, changed={"lead"}, first=0)
+    assert [image.location for image in again.images] == list(old.values())

@@ -157,20 +157,15 @@ def _changed(run: RunDir, job: Job, profile: Profile, overrides: list[str], firs
 def _replace(
     run: RunDir, loaded: LoadedJob, profile: Profile, changed: Changes, first: int
 ) -> list[Callable[[], object]]:
-    """Write the new spec, and the new image where it is another; the old ones are kept under numbers. Returns how to
+    """Write the new spec, and what is another image; the old ones are kept under numbers. Returns how to
     undo it. Raises SpecError, before anything is written, when the runtime or the scheduler refuses."""
-    import json
-
     from xgen.cluster.submit import check_with_scheduler, prepare_again
     from xgen.spec import dump
 
-    new_image = "container.image" in changed
-    prepared = prepare_again(run, loaded, profile, new_image=new_image, first=first)
+    prepared = prepare_again(run, loaded, profile, changed=changed, first=first)
     check_with_scheduler(prepared)
-    undo = [_rewrite(run.spec_file, dump(loaded.job))]
-    if new_image:
-        undo.append(_rewrite(run.image_file, json.dumps(prepared.image.to_dict()) + "\n"))
-    return undo
+    written = {run.spec_file: dump(loaded.job), **prepared.image_records(run, new=True)}
+    return [_rewrite(file, text) for file, text in written.items()]
 
 
 def _rewrite(file: Path, text: str) -> Callable[[], object]:

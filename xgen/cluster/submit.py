@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from xgen.runs import EventWriter, RunDir, new_run_id, write_atomic
 from xgen.runs.shards import finished_shards, forget_ended
 from xgen.spec import Job, LoadedJob, Problem, Profile, SpecError, dump
 from xgen.spec.image import Reference
+
+_SERVERS_IMAGE = "rollout.servers.image"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,17 @@ class Prepared:
     def image(self) -> Image:
         """Of the work itself, where the jobs that serve it have another."""
         return self.images[-1]
+
+    def image_records(self, run: RunDir, *, new: bool = False) -> dict[Path, str]:
+        """What each name of an image means, by the file of a run directory that says so; `new`: where it says another."""
+        files = {
+            _image_file(run, self.job, stage): image for stage, image in enumerate(self.images) if image != NO_IMAGE
+        }
+        return {
+            file: json.dumps(image.to_dict()) + "\n"
+            for file, image in files.items()
+            if not new or _pinned_image(file) != image
+        }
 
     @property
     def scripts(self) -> list[str]:
@@ -82,11 +95,18 @@ def prepare(
     return _prepare(loaded, job, profile, run, _find_images(loaded, profile, pin or _ask_registry), first)
 
 
-def prepare_again(run: RunDir, loaded: LoadedJob, profile: Profile, *, new_image: bool, first: int) -> Prepared:
-    """The same for a run that ended and goes on with another spec, in its own directory and in the image that it was
-    submitted with, unless it gets a new one. Raises SpecError."""
-    images = _find_images(loaded, profile, _ask_registry) if new_image else _pinned_images(run, loaded.job)
-    return _prepare(loaded, loaded.job, profile, run, images, first)
+def prepare_again(
+    run: RunDir, loaded: LoadedJob, profile: Profile, *, changed: Collection[str], first: int
+) -> Prepared:
+    """The same for a run that ended and goes on with another spec, in its own directory and in the images that it was
+    submitted with, but for those whose key is among the `changed` ones. Raises SpecError."""
+    job, images = loaded.job, _pinned_images(run, loaded.job)
+    if not {"container.image", _SERVERS_IMAGE}.isdisjoint(changed):
+        found = _find_images(loaded, profile, _ask_registry)
+        images = tuple(
+            found[stage] if _image_key(job, stage) in changed else image for stage, image in enumerate(images)
+        )
+    return _prepare(loaded, job, profile, run, images, first)
 
 
 def _prepare(
@@ -113,8 +133,7 @@ def _find_images(loaded: LoadedJob, profile: Profile, pin: Callable[[Reference],
         try:
             found[name] = resolve_image(name or "", profile.container.image_dir, formats, pin) if formats else NO_IMAGE
         except ValueError as error:
-            where = "container.image" if name == loaded.job.container.image else "rollout.servers.image"
-            raise SpecError(loaded.problem(where, str(error))) from None
+            raise SpecError(loaded.problem(_image_key(loaded.job, stage), str(error))) from None
     return tuple(found[loaded.job.image_of(stage)] for stage in range(len(loaded.job.jobs)))
 
 
@@ -130,9 +149,16 @@ def _pinned_image(file: Path) -> Image:
         return NO_IMAGE
 
 
+def _has_own_image(job: Job, stage: int) -> bool:
+    return job.image_of(stage) != job.container.image
+
+
+def _image_key(job: Job, stage: int) -> str:
+    return _SERVERS_IMAGE if _has_own_image(job, stage) else "container.image"
+
+
 def _image_file(run: RunDir, job: Job, stage: int) -> Path:
-    own = job.image_of(stage) != job.container.image
-    return run.image_file_of(job.jobs[stage][0]) if own else run.image_file
+    return run.image_file_of(job.jobs[stage][0]) if _has_own_image(job, stage) else run.image_file
 
 
 def _ask_registry(reference: Reference) -> str:
@@ -281,9 +307,8 @@ def _create(prepared: Prepared, code: Code, secrets: dict[str, str], fill: Calla
         building.create()
         write_atomic(building.spec_file, dump(prepared.job))
         write_atomic(building.profile_file, dump(prepared.profile))
-        for stage, image in enumerate(prepared.images):
-            if image != NO_IMAGE:
-                _image_file(building, prepared.job, stage).write_text(json.dumps(image.to_dict()) + "\n")
+        for file, text in prepared.image_records(building).items():
+            file.write_text(text)
         take_snapshot(code, building, final.parent)
         fill(building)
         key = seal(secrets, building)
