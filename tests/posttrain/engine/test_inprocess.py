@@ -304,6 +304,22 @@ def test_one_id_is_one_request() -> None:
     assert len(answers(engine, [request("one")])) == 1
 
 
+def test_an_id_is_free_again_when_its_answer_is_given_out_or_dropped() -> None:
+    engine = engine_of()
+    for _ in range(2):
+        assert answers(engine, [request("a", max_tokens=2)]).keys() == {"a"}
+        engine.submit(request("b"))
+        engine.cancel(["b"])
+
+
+def test_as_many_requests_as_a_large_step_has_are_taken_at_once() -> None:
+    engine, wanted = engine_of(), request("r")
+    began = time.process_time()
+    for number in range(12_000):
+        engine.submit(replace(wanted, id=str(number)))
+    assert time.process_time() - began < 2
+
+
 def test_an_engine_without_weights_and_a_closed_one_say_so() -> None:
     engine = InProcessEngine(spec_of(), SEQ_LEN, 1e4)
     assert engine.version == -1

@@ -56,6 +56,7 @@ class InProcessEngine:
         self._waiting: deque[Answer] = deque()
         self._rows: list[Answer | None] = []
         self._ended: list[Answer] = []
+        self._ids: set[str] = set()  # of all of these
         self._lock = FairLock()
 
     @property
@@ -67,8 +68,9 @@ class InProcessEngine:
         answer = Answer.of(request)
         with self._lock:
             self._refuse_closed()
-            if request.id in {other.request.id for other in self._all()}:
+            if request.id in self._ids:
                 raise EngineError(f"request {request.id} is pending already", retryable=False)
+            self._ids.add(request.id)
             if answer.finish:
                 self._ended.append(answer)
             else:
@@ -85,6 +87,7 @@ class InProcessEngine:
                         raise EngineError(self._unusable, retryable=False)
                     self._step()
                 ended, self._ended = self._ended, []
+                self._ids.difference_update(answer.request.id for answer in ended)
                 idle = not (self._waiting or self._rows)
                 if idle:
                     self._cache.clear()  # the training has use for the memory
@@ -99,6 +102,7 @@ class InProcessEngine:
     def cancel(self, ids: Iterable[str]) -> None:
         dropped = set(ids)
         with self._lock:
+            self._ids -= dropped
             self._waiting = deque(answer for answer in self._waiting if answer.request.id not in dropped)
             self._rows = [answer if answer and answer.request.id not in dropped else None for answer in self._rows]
             self._ended = [answer for answer in self._ended if answer.request.id not in dropped]
@@ -115,7 +119,7 @@ class InProcessEngine:
 
     def close(self) -> None:
         with self._lock:
-            self._waiting, self._rows, self._ended = deque(), [], []
+            self._waiting, self._rows, self._ended, self._ids = deque(), [], [], set()
             self._cache.clear()
             self._is_closed = True
 
