@@ -56,6 +56,15 @@ def test_a_post_training_has_what_it_reads_and_the_folder_it_writes_beside(tmp_p
     }
 
 
+def test_files_come_with_their_folders_for_mount_points_that_are_made_are_folders(tmp_path: Path) -> None:
+    held_out = tmp_path / "apart/held.jsonl"
+    held_out.parent.mkdir()
+    held_out.touch()
+    spec = sft(tmp_path, validation={"sources": {"held": str(held_out)}})
+    found = mounted(TypeAdapter(Sft).validate_python(spec), RunDir(tmp_path / "runs/chat-bbbbbb"))
+    assert found[str(held_out.parent)] and str(held_out) not in found
+
+
 def test_what_adapters_are_of_is_there_too_also_for_an_export(tmp_path: Path) -> None:
     base, tuned = (RunDir(tmp_path / "runs" / name) for name in ("base-aaaaaa", "lora-bbbbbb"))
     tuned.create()

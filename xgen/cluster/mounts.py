@@ -48,11 +48,9 @@ def _tuned(job: Tuned, run: RunDir) -> list[Mount]:
 
 
 def _read(job: Tuned) -> list[Mount]:
-    """Of a tokenizer that is a file the whole folder: the chat template lies beside it."""
-    paths = {
-        str(Path(path).parent) if key.endswith(".tokenizer") and Path(path).is_file() else path
-        for key, path in job.reads.items()
-    }
+    """A file comes with its folder: beside a tokenizer lies its chat template, and where mount points have to be made
+    they are folders."""
+    paths = {str(Path(path).parent) if Path(path).is_file() else path for path in job.reads.values()}
     return [Mount(source=path, read_only=True) for path in sorted(paths)]
 
 
