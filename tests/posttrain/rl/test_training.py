@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import time
 from collections import Counter
@@ -379,3 +380,31 @@ def test_a_stop_while_held_out_prompts_are_tried_changes_nothing(
     assert [o.status for o in training.go()] == ["finished"]
     assert training.evaluations() == undisturbed.evaluations()
     assert_same(training, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_kills_and_stops_at_any_moment_lose_no_prompt_and_train_on_none_twice(
+    made: Callable[..., RlTraining], staleness: int
+) -> None:
+    rng = random.Random(staleness)
+    changes: dict[str, Any] = {"dynamic_sampling": True, "rollout__staleness": staleness, "evaluation": None}
+    undisturbed, training = made(2, **changes), made(2, **changes)
+    assert {o.status for o in undisturbed.go()} == {"finished"}
+
+    def disturb(pids: list[int]) -> None:
+        time.sleep(rng.uniform(1.5, 4.0))
+        kills = rng.random() < 0.7
+        for pid in pids if kills else pids[:1]:
+            os.kill(pid, signal.SIGKILL if kills else signal.SIGUSR2)  # of one that has ended too: it is not reaped yet
+
+    for _ in range(4):
+        training.go(during=disturb, may_die=True, in_rank=slow_engine(0.05))
+    assert {o.status for o in training.go()} == {"finished"}
+    manifest = json.loads((training.run.checkpoints_dir / f"step-{STEPS}" / "manifest.json").read_text())
+    digests = sum(int(record["data"], 16) for record in training.records().values())
+    assert int(manifest["data_digest"], 16) == digests % (1 << 64)
+    assert max(training.extras("rl_staleness_steps")) <= staleness
+    if staleness == 0:
+        assert len({(r["step"], r["data"], r["loss_hex"], r["first_sample"]) for r in training._records()}) == STEPS
+        assert_same(training, undisturbed)
