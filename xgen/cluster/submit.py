@@ -41,7 +41,7 @@ class Prepared:
         return self.images[-1]
 
     def image_records(self, run: RunDir, *, new: bool = False) -> dict[Path, str]:
-        """What each name of an image means, by the file of a run directory that says so; `new`: where it says another."""
+        """What each name of an image means, by the file of a run directory that says so; `new`: those that change."""
         files = {
             _image_file(run, self.job, stage): image for stage, image in enumerate(self.images) if image != NO_IMAGE
         }
