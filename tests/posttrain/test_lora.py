@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.posttrain.tuned import MODEL, STEPS, Tuning, sft_spec
+from tests.posttrain.tuned import MODEL, STEPS, Tuning, assert_same_after_a_stop, sft_spec
 from tests.train.forked import Training
 from xgen.model.hf import import_hf
 from xgen.runs import RunDir
@@ -55,12 +55,19 @@ def test_a_checkpoint_holds_them_and_nothing_of_the_frozen_rest(adapted: Tuning,
     assert size(adapted.run) < 0.15 * size(undisturbed.run)
 
 
-@pytest.mark.parametrize("parallelism", [{"tp": 2}, {"fsdp": 2}])
-def test_they_are_restored_into_any_layout(adapted: Tuning, folder: Path, parallelism: dict[str, int]) -> None:
-    """The last step again, from the checkpoint before it."""
+def test_after_a_stop_they_are_the_same_bit_for_bit(adapted: Tuning, folder: Path) -> None:
+    assert_same_after_a_stop(adapted, Tuning(RunDir(folder / "halted-aaaaaa"), sft_spec(folder, lora=LORA)))
+
+
+@pytest.mark.parametrize(("world_size", "parallelism"), [(1, {}), pytest.param(2, {"tp": 2}, marks=pytest.mark.slow)])
+def test_they_are_restored_into_any_layout(
+    adapted: Tuning, folder: Path, world_size: int, parallelism: dict[str, int]
+) -> None:
+    """The last steps again, from the checkpoint before them, which two ranks of FSDP wrote."""
     import shutil
 
-    other = Tuning(RunDir(folder / f"moved{''.join(parallelism)}-aaaaaa"), sft_spec(folder, lora=LORA), **parallelism)
+    run = RunDir(folder / f"moved{world_size}-aaaaaa")
+    other = Tuning(run, sft_spec(folder, lora=LORA), world_size, **parallelism)
     shutil.copytree(adapted.run.checkpoints_dir / "step-4", other.run.checkpoints_dir / "step-4")
     shutil.copy(adapted.run.path / "init.json", other.run.path)
     assert {o.status for o in other.go()} == {"finished"}, other._log()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.posttrain.tuned import STEPS, Tuning, sft_spec
+from tests.posttrain.tuned import STEPS, Tuning, assert_same_after_a_stop, sft_spec
 from tests.train.forked import Training
 from xgen.runs import RunDir, read_events
 
@@ -37,19 +36,8 @@ def test_losses_are_the_same_in_every_layout(
     assert ours["domains"]["again"]["loss"] == pytest.approx(theirs["domains"]["again"]["loss"], abs=1e-4)
 
 
-@pytest.mark.parametrize("keys", [{}, {"lora": {"rank": 4, "alpha": 8}}], ids=["whole", "adapters"])
-def test_after_a_stop_it_is_the_same_bit_for_bit(folder: Path, keys: dict[str, Any]) -> None:
-    spec = sft_spec(folder, **keys)
-    whole, stopped = (Tuning(RunDir(folder / f"{name}{len(keys)}-aaaaaa"), spec) for name in ("through", "stopped"))
-    whole.go()
-    outcomes = stopped.go(during=stopped.signal_at(3, rank=1))
-    assert {o.status for o in outcomes} == {"stopped"} and (outcomes[0].step or 0) < STEPS, stopped._log()
-    assert {o.status for o in stopped.go()} == {"finished"}, stopped._log()
-    assert stopped.losses() == whole.losses()
-    manifests = [
-        json.loads((one.run.checkpoints_dir / f"step-{STEPS}/manifest.json").read_text()) for one in (whole, stopped)
-    ]
-    assert manifests[0]["data_digest"] == manifests[1]["data_digest"]
+def test_after_a_stop_it_is_the_same_bit_for_bit(undisturbed: Tuning, folder: Path) -> None:
+    assert_same_after_a_stop(undisturbed, Tuning(RunDir(folder / "stopped-aaaaaa"), sft_spec(folder)))
 
 
 def test_the_order_is_proven_by_an_audit(undisturbed: Tuning, monkeypatch: pytest.MonkeyPatch) -> None:

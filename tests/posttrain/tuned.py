@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,11 @@ class Tuning(Training):
         return [round(float.fromhex(loss), 5) for _, loss in sorted(self.losses().items())]
 
 
-def copied(run: RunDir, name: str) -> RunDir:
-    """The same run at another place."""
-    shutil.copytree(run.path, run.path.parent / name)
-    return RunDir(run.path.parent / name)
+def assert_same_after_a_stop(whole: Tuning, stopped: Tuning) -> None:
+    """The second run, told to stop and begun again, does what the first did: bit for bit, on the same data."""
+    outcomes = stopped.go(during=stopped.signal_at(3, rank=1))
+    assert {o.status for o in outcomes} == {"stopped"} and (outcomes[0].step or 0) < STEPS, stopped._log()
+    assert {o.status for o in stopped.go()} == {"finished"}, stopped._log()
+    assert stopped.losses() == whole.losses()
+    manifests = [(one.run.checkpoints_dir / f"step-{STEPS}/manifest.json").read_text() for one in (whole, stopped)]
+    assert len({json.loads(manifest)["data_digest"] for manifest in manifests}) == 1
