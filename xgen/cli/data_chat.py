@@ -124,7 +124,7 @@ def _prompts(job: Rl) -> dict[str, Any]:
         f"{split}/{name}": {
             "records": len(source.prompts),
             "tokens": source.num_tokens,
-            "longest": max(len(prompt.tokens) for prompt in source.prompts),
+            "longest": max(len(prompt.ids) for prompt in source.prompts),
             "left_out": dict(source.left_out),
             **({"epochs": epochs[name]} if split == "train" else {}),
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -38,6 +40,19 @@ def test_a_prompt_ends_where_the_assistant_begins_and_keeps_its_record(folder: P
             {"answer": n + 1, "level": n % 3},
         )
     assert tokenizer.stop == (tokenizer.added["<|im_end|>"],)
+
+
+def test_large_tests_are_held_in_less_than_their_text(folder: Path) -> None:
+    tests = [{"input": " ".join(map(str, range(n, n + 3000))), "output": str(n)} for n in range(20)]
+    lines = [{"prompt": f"{n}?", "tests": tests} for n in range(20)]
+    size = write_lines(folder / "a.jsonl", lines).stat().st_size
+    tracemalloc.start()
+    prompts = read_prompts(rl(folder))
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < size / 2
+    assert prompts.at(0).record == {"tests": tests}
 
 
 def test_every_epoch_of_a_source_has_each_prompt_once_in_another_order(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Prompts of online RL: tokens up to where the assistant begins, with the record that its answer is verified by.
 
-They are held in memory, each process its own: a set of prompts is small beside a model.
+They are held in memory, each process its own, and packed: the tests of a hundred thousand programs are gigabytes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import xxhash
+import zstandard
 from numpy.typing import NDArray
 
 from xgen.data.chat.encode import ChatEncoder, choose_engine
@@ -35,22 +36,43 @@ _CYCLE = 1024  # prompts in which every source has its share, to within one
 _BATCH = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TokenPrompt:
-    """`number`: in its set, whatever the order; `text`: as the template renders it; `record`: all other keys of the
-    line."""
+    """`number`: in its set, whatever the order; `ids` [num_tokens] of uint32; `text`: as the template renders it;
+    `packed`: all other keys of the line, as `packed_record` has them."""
 
     number: int
     source: str
-    tokens: tuple[int, ...]
+    ids: NDArray[np.uint32]
     text: str
-    record: Mapping[str, Any]
+    packed: bytes
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return tuple(self.ids.tolist())
+
+    @property
+    def json(self) -> bytes:
+        """The record."""
+        return zstandard.decompress(self.packed)
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """All other keys of the line; unpacked each time."""
+        found: dict[str, Any] = json.loads(self.json)
+        return found
 
     @property
     def answer(self) -> str:
         """What the record says the right one is; '' where it says none."""
         answer = self.record.get("answer", "")
         return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+
+
+def packed_record(record: Mapping[str, Any]) -> bytes:
+    """What JSON does not know is text in it, as verifiers get it."""
+    packed = zstandard.compress(json.dumps(record, sort_keys=True, default=str).encode(), 1)
+    return bytes(memoryview(packed))  # a copy: theirs keeps the room of what it was
 
 
 @dataclass(frozen=True)
@@ -65,7 +87,7 @@ class PromptSource:
 
     @property
     def num_tokens(self) -> int:
-        return sum(len(prompt.tokens) for prompt in self.prompts)
+        return sum(len(prompt.ids) for prompt in self.prompts)
 
 
 class PromptSet:
@@ -95,8 +117,8 @@ class PromptSet:
         content = xxhash.xxh3_128()
         for source in self.sources.values():
             for prompt in source.prompts:
-                content.update(np.array(prompt.tokens, dtype="<u4").tobytes())
-                content.update(json.dumps(prompt.record, sort_keys=True, default=str).encode())
+                content.update(prompt.ids.astype("<u4").tobytes())
+                content.update(prompt.json)
         weights = [f"{name} {weight}" for name, weight in self._weights.items()]
         return order_fingerprint(["prompts-1", f"seed={self.seed}", self._origin, content.hexdigest(), *weights])
 
@@ -198,7 +220,7 @@ def _source(
                 leave_out(file, line, f"is longer than {max_tokens:,} tokens: {len(own.ids):,}")
                 continue
             number = first + len(prompts)
-            prompts.append(TokenPrompt(number, name, tuple(own.ids.tolist()), unquoted(text), prompt.record))
+            prompts.append(TokenPrompt(number, name, own.ids, unquoted(text), packed_record(prompt.record)))
     if not prompts:
         what = f"no prompt can be used; {examples[0]}" if examples else "holds no prompt"
         raise StoreError(path, what, f"mend it, or leave the source {name} out")
