@@ -23,9 +23,9 @@ def test_each_prompt_belongs_to_one_step_and_its_answers_are_begun_within_the_bo
         for count in wanted:
             allotment.refill(step, count)
         assert begun_at[step] >= step - 1 - staleness
-        taken += [first + i for first, count in allotment.done(step) for i in range(count)]
-    ahead = [first + i for rounds in allotment.rounds.values() for first, count in rounds for i in range(count)]
-    assert sorted(taken + ahead) == list(range(allotment.next_prompt))
+        taken += [first + i for first, size in allotment.done(step) for i in range(size)]
+    left = [first + i for rounds in allotment.rounds.values() for first, size in rounds for i in range(size)]
+    assert sorted(taken + left) == list(range(allotment.next_prompt))
     assert len(allotment.rounds) == min(staleness, 1)
 
 

@@ -16,7 +16,7 @@ from xgen.spec.rl import RlLoss
 
 KINDS = get_args(RlLoss.model_fields["kind"].annotation)
 PIECES = [
-    Piece(one.prompt, one.tokens, one.logprobs / 10, advantage)
+    Piece(one.prompt, one.tokens, one.logprobs / np.float32(10), advantage)
     for number, advantage in enumerate([0.5, 0.0, -1.0, 0.0, 2.0, 0.0])
     for one in [piece(2 + number % 3, 3 + number, number)]
 ]

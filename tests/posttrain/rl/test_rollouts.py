@@ -49,7 +49,8 @@ def rollouts(
     desk = Desk(engine, judge or ScriptedJudge(), background)
     journal = Journal(folder / "rollouts", 0, "a")
     prompts: Any = ScriptedPrompts()
-    yield Rollouts(job, prompts, desk, journal, ranks or Alone(), (0,))
+    own: Any = ranks or Alone()
+    yield Rollouts(job, prompts, desk, journal, own, (0,))
     desk.close()
     journal.close()
 

@@ -161,7 +161,7 @@ def test_after_kill_9_answers_are_not_generated_again_and_nothing_changes(
     def keep(_rank: int) -> None:
         from xgen.posttrain.rl.journal import Journal
 
-        Journal.prune = lambda *_: None  # type: ignore[assignment, method-assign]
+        Journal.prune = lambda *_: None  # type: ignore[method-assign]
 
     assert [o.status for o in training.go(in_rank=keep)] == ["finished"]
     assert {file.name: file.stat().st_size for file in seen.glob("step-[123].*")} == sizes
@@ -190,7 +190,7 @@ def test_beside_the_training_with_bound_0_every_bit_is_the_same(
 
         make = Desk.__init__
 
-        def in_background(self: Desk, engine: Any, judge: Any, background: bool) -> None:
+        def in_background(self: Desk, engine: Any, judge: Any, background: bool = False) -> None:
             assert not background
             make(self, engine, judge, background=True)
 
@@ -338,7 +338,7 @@ def test_other_ranks_go_on_with_the_answers_of_those_that_were_killed(
     def keep(_rank: int) -> None:
         from xgen.posttrain.rl.journal import Journal
 
-        Journal.prune = lambda *_: None  # type: ignore[assignment, method-assign]
+        Journal.prune = lambda *_: None  # type: ignore[method-assign]
 
     assert [o.status for o in training.go(in_rank=keep)] == ["finished"]
     assert {file.name: file.stat().st_size for file in seen.glob("step-[123].*")} == sizes

@@ -59,7 +59,7 @@ def make_prompts(folder: Path) -> None:
 def make_model(folder: Path, steps: int = 400) -> None:
     """A model that mostly repeats one of the two numbers, and adds them up now and then."""
     spec = ModelSpec.model_validate(MODEL)
-    model = titan(spec, seq_len=64)
+    model: Any = titan(spec, seq_len=64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     asked = questions(held_out=False) + questions(held_out=True)
     prompts = torch.tensor([list(map(byte, text)) for text, _ in asked])
@@ -73,7 +73,7 @@ def make_model(folder: Path, steps: int = 400) -> None:
         answer = said[picked, habit][:, None]
         logits = model(torch.cat([prompts[picked], answer], dim=1), positions, masks)[:, 3:]
         labels = torch.cat([answer, torch.full_like(answer, END)], dim=1)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        loss: Any = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
