@@ -92,7 +92,13 @@ def _merge(into: dict[str, Any], layer: dict[str, Any], file: str, origins: dict
             _merge(into[key], value, file, origins, here)
         else:
             into[key] = value
-            _note_origins(value, file, origins, here)
+            _replace_origins(value, file, origins, here)
+
+
+def _replace_origins(value: Any, file: str, origins: dict[Key, str], at: Key) -> None:
+    for gone in [key for key in origins if len(key) > len(at) and key[: len(at)] == at]:
+        del origins[gone]
+    _note_origins(value, file, origins, at)
 
 
 def _note_origins(value: Any, file: str, origins: dict[Key, str], at: Key) -> None:
@@ -131,7 +137,7 @@ def apply_override(raw: dict[str, Any], origins: dict[Key, str], override: str) 
     else:
         raise SpecError(Problem("--set", text, f"{show_key(key[:-1])} is {holder!r}, which has no parts"))
     origins[key] = "--set"
-    _note_origins(value, "--set", origins, key)
+    _replace_origins(value, "--set", origins, key)
 
 
 def _step_into(holder: Any, part: str | int, at: Key, override: str) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -189,11 +189,16 @@ def _validate(model: type[ModelT], raw: dict[str, Any], file: str, origins: Mapp
     except ValidationError as error:
         problems = []
         for detail in error.errors():
-            key = tuple(detail["loc"])
+            location = tuple(detail["loc"])
+            key, _ = _place(location, model, raw)
             if detail["type"] == "extra_forbidden":
-                message = f"unknown key; {nearest(str(key[-1]), _fields_at(model, key[:-1]))}"
+                message = f"unknown key; {nearest(str(key[-1]), _fields(_place(location[:-1], model, raw)[1]))}"
             elif detail["type"] == "missing":
                 message = "is missing; add it"
+            elif detail["type"] == "union_tag_not_found":
+                key, message = (*key, "kind"), "is missing; add it"
+            elif detail["type"] == "union_tag_invalid":
+                key, message = (*key, "kind"), _unknown(detail["ctx"]["tag"], detail["ctx"]["expected_tags"])
             else:
                 message = _plain(detail["type"], detail["input"], detail["msg"], detail.get("ctx", {}))
             problems.append(Problem(origin_of(origins, key, file), show_key(key), message))
@@ -204,36 +209,65 @@ def _plain(kind: str, value: Any, message: str, context: Mapping[str, Any]) -> s
     if kind == "value_error":
         return message.removeprefix("Value error, ")
     if kind in _PLAIN_WORDS:
-        return f"{value!r} {_PLAIN_WORDS[kind]}"
+        return f"{'null' if value is None else repr(value)} {_PLAIN_WORDS[kind]}"
     if kind == "literal_error":
-        choices = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-        known = nearest(str(value), choices) if choices else f"write {context.get('expected')}"
-        return f"{value!r} is not known; {known}"
+        return _unknown(value, context.get("expected", ""))
     bound = next((f"{word} {context[k]}" for k, word in _BOUNDS.items() if k in context), None)
     return f"{value!r} is out of range; write a value {bound}" if bound else f"{value!r}: {message}"
+
+
+def _unknown(value: Any, expected: str) -> str:
+    choices = re.findall(r"'([^']*)'", expected)
+    return f"{value!r} is not known; {nearest(str(value), choices) if choices else f'write {expected}'}"
 
 
 _BOUNDS = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
 
 
-def _fields_at(model: type[BaseModel], key: Key) -> set[str]:
-    """Names of the fields of the (nested) model at this key."""
-    current: Any = model
-    for part in key:
-        if isinstance(part, int):
+def _place(location: Key, model: type[BaseModel], raw: Any) -> tuple[Key, list[Any]]:
+    """Where that stands in the spec, without the kind that chose among models and the 0 of what is no list; and the
+    types of what may stand there."""
+    key: list[str | int] = []
+    here: list[Any] = [model]
+    for part in location:
+        if len(here) > 1 and (chosen := [one for one in here if _is_model(one) and part in _kinds(one)]):
+            here = chosen
             continue
-        field = current.model_fields.get(part) if _is_model(current) else None
-        current = _model_in(field.annotation) if field else None
-    return set(current.model_fields) | {"extends"} if _is_model(current) else set()
+        here = [below for one in here for below in _below(one, part)]
+        if part == 0 and isinstance(raw, dict):
+            continue
+        key.append(part)
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            raw = None
+    return tuple(key), here
+
+
+def _below(annotation: Any, part: str | int) -> list[Any]:
+    """The types of what stands at a key or an index of it."""
+    if _is_model(annotation):
+        return _choices(annotation.model_fields[part].annotation) if part in annotation.model_fields else []
+    return _choices(get_args(annotation)[-1]) if get_origin(annotation) in (dict, list) else []
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """The types of a union, without what is annotated to them."""
+    if get_origin(annotation) is Annotated:
+        return _choices(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [one for choice in get_args(annotation) for one in _choices(choice)]
+    return [annotation]
+
+
+def _fields(types: list[Any]) -> set[str]:
+    fields = {name for one in types if _is_model(one) for name in one.model_fields}
+    return fields | {"extends"} if fields else set()
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
 
 
 def _is_model(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, BaseModel)
-
-
-def _model_in(annotation: Any) -> Any:
-    if _is_model(annotation):
-        return annotation
-    if get_origin(annotation) in (Union, UnionType, list, dict) and get_origin(annotation) is not Literal:
-        return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
-    return None

@@ -29,6 +29,8 @@ class Init(Strict):
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict | cls):
+            raise ValueError(f"{value!r} names no weights; write the name of a run, {{run, step}}, or {{hf: FOLDER}}")
         return {"run": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from xgen.spec.base import Count, Number, Strict
 from xgen.spec.units import Bytes, Length
@@ -92,7 +92,14 @@ class Function(_Reward):
     """A function of yours: `module:function`, importable from the job's code: (prompt, answer, record) -> float."""
 
     kind: Literal["function"]
-    function: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    function: str
+
+    @field_validator("function")
+    @classmethod
+    def _names_one(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", value):
+            raise ValueError(f"{value!r} names no function; write MODULE:FUNCTION")
+        return value
 
 
 Reward = Annotated[Exact | Math | Code | Format | LengthPenalty | RewardModel | Function, Field(discriminator="kind")]
