@@ -88,6 +88,22 @@ def load_checked(
     return loaded, name, profile
 
 
+def check_init(loaded: LoadedJob, profile: Profile) -> None:
+    """Raises SpecError where the run that a post-training begins with has no complete checkpoint, or not this one."""
+    from xgen.runs import Refused, RunDir
+    from xgen.spec import SpecError, Tuned
+
+    if not isinstance(loaded.job, Tuned) or loaded.job.init.run is None:
+        return
+    from xgen.train.source import complete_ones
+
+    try:
+        complete_ones(RunDir(Path(profile.run_root) / loaded.job.init.run), loaded.job.init.step, "init.run")
+    except Refused as error:
+        key, _, said = str(error).partition(": ")
+        raise SpecError(loaded.problem(key, said)) from None
+
+
 def check_mixture(job: Work) -> list[dict[str, Any]]:
     """Each part of the mixture of each stage of a training: its share and tokens, and the epochs of it that are seen
     until the stage's end. Raises SpecError where the stores cannot give it: a part that is not there, or would be seen

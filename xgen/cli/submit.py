@@ -13,6 +13,7 @@ from xgen.cli.common import (
     RuntimeOption,
     SetOption,
     SpecArgument,
+    check_init,
     check_mixture,
     load_checked,
     print_json,
@@ -57,6 +58,7 @@ def command(
         usage(f"--id: {run_id!r} is not six lower case letters or digits; write e.g. --id k3f9ab")
     loaded, name, profile = load_checked(spec, overrides, cluster, runtime)
     check_mixture(loaded.job)
+    check_init(loaded, profile)
 
     from xgen.cluster.submit import check_with_scheduler, prepare, submit
 
