@@ -75,3 +75,18 @@ def test_a_durable_checkpoint_lets_go_of_the_steps_behind_it(tmp_path: Path) -> 
     assert [len(one.read(step)) for step in (1, 2, 3)] == [0, 0, 2]
     one.add_answer(3, (3, 2), WHOLE)
     assert len(one.read(3)) == 3
+
+
+def test_where_nothing_can_be_written_the_training_goes_on_and_it_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = journal(tmp_path)
+    (tmp_path / "rollouts").rmdir()
+    for answer in range(3):
+        one.add_answer(1, (0, answer), WHOLE)
+        one.add_verdict(1, (0, answer), RIGHT)
+    assert capsys.readouterr().err.count("cannot keep answers, the training goes on") == 1
+    assert one.read(1) == {}
+    (tmp_path / "rollouts").mkdir()
+    one.add_answer(1, (0, 3), WHOLE)
+    assert one.read(1) == {(0, 3): Known(WHOLE)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,7 @@ class Journal:
     def __init__(self, folder: Path, rank: int, fingerprint: str) -> None:
         self._folder, self._rank, self._fingerprint = folder, rank, fingerprint
         self._files: dict[int, RecordFile] = {}
+        self._failing = False
         folder.mkdir(exist_ok=True)
 
     def add_answer(self, step: int, key: Key, begun: Begun) -> None:
@@ -140,7 +142,15 @@ class Journal:
 
     def _append(self, step: int, line: _Line) -> None:
         if step not in self._files:
-            self._files[step] = RecordFile(self._folder / f"step-{step}.rank-{self._rank}.jsonl")
+            path = self._folder / f"step-{step}.rank-{self._rank}.jsonl"
+            try:
+                self._files[step] = RecordFile(path)
+            except OSError as error:  # no room for a file: as for a line, the training goes on
+                if not self._failing:
+                    print(f"{path}: cannot keep answers, the training goes on: {error}", file=sys.stderr, flush=True)
+                self._failing = True
+                return
+            self._failing = False
         self._files[step].append(line)
 
 
