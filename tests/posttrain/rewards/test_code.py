@@ -192,13 +192,69 @@ def test_a_test_that_is_no_python_is_a_failure_of_the_record(judge: Judge) -> No
     verdict = judge("x = 1", CODE, tests=["assert x == "])
     assert (verdict.score, verdict.failures) == (None, {"code": "error"})
     assert "tests[0]" in verdict.details["code"]
+    verdict = judge("x = 1", CODE, tests=["return x", "assert x"])
+    assert (verdict.score, verdict.failures) == (None, {"code": "error"})
+    verdict = judge("x = 1", CODE, tests=["assert x"], entry_point=["x"])
+    assert "'entry_point'" in verdict.details["code"]
 
 
 def test_the_last_block_after_the_reasoning_is_the_program() -> None:
     assert program_of("x = 1") == "x = 1"
-    assert program_of("a\n```python\nx = 1\n```\nb\n```\ny = 2\n```\n") == "y = 2\n"
+    assert program_of("a\n```python\nx = 1\n```\nb\n```Python\ny = 2\n```\n") == "y = 2\n"
+    assert program_of("a\n```\nx = 1\n```\nb\n```\ny = 2\n```\n") == "y = 2\n"
     assert program_of("<think>```python\nx\n```</think>\n```py\nz\n```") == "z\n"
     assert program_of("```python\ncut = 1") == "cut = 1"
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "Install it:\n```bash\npip install x\n```\nThen:\n%s\nDone.",
+        "%s\nIt prints:\n```text\n4\n```\nbye",
+        "%s\nIt prints:\n```\n4\n```",
+        "Use ```add``` here:\n%s\nand ```x``` there",
+        "In C:\n````c\n```\nint x;\n````\nhere\n%s",
+    ],
+)
+@pytest.mark.parametrize("name", ["python", "Python", "py", 'python title="a.py"'])
+def test_other_blocks_are_no_program(around: str, name: str) -> None:
+    assert program_of(around % f"```{name}\nx = 1\n```") == "x = 1\n"
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "def check(candidate):\n    assert candidate(2) == 4",
+        "import unittest\nclass TestF(unittest.TestCase):\n    def test_f(self):\n        self.assertEqual(f(2), 4)",
+        "class TestF:\n    def test_f(self):\n        assert f(2) == 4",
+        "def test(): assert f(2) == 4\nif __name__ == '__main__':\n    test()",
+        "async def test_f():\n    assert f(2) == 4",
+        "def test_f(value, expected):\n    assert f(value) == expected",
+        "f(2) == 4",
+        "value = f(2)",
+        "# f(2) is 4",
+    ],
+)
+def test_tests_that_nothing_fails_are_a_failure_of_the_record(judge: Judge, test: str) -> None:
+    """They passed with every answer."""
+    verdict = judge("def f(x): return 0", CODE, tests=[test])
+    assert (verdict.score, verdict.failures) == (None, {"code": "error"})
+    assert "write assert" in verdict.details["code"]
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "for n in range(3):\n    assert f(n) == 2 * n",
+        "import unittest\nclass T(unittest.TestCase):\n    def test_f(self): self.assertEqual(f(2), 4)\n"
+        "T('test_f').debug()",
+        "def test_f(value=2):\n    assert f(value) == 4",
+        "try:\n    f('x', 1)\nexcept TypeError:\n    pass\nelse:\n    raise AssertionError",
+    ],
+)
+def test_tests_of_other_forms_pass_with_right_answers_alone(judge: Judge, test: str) -> None:
+    assert judge("def f(x): return 2 * x", CODE, tests=[test]).score == 1
+    assert judge("def f(*x): return 0", CODE, tests=[test]).score == 0
 
 
 _PLAIN = st.recursive(

@@ -41,6 +41,8 @@ def job_of(reward: Reward, task: Task, seconds: float) -> Job | Reply:
         if not _are_tests(tests):
             return _lacks("tests", "assert statements, or [{input: …, output: …}]")
         point = task.record.get("entry_point")
+        if not isinstance(point, str | None):
+            return _lacks("entry_point", "the name of a function, or none")
         return _job("code", answer=task.answer, tests=tests, all=reward.all, entry_point=point)
     reference = task.record.get("answer")
     if isinstance(reference, bool) or not isinstance(reference, str | int | float) or reference == "":

@@ -20,6 +20,7 @@ from xgen.posttrain.rewards.verify import asserts
 from xgen.posttrain.rewards.verify.nursery import Nursery
 from xgen.posttrain.rewards.verify.program import NO_MEMORY, program_of
 from xgen.posttrain.rewards.verify.reply import Reply
+from xgen.posttrain.rewards.verify.usable import why_not_usable
 
 _TICK = 0.005  # seconds between looks at a process that has closed its output
 
@@ -49,11 +50,8 @@ class Runner:
         if isinstance(tests[0], dict):
             passed, fault = self._by_output(source, tests, until, job["all"])
         else:
-            try:
-                for number, test in enumerate(tests):
-                    compile(test, f"tests[{number}]", "exec")
-            except (SyntaxError, ValueError) as error:
-                return Reply(None, "error", detail=f"the record's tests: {error}")
+            if why := why_not_usable(tuple(tests), job["entry_point"]):
+                return Reply(None, "error", detail=why)
             passed, fault = self._by_asserts(source, job, until)
         share = passed / len(tests)
         return Reply(float(share == 1) if job["all"] else share, fault=fault)

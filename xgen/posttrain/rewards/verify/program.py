@@ -10,14 +10,20 @@ import threading
 import types
 
 NO_MEMORY = 3  # exit code
-_FENCE = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+# A block of any language is read to its end, which is not taken for the beginning of another; or ```code``` in a line.
+_FENCE = re.compile(r"(`{3,}+)(?:[^`\n]+\1|[ \t]*([^\s`]*)[^\n`]*\n(.*?)(?:\1|\Z))", re.DOTALL)
+_PYTHON = ("python", "python3", "py")
 
 
 def program_of(answer: str) -> str:
-    """The last fenced block of Python after the reasoning, else all of it."""
+    """The last fenced block of Python after the reasoning, else the last without a name, which beside one of Python may
+    be what it prints; else all of it."""
     answer = answer.rpartition("</think>")[2]
-    blocks: list[str] = _FENCE.findall(answer)
-    return blocks[-1] if blocks else answer
+    blocks = [(found[2].lower(), found[3]) for found in _FENCE.finditer(answer) if found[3] is not None]
+    for names in (_PYTHON, ("",)):
+        if programs := [text for name, text in blocks if name in names]:
+            return programs[-1]
+    return answer
 
 
 def keep_only(*kept: int) -> None:
