@@ -25,6 +25,7 @@ FLOORS: dict[str, set[str]] = {
     "model": {"spec"},
     "train": {"model", "data", "runs", "metrics", "spec"},
     "posttrain": {"train", "model", "data", "runs", "metrics", "spec"},
+    "evals": {"data", "spec"},
     "cli": {"spec", "runs", "plan", "images", "cluster", "metrics", "data", "model", "train", "posttrain"},
 }
 WITH_TORCH = {"model", "train", "posttrain"}
