@@ -44,12 +44,24 @@ def test_each_answer_has_its_line_and_what_holds_answers_is_said(tmp_path: Path)
         ("{kind: exact}", "{}", "answers.jsonl:1: write a JSON object with the text `response`"),
         ("{kind: exact}", "[1]", "answers.jsonl:1"),
         ("{kind: exact", "{}", "no YAML"),
+        ("{kind: exact}", b"\xff", "answers.jsonl: is not UTF-8"),
+        ("{kind: exact}", '{"response": "a", "num_tokens": "x"}', "answers.jsonl:1: num_tokens is 'x'"),
     ],
 )
-def test_a_mistake_is_a_line_that_says_what_to_write(tmp_path: Path, rewards: str, content: str, message: str) -> None:
+def test_a_mistake_is_a_line_that_says_what_to_write(
+    tmp_path: Path, rewards: str, content: str | bytes, message: str
+) -> None:
     file = tmp_path / "answers.jsonl"
-    file.write_text(content)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
     done = run(rewards, file)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_limit_that_is_none_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    file.write_text('{"answer": "a\u2028", "response": "a\u2028"}\n')  # one line
+    assert run("{kind: exact}", file).stdout.split()[:2] == ["1", "1"]
+    done = run("{kind: exact}", file, "--seconds", "0")
+    assert (done.returncode, done.stderr[:12]) == (2, "--seconds 0.")

@@ -35,10 +35,11 @@ def main() -> None:
     options = parser.parse_args()
     try:
         tasks = list(_tasks(_rewards(options.rewards), options.file))
+        verification = _verification(options.seconds, options.workers)
     except _MistakeError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    with Verifiers(Verification(workers=options.workers, limits=Limits(seconds=options.seconds))) as verifiers:
+    with Verifiers(verification) as verifiers:
         print(verifiers.isolation, file=sys.stderr)
         for number, verdict in enumerate(verifiers.judge(tasks), start=1):
             if options.json:
@@ -62,11 +63,21 @@ def _rewards(text: str) -> tuple[Reward, ...]:
         raise _MistakeError("\n".join(f"{text!r}: {one['msg']}" for one in error.errors())) from error
 
 
+def _verification(seconds: float, workers: int) -> Verification:
+    try:
+        return Verification(workers=workers, limits=Limits(seconds=seconds))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _MistakeError(f"--{first['loc'][-1]} {first['input']}: {first['msg']}") from error
+
+
 def _tasks(rewards: tuple[Reward, ...], file: Path) -> Iterator[Task]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").rstrip("\n").split("\n")  # not what Unicode calls lines
     except OSError as error:
         raise _MistakeError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise _MistakeError(f"{file}: is not UTF-8: {error.reason} at byte {error.start}") from error
     for number, line in enumerate(lines, start=1):
         try:
             record: Any = json.loads(line)
@@ -74,6 +85,8 @@ def _tasks(rewards: tuple[Reward, ...], file: Path) -> Iterator[Task]:
         except (ValueError, LookupError, TypeError) as error:
             raise _MistakeError(f"{file}:{number}: write a JSON object with the text `response`") from error
         tokens = record.get("num_tokens", len(str(response).split()))
+        if not isinstance(tokens, int):
+            raise _MistakeError(f"{file}:{number}: num_tokens is {tokens!r}; write a number, or leave it out")
         yield Task("file", rewards, str(record.get("prompt", "")), str(response), tokens, record)
 
 
