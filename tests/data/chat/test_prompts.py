@@ -92,9 +92,16 @@ def test_a_source_of_which_nothing_is_left_says_why(folder: Path) -> None:
 def test_a_cap_on_epochs_is_checked_ahead(folder: Path) -> None:
     read_prompts(rl(folder, sources="{a: {path: a.jsonl, max_epochs: 1}}"))  # 40 prompts in 10 steps
     with pytest.raises(
-        StoreError, match=r"prompts.sources.a: its 50 prompts would be seen 1\.60 times, and max_epochs is 1"
+        StoreError, match=r"prompts.sources.a: its 50 prompts could be seen 1\.60 times, and max_epochs is 1"
     ):
         read_prompts(rl(folder, "train.steps=20", sources="{a: {path: a.jsonl, max_epochs: 1}}"))
+
+
+def test_a_cap_on_epochs_holds_for_what_dynamic_sampling_may_take(folder: Path) -> None:
+    sampling, capped = ("dynamic_sampling=true", "max_resampled=2"), "{a: {path: a.jsonl, max_epochs: %s}}"
+    with pytest.raises(StoreError, match=r"its 50 prompts could be seen 1\.60 times, and max_epochs is 1"):
+        read_prompts(rl(folder, *sampling, sources=capped % 1))
+    read_prompts(rl(folder, *sampling, sources=capped % 1.6))
 
 
 def test_held_out_prompts_are_the_first_of_each_source(folder: Path) -> None:

@@ -143,7 +143,7 @@ class PromptSet:
         for name, epochs in self.epochs(count).items():
             cap = self._max_epochs[name]
             if cap is not None and epochs > cap:
-                what = f"its {len(self.sources[name].prompts):,} prompts would be seen {epochs:.2f} times"
+                what = f"its {len(self.sources[name].prompts):,} prompts could be seen {epochs:.2f} times"
                 fix = f"write a weight of at most {self._weights[name] * cap / epochs:.3g}, or fewer train.steps"
                 raise StoreError(f"prompts.sources.{name}", f"{what}, and max_epochs is {cap:g}", fix)
 
@@ -165,7 +165,8 @@ def read_prompts(job: Rl) -> PromptSet:
     weights = {name: source.weight for name, source in sources.items()}
     caps = {name: source.max_epochs for name, source in sources.items()}
     prompts = PromptSet(found, weights, job.seed, tokenizer.fingerprint, caps)
-    prompts.check_caps(job.train.steps * job.rollout.prompts)
+    rounds = job.max_resampled if job.dynamic_sampling else 1  # at most, of as many prompts each
+    prompts.check_caps(job.train.steps * job.rollout.prompts * rounds)
     return prompts
 
 
