@@ -10,14 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch.distributed.tensor import DTensor
-from torchtitan.components.checkpointer.base import ModelWrapper
 from torchtitan.components.loss import ChunkedLossWrapper
 from torchtitan.distributed import utils as dist_utils
 
 from xgen.data import MODULUS
 from xgen.data.chat.prompts import load_tokenizer
 from xgen.posttrain.engine import EngineError
+from xgen.posttrain.engine.weights import full_weights
 from xgen.posttrain.losses import Normalizer, Sampled
 from xgen.posttrain.preference.frozen import Frozen
 from xgen.posttrain.rl import learning, stats
@@ -31,6 +30,7 @@ from xgen.posttrain.rl.rollouts import Collected, Ranks, Rollouts, StoppedWaitin
 from xgen.posttrain.rl.rows import Piece, in_updates, make_rows, micro_batches
 from xgen.posttrain.rl.samples import write_samples
 from xgen.posttrain.rl.setup import answers_follow_from, make_engine, make_judge
+from xgen.posttrain.rl.usable import check_rewards
 from xgen.posttrain.two_pass import TokenLogprobs, TwoPassLoss
 from xgen.runs import Refused
 from xgen.spec import Rl, Trained
@@ -85,6 +85,8 @@ class RlTrainer(JobTrainer):
         self._frozen: Frozen | None = None
         self._extra: dict[str, float] = {}
         self._tokenizer = tokenizer = load_tokenizer(job)
+        if context.rank == 0:
+            check_rewards(job, loader.prompts.sources)
         desk = Desk(
             make_engine(job, context, self.device), make_judge(job, tokenizer), background=job.rollout.staleness > 0
         )
@@ -102,12 +104,7 @@ class RlTrainer(JobTrainer):
     def hand_over(self) -> None:
         """The engine gets the weights of this step, unless it has them."""
         if self.rollouts.desk.engine.version != self.step:
-            self.rollouts.desk.engine.load(int(self.step), self._weights())
-
-    def _weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """By torchtitan's name, whole. Asked for by all ranks together."""
-        for name, value in ModelWrapper(self.model_parts).state_dict().items():
-            yield name, value.full_tensor() if isinstance(value, DTensor) else value
+            self.rollouts.desk.engine.load(int(self.step), full_weights(self.model_parts[0]))
 
     def _told_to_stop(self) -> bool:
         self._agreement.begin()
