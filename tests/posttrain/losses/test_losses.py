@@ -110,3 +110,12 @@ def test_a_loss_by_token_does_not_see_the_length() -> None:
         once = preference_loss(spec, chosen, rejected, lengths, lengths, zero, zero)
         twice = preference_loss(spec, 2 * chosen, 2 * rejected, 2 * lengths, 2 * lengths, zero, zero)
         assert torch.equal(once.loss, twice.loss) is same, kind
+
+
+def test_the_sum_over_a_long_answer_is_that_of_its_tokens() -> None:
+    values = torch.full((1, 131_072), -0.7, requires_grad=True)
+    sums = answer_sums(values, torch.zeros(1, 131_072, dtype=torch.int32), 1)
+    sums.sum().backward()
+    assert sums.dtype == torch.float32
+    assert abs(sums.item() + 0.7 * 131_072) < 0.01
+    assert values.grad is not None and (values.grad == 1).all()

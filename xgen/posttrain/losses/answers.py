@@ -6,12 +6,13 @@ import torch
 
 
 def answer_sums(values: torch.Tensor, answers: torch.Tensor, most: int) -> torch.Tensor:
-    """Sums [rows, most] over the tokens of each answer, in fp32; 0 where the row has fewer. Differentiable in `values`
+    """Sums [rows, most] over the tokens of each answer, as fp32; 0 where the row has fewer. Differentiable in `values`
     [rows, seq_len], of which those outside of answers count for nothing, be they nan."""
     inside = answers >= 0
-    wanted = torch.where(inside, values.float(), 0.0)
+    # Added one by one: in fp32 a hundred thousand tokens are off by tens of nats, and on GPUs by others each time.
+    wanted = torch.where(inside, values.double(), 0.0)
     sums = wanted.new_zeros(answers.shape[0], most)
-    return sums.scatter_add(1, torch.where(inside, answers, 0).long(), wanted)
+    return sums.scatter_add(1, torch.where(inside, answers, 0).long(), wanted).float()
 
 
 def by_token(per_answer: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
