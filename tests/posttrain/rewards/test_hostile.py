@@ -150,6 +150,14 @@ def test_without_root_a_user_namespace_contains_them_as_well(tmp_path: Path) -> 
     assert "passed" not in said
 
 
+def test_in_a_rootless_container_a_user_namespace_contains_them_and_right_answers_pass() -> None:
+    """Its root is one user alone, who cannot become another, and as whom all processes of the host's user count."""
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-m", __name__, str(QUICK)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("verifiers: a user namespace\n") and "passed" not in done.stdout
+
+
 @needs_root
 def test_without_namespaces_limits_hold_and_what_is_missing_is_said(tmp_path: Path) -> None:
     """A user who stands in no map of users may make no namespace. Files that anybody may read are read."""

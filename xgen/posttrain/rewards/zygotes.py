@@ -28,7 +28,7 @@ class Zygote:
 def start_zygotes(bounds: jail.Bounds, uid: int, trainer: Channel) -> dict[str, Zygote]:
     """One for each profile: by the rights of root, else by a user namespace, else without. In their forks `trainer` is
     closed. `uid`: to try whether users may be changed. Raises RuntimeError."""
-    for namespaces in get_args(jail.Namespaces):
+    for namespaces in get_args(jail.Namespaces)[0 if num_users() > 1 else 1 :]:
         started: dict[str, Zygote] = {}
         try:
             for profile in PROFILES:
@@ -77,9 +77,21 @@ def _map_user(pid: int) -> None:
     (own / "gid_map").write_text(f"{os.getegid()} {os.getegid()} 1")
 
 
+def num_users() -> int:
+    """That this user namespace knows: 1 in a rootless container, whose root has nobody to become."""
+    return _users()[1]
+
+
 def unused_uids(count: int) -> range:
-    """Ids that nobody has, as far as chance goes: near the highest that this user namespace knows, every second one."""
-    *_, first, _, number = map(int, (Path("/proc/self/uid_map").read_text() or "0 0 4294967295").split())
+    """Ids that nobody has, as far as chance goes: near the highest that this user namespace knows, every second one.
+    Where it knows one user alone, ids that nobody can be."""
+    first, number = _users()
     spread = 1 << 30 if number > 1 << 31 else min(number // 2, 4096)
-    start = first + max(number - 2 - count - secrets.randbelow(spread), 0)
+    start = first + max(number - 2 - count - secrets.randbelow(spread + 1), 1)
     return range(start, start + count, 2)
+
+
+def _users() -> tuple[int, int]:
+    """The last ones that are mapped: the first of them, and how many."""
+    *_, first, _, number = map(int, (Path("/proc/self/uid_map").read_text() or "0 0 4294967295").split())
+    return first, number
