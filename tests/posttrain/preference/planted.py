@@ -21,7 +21,7 @@ from xgen.spec import ModelSpec
 
 SEQ_LEN = 128
 MODEL = {
-    "name": "nano", "dim": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "ffn_dim": 64, "vocab_size": 4160,
+    "name": "nano", "dim": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 2, "ffn_dim": 64, "vocab_size": 4160,
 }  # fmt: skip
 _WORDS = [
     "sun", "moon", "star", "river", "road", "tree", "stone", "light", "night", "door", "king", "queen", "ship", "horse",

@@ -59,14 +59,14 @@ def test_a_stopped_training_goes_on_bit_for_bit(
 
 
 def test_losses_do_not_depend_on_the_layout(inputs: Path, tmp_path: Path) -> None:
-    """FSDP and context parallelism together, with the reference that each computes for itself."""
+    """FSDP and context parallelism together, and tensor parallelism, with the reference that each computes itself."""
     found = {}
-    split = {"fsdp": 2, "cp": 2}
-    for kind, world_size, parallelism in (("stored", 1, {}), ("stored", 4, split), ("frozen", 4, split)):
+    layouts = {4: {"fsdp": 2, "cp": 2}, 2: {"tp": 2}, 1: {}}
+    for kind, world_size in (("stored", 1), ("stored", 4), ("frozen", 4), ("stored", 2)):
         spec = spec_of(
             inputs,
             reference=kind,
-            train=layout(3, 256, parallelism=parallelism),
+            train=layout(3, 256, parallelism=layouts[world_size]),
             resources={"nodes": 1, "gpus_per_node": world_size, "time": "5m"},
         )
         run = PreferenceRun(tmp_path / f"{kind} {world_size}", spec, world_size)
@@ -74,6 +74,25 @@ def test_losses_do_not_depend_on_the_layout(inputs: Path, tmp_path: Path) -> Non
         found[kind, world_size] = [*losses(run), *run.extra("reward_margin"), run.validations()[-1]["loss"]]
     for values in found.values():
         assert values == pytest.approx(found["stored", 1], abs=2e-5)
+
+
+@pytest.mark.slow
+def test_adapters_have_the_weights_below_them_as_their_reference(inputs: Path, tmp_path: Path) -> None:
+    """Also when they are no more what they were at the beginning."""
+    found = {}
+    for kind in ("stored", "frozen"):
+        spec = spec_of(inputs, reference=kind, lora={"rank": 8, "alpha": 16}, train=layout(6))
+        run, stopped = PreferenceRun(tmp_path / kind, spec), PreferenceRun(tmp_path / f"{kind}, stopped", spec)
+        run.all_steps()
+        for name in ("prepare", "reference") if kind == "stored" else ("prepare",):
+            stopped.step(name)
+        assert [o.status for o in stopped.step("train", stopped.signal_at(3, 0))] == ["stopped"]
+        assert [o.status for o in stopped.step("train")] == ["finished"]
+        assert stopped.losses() == run.losses()
+        found[kind] = losses(run)
+    assert found["frozen"] == pytest.approx(found["stored"], abs=1e-6)
+    assert found["stored"][0] == pytest.approx(np.log(2), abs=1e-5)
+    assert found["stored"][-1] < 0.68
 
 
 def test_simpo_has_no_reference_and_needs_none(inputs: Path, tmp_path: Path) -> None:
