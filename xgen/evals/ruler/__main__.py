@@ -71,6 +71,8 @@ def _write(arguments: argparse.Namespace) -> None:
     sets = {name: Questions.read(path) for name in ("qa_1", "qa_2") if (path := getattr(arguments, name))}
     ruler = Ruler(Counter.load(arguments.tokenizer, arguments.cache), haystack, sets)
     out: Path | None = arguments.out
+    if out and out.exists() and not out.is_file():
+        raise StoreError(out, "is no file", "name a file with --out, or leave it out for the output")
     partial = out.with_name(f".{out.name}.{os.getpid()}.tmp") if out else None
     try:
         with partial.open("w", encoding="utf-8") if partial else os.fdopen(os.dup(1), "w", encoding="utf-8") as file:
