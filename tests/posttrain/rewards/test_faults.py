@@ -87,6 +87,18 @@ def test_after_kill_9_no_verdict_is_lost_or_given_twice(kill: Callable[[Verifier
         assert verifiers.stats().waiting == 0
 
 
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_worker_whose_programs_come_from_nowhere_is_replaced(sent: signal.Signals) -> None:
+    """All its verdicts failed, for good."""
+    with limited(workers=1) as verifiers:
+        assert verifiers.judge([slow(0)])[0].score == 1
+        (nursery,) = [child for worker in workers_of(verifiers) for child in kernel.children(worker)]
+        os.kill(nursery, sent)
+        after = [verifiers.judge([slow(number)])[0] for number in (1, 2)]
+        assert after[0].failures == ({} if sent == signal.SIGKILL else {"code": "timeout"})
+        assert after[1].score == 1
+
+
 def test_a_worker_that_dies_again_and_again_is_a_failure_of_the_verdict_alone() -> None:
     with limited() as verifiers:
         number = verifiers.submit(slow(1))

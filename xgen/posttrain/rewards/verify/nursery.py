@@ -19,7 +19,8 @@ _MOST_FILES = 8
 
 
 class Nursery:
-    """Asks that process. Raises OSError when it does not answer."""
+    """Asks that process. When it does not answer, this one ends: the server starts another worker, and nothing that
+    comes late is taken for an answer to something else."""
 
     def __init__(self, isolation: jail.Isolation, bounds: jail.Bounds) -> None:
         self._end, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -35,12 +36,11 @@ class Nursery:
         self._end.settimeout(30.0)
 
     def start(self, uid: int, what: Mapping[str, Any], files: Sequence[int]) -> int:
-        """A process with these files as 0, 1, …, that does `what`; its id."""
+        """A process with these files as 0, 1, …, that does `what`; its id. Raises OSError where it cannot be made."""
         with open(os.memfd_create("what"), "wb") as file:  # noqa: PTH123
             file.write(json.dumps(what).encode())
             file.flush()
-            socket.send_fds(self._end, [json.dumps(["start", uid]).encode()], [*files, file.fileno()])
-        said = json.loads(self._end.recv(1 << 12))
+            said = self._ask("start", uid, [*files, file.fileno()])
         if "pid" not in said:
             raise OSError(said["error"])
         return int(said["pid"])
@@ -53,9 +53,15 @@ class Nursery:
         status = self._ask("end", pid)
         return None if status is None else int(status)
 
-    def _ask(self, what: str, pid: int) -> Any:
-        self._end.send(json.dumps([what, pid]).encode())
-        return json.loads(self._end.recv(1 << 12))
+    def _ask(self, what: str, number: int, files: Sequence[int] = ()) -> Any:
+        try:
+            socket.send_fds(self._end, [json.dumps([what, number]).encode()], files)
+            said = self._end.recv(1 << 12)
+        except OSError:
+            said = b""
+        if not said:
+            os._exit(1)
+        return json.loads(said)
 
 
 class _Keeper:
