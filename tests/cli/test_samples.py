@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> RunDir:
     run.spec_file.write_text("kind: rl\n")
     right = Judged(1.0, {"math": 1.0, "length": 0.0}, {}, 0.1)
     wrong = Judged(-0.5, {"math": 0.0, "length": -0.5}, {}, 0.1)
-    failed = Judged(None, {"math": None, "length": 0.0}, {"math": "timeout"}, 10.0)
+    failed = Judged(None, {"math": None, "length": 0.0}, {"math": "error"}, 10.0, {"math": "no sympy"})
     groups = [
         Group(7, "sums", (answer(1, right), answer(2, wrong, "length"))),
         Group(8, "words", (answer(3, failed), answer(1, right))),
@@ -53,7 +53,7 @@ def test_answers_are_shown_by_prompt_with_what_they_were_worth(run: RunDir) -> N
         "",
         "prompt 8 of words",
         "  | What is 8 + 12?",
-        "  no verdict  (math timeout, length 0)  does not train  2 tokens",
+        "  no verdict  (math error: no sympy, length 0)  does not train  2 tokens",
         "      19",
         "      or so",
         "  right  reward 1  (math 1, length 0)  advantage +0.00  2 tokens",

@@ -111,7 +111,9 @@ def _facts(answer: SampledAnswer) -> str:
     facts = [] if answer.reward is None else [f"reward {answer.reward:.3g}"]
     if len(answer.parts) > 1 or answer.reward is None:
         scores = {kind: "none" if score is None else f"{score:.3g}" for kind, score in answer.parts.items()}
-        scores |= answer.failures
+        scores |= {
+            kind: ": ".join(filter(None, (why, answer.details.get(kind)))) for kind, why in answer.failures.items()
+        }
         facts.append("(" + ", ".join(f"{kind} {said}" for kind, said in scores.items()) + ")")
     facts.append("does not train" if answer.advantage is None else f"advantage {answer.advantage:+.2f}")
     facts.append(f"{answer.tokens:,} tokens{', cut' if answer.finish == 'length' else ''}")

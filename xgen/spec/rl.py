@@ -179,7 +179,11 @@ class Rl(Tuned):
                 f"write seq_len: {longest}, or less of the others"
             )
         if self.rollout.staleness and self.loss.updates > self.rollout.staleness + 1:
-            raise ValueError("loss.updates: more than rollout.staleness + 1 updates of a batch make it older than that")
+            bound = self.rollout.staleness + 1
+            raise ValueError(
+                f"loss.updates: {self.loss.updates} updates of a batch make it older than rollout.staleness allows; "
+                f"write at most {bound}, or staleness: {self.loss.updates - 1}"
+            )
         return self
 
     def _judged(self) -> set[str]:

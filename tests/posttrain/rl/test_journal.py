@@ -12,7 +12,7 @@ from xgen.posttrain.rl.journal import Begun, Journal, Known
 WHOLE = Begun((5, 6, 7), (-0.5, -0.25, -3.5), "stop", ((3, 2), (4, 1)))
 HALF = Begun((5,), (-0.5,), None, ((3, 1),))
 RIGHT = Judged(1.1, {"math": 1.0, "length": 0.1}, {}, 0.25)
-FAILED = Judged(None, {"math": None}, {"math": "timeout"}, 10.0)
+FAILED = Judged(None, {"math": None}, {"math": "error"}, 10.0, {"math": "ValueError: no"})
 
 
 def journal(folder: Path, rank: int = 0, of: str = "a") -> Journal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -20,12 +20,14 @@ _RIGHT = ("exact", "math", "code")  # rewards that say whether an answer is righ
 
 @dataclass(frozen=True)
 class Judged:
-    """What the verifiers said. `reward` is None where one of them failed: the answer is left out, and counted."""
+    """What the verifiers said. `reward` is None where one of them failed: the answer is left out, and counted.
+    `details`: why, of those that failed."""
 
     reward: float | None
     parts: Mapping[str, float | None]
     failures: Mapping[str, str]
     seconds: float
+    details: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def outcome(self) -> bool | float | None:

@@ -58,6 +58,7 @@ class _Line(BaseModel):
     reward: float | None = None
     parts: dict[str, float | None] | None = None
     failures: dict[str, str] | None = None
+    details: dict[str, str] | None = None
     seconds: float = 0.0
 
 
@@ -94,6 +95,7 @@ class Journal:
                 reward=judged.reward,
                 parts=dict(judged.parts),
                 failures=dict(judged.failures),
+                details=dict(judged.details) or None,
                 seconds=judged.seconds,
             ),
         )
@@ -122,7 +124,7 @@ class Journal:
                 # What was under way at a stop may have been whole by the time that it was written down.
                 found[key] = Known(Begun(tokens, logprobs, line.finish, line.versions))
         elif line.parts is not None and key in found:
-            judged = Judged(line.reward, line.parts, line.failures or {}, line.seconds)
+            judged = Judged(line.reward, line.parts, line.failures or {}, line.seconds, line.details or {})
             found[key] = Known(found[key].begun, judged)
 
     def prune(self, durable: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ class RewardJudge:
         self._verifiers = Verifiers(job.verification.model_copy(update={"workers": workers}))
         self.isolation = self._verifiers.isolation
         self._keys: dict[int, str] = {}  # by the number of the task
+        self._told: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     def submit(self, key: str, prompt: TokenPrompt, completion: Completion) -> None:
@@ -42,7 +44,18 @@ class RewardJudge:
 
     def ready(self, timeout: float) -> list[tuple[str, Judged]]:
         with self._lock:
-            return [(self._keys.pop(number), _judged(verdict)) for number, verdict in self._verifiers.ready(timeout)]
+            done = [(self._keys.pop(number), _judged(verdict)) for number, verdict in self._verifiers.ready(timeout)]
+        for _, judged in done:
+            self._tell(judged)
+        return done
+
+    def _tell(self, judged: Judged) -> None:
+        """The first failure of each kind and reason; the metrics count them."""
+        for name, reason in judged.failures.items():
+            if (name, reason) not in self._told:
+                self._told.add((name, reason))
+                why = f": {judged.details[name]}" if name in judged.details else ""
+                print(f"no verdict of {name}, {reason}{why}; such answers do not train", file=sys.stderr, flush=True)
 
     def spent(self) -> Mapping[str, Spent]:
         """By kind: on verdicts that were worked on, and on those that failed."""
@@ -66,4 +79,5 @@ def text_of(tokenizer: ChatTokenizer, tokens: Sequence[int]) -> str:
 
 
 def _judged(verdict: Verdict) -> Judged:
-    return Judged(verdict.score, verdict.parts, verdict.failures, verdict.seconds)
+    why = {name: verdict.details[name] for name in verdict.failures if name in verdict.details}
+    return Judged(verdict.score, verdict.parts, verdict.failures, verdict.seconds, why)

@@ -29,6 +29,7 @@ class SampledAnswer(BaseModel):
     passed: bool | None
     parts: dict[str, float | None]
     failures: dict[str, str]
+    details: dict[str, str] = {}
     advantage: float | None
     versions: tuple[tuple[int, int], ...]  # of the weights, with tokens sampled from each
 
@@ -82,6 +83,7 @@ def _sampled(answer: Answer, advantage: float, text: Callable[[NDArray[np.int32]
         passed=judged.passed,
         parts=dict(judged.parts),
         failures=dict(judged.failures),
+        details=dict(judged.details),
         advantage=None if math.isnan(advantage) else advantage,
         versions=answer.versions,
     )
