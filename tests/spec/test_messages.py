@@ -23,6 +23,10 @@ SAID = {
         "rewards.math={kind: function, function: mine}",
         "rewards.math.function: 'mine' names no function; write MODULE:FUNCTION",
     ),
+    "an address": (
+        "rewards.math={kind: model, url: 'judge:8000/score'}",
+        "rewards.math.url: 'judge:8000/score' is no address; write http://HOST:PORT/v1/score, or https://…",
+    ),
     "what is lacking": ("rewards.math={kind: length, free: 10}", "rewards.math.most: is missing; add it"),
     "null": ("train.lr=null", "train.lr: null is not a mapping; write keys and values below it"),
     "a number as weights": (
@@ -37,3 +41,9 @@ def test_a_wrong_value_is_named_where_it_was_written(setting: str, said: str) ->
     with pytest.raises(SpecError) as refused:
         load_job(ROOT / "jobs/tiny/grpo.yaml", [setting])
     assert str(refused.value) == f"--set: {said}"
+
+
+def test_a_key_of_another_loss_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"loss\.margin: dpo has none; leave it out, or write kind: simpo"):
+        load_job(ROOT / "jobs/tiny/dpo.yaml", ["loss.kind=dpo", "loss.margin=2"])
+    load_job(ROOT / "jobs/tiny/dpo.yaml", ["loss.kind=simpo", "loss.margin=2"])

@@ -87,6 +87,13 @@ class RewardModel(_Reward):
     url: str
     name: str = "reward"
 
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://\S+", value):
+            raise ValueError(f"{value!r} is no address; write http://HOST:PORT/v1/score, or https://…")
+        return value
+
 
 class Function(_Reward):
     """A function of yours: `module:function`, importable from the job's code: (prompt, answer, record) -> float."""

@@ -69,9 +69,11 @@ class Preference(Tuned):
     single: Resources | None = Field(default=None, description="of `prepare`; default: one task of `resources`, no GPU")
 
     @model_validator(mode="after")
-    def _smoothing_is_of_dpo(self) -> Self:
+    def _keys_are_of_the_loss(self) -> Self:
         if self.loss.label_smoothing and self.loss.kind not in ("dpo", "dpo_norm"):
             raise ValueError(f"loss.label_smoothing: {self.loss.kind} has none; leave it out, or write kind: dpo")
+        if self.loss.margin != PreferenceLoss().margin and self.loss.kind != "simpo":
+            raise ValueError(f"loss.margin: {self.loss.kind} has none; leave it out, or write kind: simpo")
         return self
 
     @property
