@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,23 @@ def test_where_nothing_can_be_written_the_training_goes_on_and_it_is_said_once(
     (tmp_path / "rollouts").mkdir()
     one.add_answer(1, (0, 3), WHOLE)
     assert one.read(1) == {(0, 3): Known(WHOLE)}
+
+
+def test_an_answer_that_comes_while_steps_are_let_go_of_is_kept(tmp_path: Path) -> None:
+    one = journal(tmp_path)
+    one.add_answer(1, (0, 0), HALF)
+    thread = threading.Thread(target=lambda: one.add_answer(2, (1, 0), HALF))
+
+    class Durable(int):
+        """Looked at in the middle of it."""
+
+        def __ge__(self, step: int) -> bool:
+            if thread.ident is None:
+                thread.start()
+                thread.join(0.2)
+            return int(self) >= step
+
+    one.prune(Durable(0))
+    thread.join(10)
+    assert one.read(2) == {(1, 0): Known(HALF)}
+    one.close()

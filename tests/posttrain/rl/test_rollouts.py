@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tests.posttrain.rl.scripted import ScriptedEngine, ScriptedJudge, ScriptedP
 from xgen.posttrain.rl.allotment import Allotment
 from xgen.posttrain.rl.answers import digest
 from xgen.posttrain.rl.desk import Desk
-from xgen.posttrain.rl.journal import Journal
+from xgen.posttrain.rl.journal import Journal, Key, Known
 from xgen.posttrain.rl.rollouts import Collected, Rollouts, StoppedWaitingError
 from xgen.spec import Rl
 
@@ -119,6 +119,24 @@ def test_what_the_journal_has_is_not_generated_again(tmp_path: Path) -> None:
     assert engine.asked == []
     assert [digest(c.groups) for c in again] == [digest(c.groups) for c in undisturbed]
     assert [c.rounds for c in again] == [c.rounds for c in undisturbed]
+
+
+def test_only_what_an_attempt_before_has_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def read(self: Journal, step: int) -> Mapping[Key, Known]:
+        asked.append(step)
+        return found(self, step)
+
+    found = Journal.read
+    monkeypatch.setattr(Journal, "read", read)
+    job = rl_job(rollout__staleness=1)
+    with rollouts(job, tmp_path, ScriptedEngine()) as one:
+        train(one, Allotment(job.rollout.prompts, 1, 4), range(1, 4))
+    assert asked == []  # of every step by every rank: a million files for a thousand of them
+    with rollouts(job, tmp_path, ScriptedEngine()) as one:
+        train(one, Allotment(job.rollout.prompts, 1, 4), range(1, 5))
+    assert asked == [1, 2, 3, 4]
 
 
 def test_an_answer_that_had_begun_goes_on_after_a_stop(tmp_path: Path) -> None:

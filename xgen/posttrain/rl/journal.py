@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +64,13 @@ class _Line(BaseModel):
 
 
 class Journal:
-    """Of one rank. Every rank reads what all have written: the next attempt may have others."""
+    """Of one rank, thread-safe. Every rank reads what all have written: the next attempt may have others."""
 
     def __init__(self, folder: Path, rank: int, fingerprint: str) -> None:
         self._folder, self._rank, self._fingerprint = folder, rank, fingerprint
         self._files: dict[int, RecordFile] = {}
         self._failing = False
+        self._lock = threading.Lock()  # answers are written beside the training, which lets go of steps
         folder.mkdir(exist_ok=True)
 
     def add_answer(self, step: int, key: Key, begun: Begun) -> None:
@@ -100,6 +102,11 @@ class Journal:
             ),
         )
 
+    def steps(self) -> frozenset[int]:
+        """Of which some rank has written."""
+        names = (_FILE.fullmatch(path.name) for path in self._folder.glob("step-*.jsonl"))
+        return frozenset(int(name[1]) for name in names if name)
+
     def read(self, step: int) -> Mapping[Key, Known]:
         """Answers to the prompts of a step that some rank of some attempt has written, the last of each."""
         found: dict[Key, Known] = {}
@@ -129,8 +136,9 @@ class Journal:
 
     def prune(self, durable: int) -> None:
         """Let go of the steps up to a durable one."""
-        for step in [step for step in self._files if step <= durable]:
-            self._files.pop(step).close()
+        with self._lock:
+            for step in [step for step in self._files if step <= durable]:
+                self._files.pop(step).close()
         if self._rank:
             return
         for path in self._folder.glob("step-*.jsonl"):
@@ -138,11 +146,16 @@ class Journal:
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        with self._lock:
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
 
     def _append(self, step: int, line: _Line) -> None:
+        with self._lock:
+            self._append_alone(step, line)
+
+    def _append_alone(self, step: int, line: _Line) -> None:
         if step not in self._files:
             path = self._folder / f"step-{step}.rank-{self._rank}.jsonl"
             try:

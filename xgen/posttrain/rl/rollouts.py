@@ -87,6 +87,10 @@ class Rollouts:
     waits: Waits = field(default_factory=Waits)
     _known: dict[int, Mapping[Key, Known]] = field(default_factory=dict)  # by step
 
+    def __post_init__(self) -> None:
+        # What comes from now on is not looked for in the files of all ranks: a thousand would open a million a step.
+        self._written = self.journal.steps()
+
     def collect(self, step: int, allotment: Allotment) -> Collected:
         """All groups of a step. Its answers are begun, and those of later steps as far as the bound on staleness lets
         them; further prompts are taken while too few of them teach. Raises EngineError and StoppedWaitingError."""
@@ -125,6 +129,7 @@ class Rollouts:
         """Forget all that is under way."""
         self.desk.drop()
         self._known.clear()
+        self._written = self.journal.steps()
 
     def _own(self, one: Round) -> list[int]:
         first, count = one
@@ -132,7 +137,7 @@ class Rollouts:
 
     def _ask_round(self, step: int, one: Round) -> None:
         if step not in self._known:
-            self._known[step] = self.journal.read(step)
+            self._known[step] = self.journal.read(step) if step in self._written else {}
         for number in self._own(one):
             prompt = self.prompts.at(number)
             for answer in range(self.job.rollout.group):
