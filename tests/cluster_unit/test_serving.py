@@ -15,7 +15,7 @@ from tests.cluster_unit.test_render import cluster, profile
 from xgen.cluster import local, slurm
 from xgen.cluster import submit as submission
 from xgen.cluster.render import render
-from xgen.cluster.status import QueueView, run_state, shards_status
+from xgen.cluster.status import QueueView, queue_view, run_state, shards_status
 from xgen.cluster.submit import Prepared, launch, left_shards
 from xgen.images.resolve import NO_IMAGE, Image
 from xgen.runs import EventWriter, RunDir, read_events
@@ -111,6 +111,20 @@ def test_both_are_submitted_and_neither_waits(tmp_path: Path, monkeypatch: pytes
     assert "JOB_OF_" not in prepared.preview
 
 
+def test_what_is_left_of_the_servers_is_cancelled_before_a_resumed_run_has_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(tmp_path / "small-abc234")
+    run.create()
+    done: list[str] = []
+    monkeypatch.setattr(submission, "launch", lambda *_: done.append("launched") or ["8", "9"])
+    (tmp_path / "scancel").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/said\n')
+    (tmp_path / "scancel").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert submission.resubmit(run, rl(), cluster("pyxis"), 0) == ["8", "9"]
+    assert (tmp_path / "said").read_text().endswith(f"--name={run.name}\n")
+
+
 def settings(text: str, *names: str) -> dict[str, str]:
     return {name: found[1] for name in names if (found := re.search(rf"^(?:#SBATCH --)?{name}=(.*)$", text, re.M))}
 
@@ -160,6 +174,29 @@ def test_a_run_that_has_finished_is_no_pending_one_though_a_server_waits_in_the_
     EventWriter(run, "host", 1, "8").write("finished")
     run.ended_file.touch()
     assert run_state(run, read_events(run)[-1], view)[0] == "finished"
+
+
+def test_a_run_of_which_only_servers_are_left_is_lost(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "small-abc234")
+    run.create()
+    EventWriter(run, "host", 1, "8").write("started")
+    (run.shards_dir / "rollout/.job-7").mkdir(parents=True)
+    server, other = (slurm.QueueRow(f"{job}_1", run.name, "RUNNING", "None", "gpu", "n1", "N/A", "0") for job in (7, 6))
+    [started] = read_events(run)
+    assert run_state(run, started, queue_view([server]))[0] == "lost"
+    # A shard of an array that is an attempt of the run.
+    (run.shards_dir / "rollout/.job-6").symlink_to("../../attempts/0001", target_is_directory=True)
+    (run.attempts_dir / "0001").mkdir(parents=True)
+    assert run_state(run, started, queue_view([other]))[0] == "running"
+
+
+def test_the_trainer_speaks_for_the_run_and_what_serves_it_does_not(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "small-abc234")
+    run.create()
+    EventWriter(run, "host", 1, "8").write("started")
+    server = slurm.QueueRow("7_1", run.name, "RUNNING", "None", "gpu", "n1", "N/A", "0")
+    trainer = slurm.QueueRow("8", run.name, "PENDING", "Resources", "gpu", "", "N/A", "1")
+    assert run_state(run, read_events(run)[-1], queue_view([server, trainer])) == ("pending", "Resources")
 
 
 def test_all_servers_of_the_local_executor_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

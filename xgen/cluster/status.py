@@ -83,10 +83,18 @@ def queue_view(rows: Iterable[slurm.QueueRow], sees_all: bool = False) -> QueueV
     return QueueView({row.name: row for row in sorted(rows, key=_distance, reverse=True)}, "", shards, sees_all)
 
 
-def _distance(row: slurm.QueueRow) -> tuple[bool, bool, int]:
-    """How far a job of a run is from running: of the jobs of its stages the first to do so speaks for the run."""
-    pending = row.state == "PENDING"
-    return pending, pending and _waits_for_another(row), int(row.job_id.partition("_")[0])
+def _distance(row: slurm.QueueRow) -> tuple[bool, bool, bool, int]:
+    """How far a job of a run is from running: of the jobs of its stages the first to do so speaks for the run. Where
+    one waits for nobody and there are shards too, they serve it, and do not speak."""
+    pending, (number, array, _) = row.state == "PENDING", row.job_id.partition("_")
+    return pending and _waits_for_another(row), bool(array), pending, int(number)
+
+
+def _serves(run: RunDir, row: slurm.QueueRow) -> bool:
+    """Whether it is a shard that serves the run, whose array is no attempt of the run (see host.sh)."""
+    number, array, _ = row.job_id.partition("_")
+    marks = run.shards_dir.glob(f"*/.job-{number}") if array else ()
+    return any(mark.is_dir() and not mark.is_symlink() for mark in marks)
 
 
 def _waits_for_another(row: slurm.QueueRow) -> bool:
@@ -173,6 +181,8 @@ def last_decision(events: Iterable[Event], before: Event | None = None) -> Event
 def run_state(run: RunDir, last: Event | None, view: QueueView) -> tuple[State, str]:
     """State and reason. `last` is the run's last decision. Raises OSError when the run cannot be read."""
     row = view.jobs.get(run.name) if view.jobs else None
+    if row is not None and _serves(run, row):
+        row = None  # its own job is gone: nobody but a person brings it back
     waiting = row is not None and row.state in _WAITING
     # What serves a run that has ended may wait in the queue still, to find that out.
     if row is not None and waiting and not _waits_for_another(row) and not run.ended_file.exists():

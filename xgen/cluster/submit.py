@@ -245,6 +245,8 @@ def resubmit(run: RunDir, job: Job, profile: Profile, first: int) -> list[str]:
     Raises SpecError when a secret is missing, SchedulerError when the scheduler refuses.
     """
     key = seal(read_secrets(job), run)
+    if profile.scheduler == "slurm" and any(job.serves(stage) for stage in range(len(job.jobs))):
+        slurm.cancel(run.name)  # what is left of those that served it: the new ones would wait for their locks
     run.resumed_file.touch()
     run.ended_file.unlink(missing_ok=True)
     for stage, (name, _) in list(enumerate(job.jobs))[first:]:
