@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -113,6 +114,29 @@ def test_two_hundred_hostile_answers_are_contained(answers: list[Hostile]) -> No
     assert len(answers) >= 200
     with limited(workers=4, seconds=SECONDS) as verifiers:
         check(verifiers, answers)
+
+
+_NAMESPACES = """
+import ctypes, os, platform
+c = ctypes.CDLL(None, use_errno=True)
+clone = 220 if platform.machine() == "aarch64" else 56
+for flags in (0x20000, 0x4000000, 0x8000000, 0x10000000, 0x10020000, 0x20000000, 0x40000000):
+    made = c.syscall(clone, flags | 17, 0, 0, 0, 0)
+    if made == 0:
+        os._exit(0)
+    print(made, ctypes.get_errno())
+print(c.syscall(435, 0, 0), ctypes.get_errno())
+print(c.syscall(430, b"tmpfs", 0), ctypes.get_errno())
+"""
+
+
+def test_an_answer_makes_no_namespace_in_which_it_would_be_root() -> None:
+    """Processes and threads it may make (test_code.py)."""
+    with limited() as verifiers:
+        refused = f"-1 {errno.EPERM}\n"
+        printed = 7 * refused + f"-1 {errno.ENOSYS}\n" + refused
+        verdict = verifiers.judge([task(_NAMESPACES, Code(kind="code"), tests=[{"input": "", "output": printed}])])[0]
+        assert verdict.score == 1, verdict
 
 
 # Without root: its own mounts let another user find this Python, whose folder may be root's alone.
