@@ -185,3 +185,9 @@ def test_a_reward_model_is_asked_in_its_own_words_and_its_failures_are_told(serv
 def test_a_secret_proxy_of_the_trainer_is_not_used(judge: Judge, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert judge("x", RewardModel(kind="model", url=f"{server}/own")).score == 0.25
+
+
+def test_a_key_in_the_address_of_a_reward_model_is_not_told(judge: Judge) -> None:
+    verdict = judge("x", RewardModel(kind="model", url="http://127.0.0.1:9/score?key=secret"))
+    assert verdict.failures == {"model": "error"}
+    assert "127.0.0.1:9/score" in verdict.details["model"] and "secret" not in verdict.details["model"]

@@ -16,24 +16,25 @@ _MOST = 1 << 22  # bytes of a response
 
 def judge(job: Mapping[str, Any]) -> Reply:
     """Asks once. Raises nothing: what the network does is a failure with its reason."""
+    place = job["url"].partition("?")[0]  # what comes after it may be a key
     data = json.dumps(_request(job)).encode()
     request = urllib.request.Request(job["url"], data, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=job["seconds"]) as response:
             body = response.read(_MOST + 1)
     except TimeoutError:
-        return Reply(None, "timeout", detail=f"{job['url']} did not answer in {job['seconds']:g} s")
+        return Reply(None, "timeout", detail=f"{place} did not answer in {job['seconds']:g} s")
     except (OSError, ValueError) as error:  # HTTPError and URLError are OSErrors
         is_late = isinstance(getattr(error, "reason", None), TimeoutError)
-        return Reply(None, "timeout" if is_late else "error", detail=f"{job['url']}: {error}")
+        return Reply(None, "timeout" if is_late else "error", detail=f"{place}: {error}")
     if len(body) > _MOST:
-        return Reply(None, "output", detail=f"{job['url']} answered more than {_MOST} bytes")
+        return Reply(None, "output", detail=f"{place} answered more than {_MOST} bytes")
     try:
         score = _score(json.loads(body))
     except (ValueError, LookupError, TypeError):
-        return Reply(None, "error", detail=f"{job['url']}: no score in {body[:100]!r}")
+        return Reply(None, "error", detail=f"{place}: no score in {body[:100]!r}")
     if not math.isfinite(score):
-        return Reply(None, "error", detail=f"{job['url']} gave {score}")
+        return Reply(None, "error", detail=f"{place} gave {score}")
     return Reply(score)
 
 
