@@ -31,22 +31,22 @@ def lengths(tokenizer: Path, ruler: Ruler, recipes: list[Recipe]) -> list[int]:
     return [len(counter.encode(prompt, add_special_tokens=False).ids) + room for prompt in prompts]
 
 
-@pytest.mark.parametrize("length", [4096, 16384])
 @pytest.mark.parametrize("task", TASKS)
-def test_every_prompt_fills_its_length_and_is_never_over(folder: Path, ruler: Ruler, task: str, length: int) -> None:
-    recipes = ruler.plan(task, length, 12, seed=3)
+def test_every_prompt_fills_its_length_and_is_never_over(folder: Path, ruler: Ruler, task: str) -> None:
+    length = 4096  # where a unit of haystack is the largest share
+    recipes = ruler.plan(task, length, 8, seed=3)
     counted = lengths(folder / "tokenizer.json", ruler, recipes)
     assert all(FILL * length <= tokens <= length for tokens in counted)
     assert [recipe.tokens + ROOM[TASKS[task].kind] for recipe in recipes] == counted  # the plan knew
 
 
-@pytest.mark.parametrize("task", ["niah_single_1", "niah_single_2", "niah_multikey_2", "vt", "cwe", "fwe"])
+@pytest.mark.parametrize("task", ["niah_single_2", "niah_multikey_2", "cwe"])
 def test_256k_is_filled_as_well(folder: Path, ruler: Ruler, task: str) -> None:
     (tokens,) = lengths(folder / "tokenizer.json", ruler, ruler.plan(task, 262144, 1, seed=1, first=7))
     assert FILL * 262144 <= tokens <= 262144
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(st.sampled_from(list(TASKS)), st.integers(2500, 9000), st.integers(0, 2**40), st.integers(0, 2**30))
 def test_any_length_seed_and_index_fits(ruler: Ruler, task: str, length: int, seed: int, index: int) -> None:
     (recipe,) = ruler.plan(task, length, 1, seed, first=index, reserved=17)
@@ -69,10 +69,10 @@ def crossing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("task", ["niah_single_1", "niah_multikey_1", "niah_multikey_3", "vt", "cwe", "fwe", "qa_1"])
+@pytest.mark.parametrize("task", ["niah_single_1", "vt", "fwe", "qa_1"])
 def test_a_tokenizer_that_merges_across_words_is_filled_too(folder: Path, crossing: Path, task: str) -> None:
     ruler = made(folder, crossing)
-    recipes = ruler.plan(task, 8192, 4, seed=5)
+    recipes = ruler.plan(task, 8192, 2, seed=5)
     assert all(FILL * 8192 <= tokens <= 8192 for tokens in lengths(crossing, ruler, recipes))
 
 
@@ -144,10 +144,9 @@ def test_a_small_haystack_is_repeated(folder: Path) -> None:
 
 
 def test_a_broken_cache_is_made_again_and_two_at_once_agree(tmp_path: Path, folder: Path) -> None:
-    texts = {path: made(folder, folder / "tokenizer.json") for path in range(1)}
-    expected = texts[0].plan("niah_multikey_2", 4096, 3, seed=0)
+    expected = made(folder, folder / "tokenizer.json").plan("niah_multikey_2", 4096, 3, seed=0)
     for file in (folder / "cache").glob("*.npz"):
-        file.write_bytes(file.read_bytes()[:100])
+        file.write_bytes(file.read_bytes()[:100])  # truncated
     assert made(folder, folder / "tokenizer.json").plan("niah_multikey_2", 4096, 3, seed=0) == expected
     command = [sys.executable, "-m", "xgen.evals.ruler", "--tokenizer", folder, "--task", "fwe", "--cache", tmp_path]
     started = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
