@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +128,25 @@ def test_it_leaves_at_once_when_it_is_told_to(kept: Kept, by: str) -> None:
         kept.run.cancelled_file.touch()
     assert status(kept.end()) == ("stopped" if by == "signal" else "finished")
     assert processes(kept) == []
+
+
+def test_weights_that_are_gone_before_they_are_loaded_cost_no_server(kept: Kept) -> None:
+    kept.begin()
+    first = kept.serves(kept.weights(4))
+    point_to(kept.run, "v5-abcd")  # the trainer has done two steps since, and keeps two versions
+    time.sleep(1)
+    assert kept.serves(kept.weights(6)).started == first.started
+
+
+def test_one_that_starts_with_weights_that_go_meanwhile_is_not_given_up(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "_FAILURES", 1)
+    weights_dir(kept.run).mkdir()
+    point_to(kept.run, "v5-abcd")
+    kept.begin()
+    time.sleep(1.5)
+    kept.serves(kept.weights(6))
 
 
 def test_before_there_are_weights_it_ends_too(kept: Kept) -> None:

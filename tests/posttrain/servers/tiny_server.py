@@ -1,6 +1,6 @@
 """A server that starts at once: /v1/completions, /load_model and /health as `transformers serve` has them.
 
-The next token is a function of the model's name and of all tokens before it. `FAIL` in its folder: it loads nothing.
+The next token is a function of the model's name and of all tokens before it. `FAIL` in a folder, or none: it loads nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         if self.path == "/load_model":
-            status = "error" if (Path(body["model"]) / "FAIL").exists() else "ready"
+            model = Path(body["model"])
+            status = "ready" if model.is_dir() and not (model / "FAIL").exists() else "error"
             self._send({"status": status, "model": body["model"]})
             return
         tokens = [int(word) for word in body["prompt"].split()]
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--fail", action="store_true")
     given = parser.parse_args()
-    if given.fail:
+    if given.fail or not Path(given.model).is_dir():
         sys.exit(3)
     Handler.pause = given.pause
     server = ThreadingHTTPServer((given.host, given.port), Handler)

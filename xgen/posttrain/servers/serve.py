@@ -52,6 +52,7 @@ class Shard:
         self._threads = ThreadPoolExecutor(1)
         self._beaten = self._next_check = 0.0
         self._unwell = 0  # checks in a row
+        self._loading = ""  # name of the weights
 
     def run(self) -> RankOutcome:
         failures = 0
@@ -61,7 +62,7 @@ class Shard:
                 try:
                     self._serve()
                 except Ended as ended:
-                    failures = 0 if time.monotonic() - began > _LASTS else failures + 1
+                    failures = 0 if time.monotonic() - began > _LASTS else failures + (not self._is_outrun)
                     if failures >= _FAILURES:
                         raise RuntimeError(f"the server failed {failures} times at once: {ended}") from None
                     print(f"xgen: {ended}; it is started anew", flush=True)
@@ -77,7 +78,7 @@ class Shard:
 
     def _serve(self) -> None:
         """One process, until it ends (raises Ended) or all is over (raises _Over)."""
-        name = self._first_weights()
+        name = self._loading = self._first_weights()
         with self._process(name) as process:
             self._await_health(process)
             started = time.time()
@@ -85,8 +86,7 @@ class Shard:
             while True:
                 self._pause(_POLL, process)
                 self._check_health(process)
-                if (wanted := current(self._run)) and wanted != name:
-                    self._swap(process, wanted)
+                if (wanted := current(self._run)) and wanted != name and self._swap(process, wanted):
                     name = wanted
                     self._register(process, name, started)
 
@@ -128,16 +128,25 @@ class Shard:
         self._durable(version_of(name) or 0)
         print(f"xgen: serves {name} at {process.url}", flush=True)
 
-    def _swap(self, process: ServerProcess, name: str) -> None:
-        """In a thread, for it takes long and may hang with its server. Raises Ended where the server has to go."""
-        folder = weights_dir(self._run) / name
+    @property
+    def _is_outrun(self) -> bool:
+        """Whether what it is loading is gone: a trainer that is quicker keeps the newest two versions alone."""
+        return not (weights_dir(self._run) / self._loading).exists()
+
+    def _swap(self, process: ServerProcess, name: str) -> bool:
+        """In a thread, for it takes long and may hang with its server. False for weights that went as they were read;
+        it is registered with older ones, for which nobody asks. Raises Ended where the server has to go."""
+        self._loading, folder = name, weights_dir(self._run) / name
         swap = self._threads.submit(self._driver.load, self._client, process.url, folder)
         while not swap.done():
             self._pause(_POLL, process)
         try:
             swap.result()
         except (httpx.HTTPError, BadAnswerError, ValueError) as error:
+            if self._is_outrun:
+                return False
             raise Ended(f"{name} could not be loaded: {error}") from None
+        return True
 
     def _pause(self, seconds: float, process: ServerProcess | None = None) -> None:
         """Raises _Over when all is over, Ended when the process is."""
