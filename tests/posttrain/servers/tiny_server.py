@@ -1,6 +1,7 @@
 """A server that starts at once: /v1/completions, /load_model and /health as `transformers serve` has them.
 
-The next token is a function of the model's name and of all tokens before it. `FAIL` in a folder, or none: it loads nothing.
+The next token is a function of the model's name and of all tokens before it. It loads no folder with `FAIL` in it, and
+none that is not there.
 """
 
 from __future__ import annotations
