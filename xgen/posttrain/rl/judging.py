@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -55,7 +54,7 @@ class RewardJudge:
             if (name, reason) not in self._told:
                 self._told.add((name, reason))
                 why = f": {judged.details[name]}" if name in judged.details else ""
-                print(f"no verdict of {name}, {reason}{why}; such answers do not train", file=sys.stderr, flush=True)
+                print(f"no verdict of {name}, {reason}{why}; such answers do not train", flush=True)
 
     def spent(self) -> Mapping[str, Spent]:
         """By kind: on verdicts that were worked on, and on those that failed."""

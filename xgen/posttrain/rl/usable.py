@@ -15,9 +15,15 @@ from xgen.posttrain.rewards.verify.reply import Reply
 from xgen.runs import Refused
 from xgen.spec import Rl
 from xgen.spec.rewards import Function, Math
+from xgen.spec.units import format_bytes
 
 _TRIED = 64  # prompts of a source
-_IMPORT = "import sys; from xgen.posttrain.rewards.verify.function import imported; imported(sys.argv[1])"
+_IMPORT = """\
+import resource, sys
+from xgen.posttrain.rewards.verify.function import imported
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
+imported(sys.argv[1])
+"""
 
 
 def check_rewards(job: Rl, sources: Mapping[str, PromptSource]) -> None:
@@ -27,7 +33,7 @@ def check_rewards(job: Rl, sources: Mapping[str, PromptSource]) -> None:
         for reward in job.rewards_of(source.name):
             at = f"rewards.{source.name}"
             if isinstance(reward, Function):
-                _check_import(at, reward.function)
+                _check_import(at, reward.function, job.verification.limits.memory)
             if isinstance(reward, Math) and find_spec("math_verify") is None:
                 raise Refused(f"{at}: math needs math-verify, which is not installed; write pip install 'xgen[rl]'")
             said = [
@@ -39,17 +45,16 @@ def check_rewards(job: Rl, sources: Mapping[str, PromptSource]) -> None:
                 raise Refused(f"{at}: {reward.kind} can judge none of the first {len(said)} prompts: {lacking[0]}")
 
 
-def _check_import(at: str, function: str) -> None:
-    """In a process of its own: what the user's code imports is not the trainer's."""
+def _check_import(at: str, function: str, memory: int) -> None:
+    """In a process of its own, which has `memory` bytes as a verdict has: the user's code is not the trainer's."""
     try:
-        subprocess.run(
-            [sys.executable, "-c", _IMPORT, function], check=True, capture_output=True, text=True, timeout=120
-        )
+        command = [sys.executable, "-c", _IMPORT, function, str(memory)]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     except subprocess.CalledProcessError as error:
         why = (error.stderr.strip().splitlines() or ["it says nothing"])[-1]
         raise Refused(
             f"{at}: {function} cannot be imported: {why}; write it into the project that the spec lies in, where git "
-            "knows it, or install it in the image"
+            f"knows it, or install it in the image; it has verification.limits.memory, {format_bytes(memory)}"
         ) from None
     except subprocess.TimeoutExpired:
         raise Refused(f"{at}: importing {function} takes more than two minutes; make it quicker") from None
