@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from subprocess import CompletedProcess
@@ -280,6 +282,22 @@ def test_the_same_id_is_not_submitted_twice(project: Project) -> None:
     ]
     assert done.returncode == 2
     assert project.files() == before | {"runs/hello-abc123/spec.yaml"}
+
+
+def test_a_run_directory_that_cannot_be_written_is_not_left_behind(project: Project) -> None:
+    """The limit on the size of a file stands for a disk that is full."""
+    before = project.files()
+    submit = "submit hello.yaml --cluster local --id abc123"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1; exec {sys.executable} -m xgen.cli.main {submit}"],
+        cwd=project.path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.stderr.splitlines() == [
+        f"{project.runs / 'hello-abc123'}: File too large; nothing was submitted; make room, "
+        "or write another run_root in the profile"
+    ]
+    assert done.returncode == 1
+    assert project.files() - {"runs"} == before
 
 
 def test_a_mistake_in_a_run_s_name_lists_what_there_is(project: Project) -> None:

@@ -319,6 +319,11 @@ def _create(prepared: Prepared, code: Code, secrets: dict[str, str], fill: Calla
         except OSError:
             raise taken from None
         return key
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(building.path, ignore_errors=True)
+        if isinstance(error, OSError):
+            why = (
+                f"{error.strerror or error}; nothing was submitted; make room, or write another run_root in the profile"
+            )
+            raise OSError(error.errno, why, str(final)) from error
         raise
