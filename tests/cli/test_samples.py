@@ -96,3 +96,14 @@ def test_a_damaged_file_and_a_run_without_answers_are_said(run: RunDir, tmp_path
     other.create()
     other.spec_file.write_text("kind: pretrain\n")
     assert "has kept no answers: only runs of kind rl do" in xgen("samples", str(other.path)).stderr
+
+
+def test_whatever_a_model_writes_is_read_back_and_no_terminal_obeys_it(run: RunDir) -> None:
+    said = "one\u2028two\x85three \x1b]0;mine\x07 \x1b[2J\tend"
+    group = Group(7, "sums", (answer(1, Judged(1.0, {"math": 1.0}, {}, 0.1)),))
+    write_samples(run, 30, [group], np.array([[0.5]], dtype=np.float32), lambda _: "\x1b[31m?", lambda _: said)
+    assert [one.answers[0].text for one in read_samples(run, 30)] == [said]
+    shown = xgen("samples", str(run.path)).stdout
+    assert "\x1b" not in shown
+    assert "three \\x1b]0;mine\\x07 \\x1b[2J\tend" in shown
+    assert "  | \\x1b[31m?" in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -184,6 +185,11 @@ def find_checkpoint(text: str, cluster: str | None) -> tuple[RunDir, int | None]
     if at and not step.isdecimal():
         usage(f"{text}: {step!r} is no step; write RUN@STEP, e.g. {name}@500")
     return find_run(name if at else text, cluster), int(step) if at else None
+
+
+def printable(text: str) -> str:
+    """What a model or a data set wrote, so that no terminal obeys it; ends of lines stay."""
+    return re.sub(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def print_json(value: Any) -> None:

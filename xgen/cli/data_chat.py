@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xgen.cli.common import JsonOption, SetOption, SpecArgument, print_json, usage
+from xgen.cli.common import JsonOption, SetOption, SpecArgument, print_json, printable, usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -236,4 +236,5 @@ def _print_shown(name: str, shown: Shown) -> None:
     """What is learnt is green; between brackets where nobody sees colours."""
     begin, end = ("\x1b[1;32m", "\x1b[0m") if sys.stdout.isatty() else ("⟦", "⟧")
     print(f"\n{name}  {shown.place}, {shown.num_tokens:,} tokens")
-    print("".join(f"{begin}{run.text}{end}" if run.learnt else run.text for run in shown.runs))
+    runs = [(printable(run.text), run.learnt) for run in shown.runs]
+    print("".join(f"{begin}{text}{end}" if learnt else text for text, learnt in runs))

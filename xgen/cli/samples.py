@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xgen.cli.common import ClusterOption, JsonOption, RunArgument, find_run, print_json, usage
+from xgen.cli.common import ClusterOption, JsonOption, RunArgument, find_run, print_json, printable, usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,13 +88,13 @@ def _summary(name: str, step: int, groups: Sequence[SampledGroup]) -> str:
 def _show(group: SampledGroup) -> None:
     print()
     typer.secho(f"prompt {group.number:,} of {group.source}", bold=True)
-    for line in group.prompt.strip().splitlines():
+    for line in printable(group.prompt).strip().splitlines():
         typer.secho(f"  | {line}", dim=True)
     for answer in group.answers[:_SHOWN]:
         mark, color = _mark(answer)
         typer.secho(f"  {mark}", fg=color, nl=False)
         print(f"  {_facts(answer)}")
-        for line in answer.text.strip().splitlines() or [""]:
+        for line in printable(answer.text).strip().splitlines() or [""]:
             print(f"      {line}")
     if len(group.answers) > _SHOWN:
         typer.secho(f"  and {len(group.answers) - _SHOWN} answers more (--json has all)", dim=True)

@@ -97,5 +97,5 @@ def sampled_steps(run: RunDir) -> list[int]:
 
 def read_samples(run: RunDir, step: int) -> Iterator[SampledGroup]:
     """Raises FileNotFoundError, and ValidationError for a line that is no such."""
-    for line in (run.path / "samples" / f"step-{step}.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in (run.path / "samples" / f"step-{step}.jsonl").read_bytes().splitlines():  # text has more ends of lines
         yield SampledGroup.model_validate_json(line)
