@@ -40,7 +40,8 @@ def test_the_plan_says_what_all_proxies_cost_and_of_what_they_are(mix: Project) 
     done = mix.xgen("plan", "mix.yaml", "--cluster", "local")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[:3] == ["mix on local", "  proxies: 1 nodes x 1 tasks", f"  proxies     {COST}; each:"]
+    proxies = "  proxies: 6 shards, 4 at once, each 1 nodes x 1 tasks"
+    assert lines[:3] == ["mix on local", proxies, f"  proxies     {COST}; each:"]
     assert "  tokens      80,896" in lines
     assert any(line.startswith("  data        code              31.0% of the corpus, ") for line in lines)
     assert lines[-2:] == ["  fit: 1 nodes x 1 tasks", "  all: 1,941,504 tokens, 1.07 GPU-hours"]
