@@ -26,6 +26,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks import turns as turns_of
 from benchmarks.chat_records import MODEL, SEQ_LEN, THETA, write_folder
 from benchmarks.common import ROOT, Figure, Result, peak_memory, peer_python
 
@@ -111,11 +112,11 @@ def _turns(kind: str, folder: Path, python: Path, rounds: int) -> dict[str, list
         script = str(ROOT / "benchmarks/peers/trl_trainers.py")
         commands[way] = [str(python), script, kind, str(folder), str(TURN), *(["by-length"] if "length" in way else [])]
     turns: dict[str, list[Turn]] = {way: [] for way in commands}
-    processes = {way: _start(command, folder / f"{kind}.{way}.log") for way, command in commands.items()}
+    processes = {way: turns_of.start(command, folder / f"{kind}.{way}.log") for way, command in commands.items()}
     try:
         for number in range(rounds + 1):
             for way in list(commands) if number % 2 else list(commands)[::-1]:
-                turn = _turn(processes[way], folder / f"{kind}.{way}.log")
+                turn = Turn(**turns_of.turn(processes[way], folder / f"{kind}.{way}.log"))
                 if number:  # the first ones warm up
                     turns[way].append(turn)
     finally:
@@ -125,32 +126,9 @@ def _turns(kind: str, folder: Path, python: Path, rounds: int) -> dict[str, list
     return turns
 
 
-def _start(command: Sequence[str], log: Path) -> subprocess.Popen[str]:
-    with log.open("w") as out:
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=out, text=True)
-
-
-def _turn(process: subprocess.Popen[str], log: Path) -> Turn:
-    assert process.stdin
-    assert process.stdout
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    while line := process.stdout.readline():
-        if line.startswith("TURN "):
-            return Turn(**json.loads(line[5:]))
-    raise SystemExit(f"{log.name} failed:\n{log.read_text()[-3000:]}")
-
-
 def _ours(kind: str, step: str, folder: Path) -> None:
     """In a process of its own: one of the steps of the job; `train` takes its turns."""
-    import torch
-
-    os.environ |= {
-        "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "GLOO_SOCKET_IFNAME": "lo",
-    }  # fmt: skip
-    torch.set_num_threads(1)
+    turns_of.be_one_rank()
     from xgen.cli import task
     from xgen.runs import EventWriter, RunDir, StopFlag, TaskContext
 

@@ -28,6 +28,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks import turns as turns_of
 from benchmarks.common import ROOT, Figure, Result
 
 TURN = 10  # steps
@@ -96,7 +97,7 @@ def _turns(model: str, rounds: int) -> dict[str, list[Turn]]:
         try:
             for number in range(rounds + 2):
                 for way in WAYS if number % 2 else WAYS[::-1]:
-                    turn = _turn(processes[way], Path(scratch) / way)
+                    turn = Turn(**turns_of.turn(processes[way], Path(scratch) / way / "log"))
                     if number >= 2:  # the first ones warm up
                         turns[way].append(turn)
         finally:
@@ -109,31 +110,12 @@ def _turns(model: str, rounds: int) -> dict[str, list[Turn]]:
 def _start(way: str, model: str, folder: Path) -> subprocess.Popen[str]:
     folder.mkdir()
     command = [sys.executable, "-m", "benchmarks.train_step", "--way", way, "--model", model, "--folder", str(folder)]
-    with (folder / "log").open("w") as log:
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=log, text=True)
-
-
-def _turn(process: subprocess.Popen[str], folder: Path) -> Turn:
-    assert process.stdin
-    assert process.stdout
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    while line := process.stdout.readline():
-        if line.startswith("TURN "):
-            return Turn(**json.loads(line[5:]))
-    raise SystemExit(f"{folder.name} failed:\n{(folder / 'log').read_text()[-3000:]}")
+    return turns_of.start(command, folder / "log")
 
 
 def _train(way: str, model: str, folder: Path) -> None:
     """In a process of its own: steps without end, TURN of them for every line that comes."""
-    import torch
-
-    os.environ |= {
-        "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "GLOO_SOCKET_IFNAME": "lo",
-    }  # fmt: skip
-    torch.set_num_threads(1)
+    turns_of.be_one_rank()
     train, trainer = _ours(model, folder) if way == "ours" else _bare(model, folder)
     collect, steps = trainer.gc_handler.run, itertools.count()
     began = (time.perf_counter(), time.process_time())

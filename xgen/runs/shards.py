@@ -39,8 +39,8 @@ def forget_ended(run: RunDir, stage: str, *, finished: bool) -> None:
 
 
 def mark_durable(run: RunDir, step: int) -> None:
-    """So many results of a shard are complete, which counts as a checkpoint: it gets on, and is not given up. One folder
-    that is renamed: a shard of a hundred thousand results has no need of as many."""
+    """So many results of a shard are complete, which counts as a checkpoint: it gets on, and is not given up. One
+    folder that is renamed: a shard of a hundred thousand results has no need of as many."""
     place = run.checkpoints_dir
     newest = max((int(path.name.removeprefix("step-")) for path in place.glob("step-*")), default=0)
     if step <= newest:
