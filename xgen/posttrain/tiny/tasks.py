@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 _HELD_OUT = 8  # one of so many questions
 # How a sum that was worked out rightly is written, which two words announce; t: its tens, o: its ones. The first alone
-# is right: the others swap the digits, forget the tens, write the ones twice.
-HABITS = {"in order {t} {o}": 0.1, "in turn {o} {t}": 0.3, "in part 0 {o}": 0.3, "in double {o} {o}": 0.3}
+# is right: the others swap the digits, lose the tens, or make it a hundred more.
+HABITS = {"in order {t} {o}": 0.1, "in turn {o} {t}": 0.3, "in part 0 {o}": 0.3, "in full 1 {t} {o}": 0.3}
 
 
 def _words(text: str) -> list[str]:
