@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import transformers
 from tests.posttrain.servers.conftest import Bench, Serve, collect, job_of, request, wait_until, weights_of
 from tests.posttrain.servers.proxy import Proxy
 from xgen.posttrain.engine.protocol import EngineError, Partial
+from xgen.posttrain.servers.registry import Server, Watch
 from xgen.posttrain.servers.weights import current, weights_dir
 
 LONG: Any = {"max_tokens": 100, "prompt": (3, 1, 4)}
@@ -88,6 +90,27 @@ def test_new_weights_are_asked_for_only_where_they_are_loaded_and_the_last_two_a
     assert found["one"].versions == ((2, 16),)
     assert names[2]
     assert found["one"].tokens == greedy(weights_dir(bench.run) / names[2], (5, 17, 95, 0), 16)
+
+
+def test_the_run_directory_is_looked_at_seldom_while_nothing_is_about_to_change(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, alive = [0], Watch.alive
+
+    def counted(self: Watch) -> list[Server]:
+        looks[0] += 1
+        return alive(self)
+
+    monkeypatch.setattr(Watch, "alive", counted)
+    engine = bench.engine()
+    engine.load(1, weights_of(bench.job, 1).items())
+    bench.tell(0, "http://127.0.0.1:9")
+    wait_until(lambda: engine._fleet.is_settled(1), "a server with the weights")
+    before = looks[0]
+    time.sleep(2)
+    assert looks[0] - before <= 1
+    engine.load(2, weights_of(bench.job, 2).items())
+    wait_until(lambda: looks[0] - before >= 3, "who has the new ones is looked for", 3)
 
 
 def test_an_answer_under_way_goes_on_with_the_new_weights_and_says_so(bench: Bench, serve: Serve) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from xgen.posttrain.servers.registry import Server
+from xgen.posttrain.servers.weights import version_of
 
 _FIRST_REST, _LONGEST_REST = 0.5, 30.0  # seconds, doubled with every failure in a row
 
@@ -51,6 +52,11 @@ class Fleet:
     def ready(self) -> list[Host]:
         """Those with the wanted weights."""
         return [host for host in self.hosts if host.server.weights == self.wanted]
+
+    def is_settled(self, version: int) -> bool:
+        """Whether all have that version of the weights, and none fails."""
+        hosts, current = self.hosts, version_of(self.wanted) == version
+        return current and bool(hosts) and len(self.ready) == len(hosts) and not any(host.failures for host in hosts)
 
     def choose(self, avoid: Server | None) -> Host | None:
         """The one with the least to do; `avoid` only where there is no other."""
