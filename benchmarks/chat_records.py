@@ -2,7 +2,7 @@
 
 Texts are real (those of the tiny store), cut into questions and answers whose lengths are as those of chat data are:
 many short ones, a few long ones. Nobody has to learn anything from them. The model has random weights, but that a
-sampled token ends its answer about once in 45 times, whatever came before.
+sampled token ends its answer about once in 45 times, or never, whatever came before.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _OFFSET, _END = 16, 0.11  # dimensions that all embeddings have alike, and what 
 _SHORTEST, _LONGEST = 6, 224  # so that both answers of a pair with their questions fit into SEQ_LEN
 
 
-def write_folder(folder: Path, num_records: int) -> None:
-    """`hf` (model and tokenizer) and sft.jsonl, dpo.jsonl, grpo.jsonl."""
+def write_folder(folder: Path, num_records: int, ends: bool) -> None:
+    """`hf` (model and tokenizer) and sft.jsonl, dpo.jsonl, grpo.jsonl. `ends`: whether the model ends its answers."""
     import tokenizers
 
     from xgen.data import TokenStore
 
     tokenizer = tokenizers.Tokenizer.from_file(str(ROOT / ".cache/tiny-store/tokenizer.json"))
     tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
-    _write_model(folder / "hf", tokenizer)
+    _write_model(folder / "hf", tokenizer, ends)
     store = TokenStore.open(ROOT / ".cache/tiny-store")
     ids = [token for part in store.parts for n in range(12) for token in part.document(n)[:-1].tolist()]
     pieces = _pieces(tokenizer, ids)
@@ -63,7 +63,7 @@ def _pieces(tokenizer: Any, ids: list[int]) -> Iterator[Any]:
         yield cut
 
 
-def _write_model(folder: Path, tokenizer: Any) -> None:
+def _write_model(folder: Path, tokenizer: Any, ends: bool) -> None:
     import torch
 
     from xgen.data.chat.template import CHATML
@@ -85,7 +85,7 @@ def _write_model(folder: Path, tokenizer: Any) -> None:
         if name == "model.embed_tokens.weight":
             drawn[:, :_OFFSET] = 1.0
         elif name == "lm_head.weight":
-            drawn[end, :_OFFSET] = _END
+            drawn[end, :_OFFSET] = _END if ends else -1.0
         return drawn
 
     write_shards(folder, shapes, torch.float32, read)

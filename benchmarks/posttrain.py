@@ -6,7 +6,8 @@ seconds are CPU time of the process. TRL runs in an environment of its own, as i
 which is off (benchmarks/peers/trl_trainers.py), and SFT also with batches of records of about one length. Steps are of
 about as many records: ours packed into rows of 512 tokens, TRL's padded. Tokens are those of records, without padding.
 Both compute the log-probabilities of DPO's reference before, once, which is not counted. GRPO samples 8 answers to each
-of 4 prompts, which end after 40 tokens on average and 128 at most; TRL generates with transformers, as it comes.
+of 4 prompts, which end after 40 tokens on average and 128 at most; TRL generates with transformers, as it comes. With
+--full no answer ends before: nothing is gained by what has ended, and TRL's batches have no padding.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument("--rounds", type=int, default=8, help="turns of each")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--full", action="store_true", help="of GRPO: every answer is as long as it may be")
     parser.add_argument("--ours", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -71,7 +73,7 @@ def main() -> None:
     goals: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="xgen-posttrain-", dir=ROOT / ".cache") as scratch:
         folder = Path(scratch)
-        write_folder(folder, PAIRS)
+        write_folder(folder, PAIRS, ends=not options.full)
         settings = {"records": RECORDS, "prompts": PROMPTS, "group": GROUP, "max_tokens": MAX_TOKENS}
         (folder / "settings.json").write_text(json.dumps(settings))
         for kind in options.kinds:
