@@ -300,3 +300,23 @@ def test_a_curation_has_what_it_reads_and_where_it_writes_in_the_container() -> 
     mounts = {mount.source: mount.read_only for mount in all_mounts(job, profile(), RUN)}
     assert (mounts["/shared/corpora"], mounts["/scratch"]) == (False, False)
     assert [mounts[path] for path in ("/raw/web", "/shared/tokenizer.json", "/seeds/good", "/seeds/bad")] == [True] * 4
+
+
+def test_a_file_that_is_read_comes_with_its_folder_which_stays_writable_where_it_is_written(tmp_path: Path) -> None:
+    """ch-run makes mount points as folders, and cannot bind a file to one."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "tokenizers").mkdir()
+    for file in (tmp_path / "models/tokenizer.json", tmp_path / "tokenizers/tokenizer.json"):
+        file.touch()
+    job = Export.model_validate(
+        {"kind": "export", "name": "export", "run": "small-source", "container": {"image": "x"}, "lead": "30s",
+         "resources": {"nodes": 1, "gpus_per_node": 1, "time": "5m"}, "out": str(tmp_path / "models/small")}
+    )  # fmt: skip
+
+    def mounted(tokenizer: str) -> dict[str, bool]:
+        own = job.model_copy(update={"tokenizer": str(tmp_path / tokenizer)})
+        return {m.source: m.read_only for m in all_mounts(own, profile(), RunDir(tmp_path / "export-abc234"))}
+
+    assert mounted("tokenizers/tokenizer.json")[str(tmp_path / "tokenizers")]
+    assert not mounted("models/tokenizer.json")[str(tmp_path / "models")]
+    assert not any(source.endswith(".json") for source in mounted("models/tokenizer.json"))

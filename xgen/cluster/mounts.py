@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from xgen.runs import RunDir
@@ -28,7 +29,8 @@ def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
         needed += [*_stores(job.proxy), Mount(source=str(Path(job.out).parent))]
     if isinstance(job, Export):
         needed += _exported(job, RunDir(run.path.parent / job.run))  # an absolute path stays what it is
-    by_target = {m.place: m for m in (*needed, *profile.container.mounts, *job.container.mounts)}
+    written = [m for m in needed if not m.read_only]  # a file that is read may lie in a folder that is written
+    by_target = {m.place: m for m in (*needed, *written, *profile.container.mounts, *job.container.mounts)}
     return tuple(by_target.values())
 
 
@@ -39,7 +41,7 @@ def _stores(job: Pretrain) -> list[Mount]:
 
 def _tuned(job: Tuned, run: RunDir) -> list[Mount]:
     """What it reads, the run that it begins from, and the folder beside which prepared conversations appear."""
-    needed = _read(job)
+    needed = _read(job.reads.values())
     if job.init.run is not None:
         needed += _weights(RunDir(run.path.parent / job.init.run))  # an absolute path stays what it is
     if isinstance(job, Sft | Preference) and job.data.out is not None:
@@ -47,11 +49,11 @@ def _tuned(job: Tuned, run: RunDir) -> list[Mount]:
     return needed
 
 
-def _read(job: Tuned) -> list[Mount]:
+def _read(paths: Iterable[str]) -> list[Mount]:
     """A file comes with its folder: beside a tokenizer lies its chat template, and where mount points have to be made
     they are folders."""
-    paths = {str(Path(path).parent) if Path(path).is_file() else path for path in job.reads.values()}
-    return [Mount(source=path, read_only=True) for path in sorted(paths)]
+    places = {str(Path(path).parent) if Path(path).is_file() else path for path in paths}
+    return [Mount(source=place, read_only=True) for place in sorted(places)]
 
 
 def _weights(run: RunDir) -> list[Mount]:
@@ -70,10 +72,7 @@ def _weights(run: RunDir) -> list[Mount]:
 def _curated(job: Curate) -> list[Mount]:
     """The folders beside which the output and the intermediate results appear, and all that is read."""
     beside = dict.fromkeys(str(Path(folder).parent) for folder in (job.out, job.work_folder))
-    return [
-        *(Mount(source=folder) for folder in beside),
-        *(Mount(source=path, read_only=True) for path in dict.fromkeys(job.reads.values())),
-    ]
+    return [*(Mount(source=folder) for folder in beside), *_read(job.reads.values())]
 
 
 def _exported(job: Export, source: RunDir) -> list[Mount]:
@@ -83,9 +82,9 @@ def _exported(job: Export, source: RunDir) -> list[Mount]:
     if job.out is not None:
         needed.append(Mount(source=str(Path(job.out).parent)))
     if job.tokenizer is not None:
-        needed.append(Mount(source=job.tokenizer, read_only=True))
+        needed += _read([job.tokenizer])
     elif source.spec_file.is_file():
         trained = load_resolved(source.spec_file)
         needed += _stores(trained) if isinstance(trained, Pretrain) else []
-        needed += _read(trained) if isinstance(trained, Tuned) else []
+        needed += _read(trained.reads.values()) if isinstance(trained, Tuned) else []
     return needed
