@@ -221,8 +221,33 @@ class Fleet:
         for action in ("record", "skip", "rollback", "stop"):
             self._add("xgen_train_guard_total", step > 900 and action == "skip", action=action, **label)
         self._add("xgen_train_memory_bytes", 61e9, kind="allocated_peak", **label)
+        if run.kind == "preference":
+            self._preference(step, label)
+        if run.kind == "rl":
+            self._rl(step, label)
         if stage:
             self._add("xgen_train_stage_info", 1, stage=stage, **label)
+
+    def _preference(self, step: float, label: dict[str, str]) -> None:
+        learnt = 1 - math.exp(-step / 200)
+        values = {"accuracy": 0.5 + 0.4 * learnt, "reward_margin": 2 * learnt}
+        self._add_all("xgen_train_preference_", values, **label)
+        self._add("xgen_train_validation_accuracy", 0.5 + 0.35 * learnt, domain="safety", **label)
+
+    def _rl(self, step: float, label: dict[str, str]) -> None:
+        learnt = 1 - math.exp(-step / 2000)
+        for source, best in (("math", 0.8), ("code", 0.5)):
+            values = {"reward": best * learnt, "pass_rate": best * learnt, "evaluation_pass_rate": 0.9 * best * learnt}
+            self._add_all("xgen_rl_", values, source=source, **label)
+        values = {
+            "response_tokens": 400 + 900 * learnt, "truncated_ratio": 0.1 * learnt, "entropy": 1.2 - 0.8 * learnt,
+            "kl": 0.02 * learnt, "clip_ratio": 0.01 + 0.002 * self._wave, "staleness_steps": 1,
+            "generated_tokens_per_second": 41e3 + 1e3 * self._wave, "trained_tokens_per_second": 52e3,
+            "trained_tokens_total": 9e5 * step, "excluded_answers": 2, "resampled_batches": 1,
+        }  # fmt: skip
+        self._add_all("xgen_rl_", values, **label)
+        self._add("xgen_rl_verifier_seconds", 0.4 + 0.05 * self._wave, verifier="code", **label)
+        self._add("xgen_rl_verifier_failures_total", step // 900, verifier="code", reason="timeout", **label)
 
     def _exporter(self) -> None:
         self._add("up", 1, **_EXPORTER)

@@ -27,7 +27,9 @@ from tests.monitoring.test_dashboards import DASHBOARDS, organized
 
 _HOURS, _EVERY = 2, 30
 _RUNS = "xgen-4b-k3f9ab|xgen-4b-q8w2xz"
-_CHOSEN = {"run": "--run=xgen-4b-k3f9ab", "compare": f"--variable=run={_RUNS}"}
+_CHOSEN = {
+    "run": "--run=xgen-4b-k3f9ab", "compare": f"--variable=run={_RUNS}", "posttrain": "--run=rl-math-g7h8i9",
+}  # fmt: skip
 _CONFIG = "{global: {scrape_interval: 30s}, scrape_configs: [{job_name: xgen-runs}]}"
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -105,7 +106,7 @@ def hide_files() -> None:
                 kernel.mount(str(path), str(target), None, kernel.BIND)
             else:
                 kernel.bind_read_only(path, str(target))
-    Path(f"{_NEW_ROOT}/tmp").mkdir()
+    Path(f"{_NEW_ROOT}{_scratch()}").mkdir(parents=True)
     kernel.change_root(_NEW_ROOT)
     kernel.mount("none", "/", None, kernel.REMOUNT | kernel.READ_ONLY | kernel.NO_SUID)
 
@@ -119,6 +120,12 @@ def _visible() -> list[Path]:
         if path.exists() and not any(path.is_relative_to(other) for other in found):
             found.append(path)
     return found
+
+
+@cache
+def _scratch() -> str:
+    """Where programs in the jail write, as Python's tempfile finds it: not over a Python that lies in /tmp."""
+    return "/var/tmp" if any(path.is_relative_to("/tmp") for path in _visible()) else "/tmp"
 
 
 def spawn(run: Callable[[], None], isolation: Isolation, uid: int, bounds: Bounds, folder: str) -> int:
@@ -146,7 +153,7 @@ def spawn(run: Callable[[], None], isolation: Isolation, uid: int, bounds: Bound
 def make_folder(isolation: Isolation, uid: int) -> str:
     """Where `spawn` may begin; `remove_folder` it. In a jail a file system of its own is mounted there."""
     if isolation.is_jailed:
-        return "/tmp"
+        return _scratch()
     folder = tempfile.mkdtemp(prefix=f"{uid}-")
     if isolation.own_user:
         os.chown(folder, uid, uid)
