@@ -143,7 +143,6 @@ def test_the_default_template_has_the_mask_of_transformers(kind: str, tmp_path: 
     assert compare(folder, ["tokenizers"] if kind == "metaspace" else ["tiktoken", "tokenizers"]) == len(CONVERSATIONS)
 
 
-@pytest.mark.skipif(not TRL_TEMPLATES, reason="TRL, which has the templates of models, is not installed")
 def test_the_templates_of_models_give_the_ids_and_masks_of_transformers(tmp_path: Path) -> None:
     sources = {file: file.read_text(encoding="utf-8") for file in TRL_TEMPLATES}
     control = re.compile(r"<[|｜][^<>\s'\"]*?[|｜]>|<start_of_turn>|<end_of_turn>")
