@@ -20,9 +20,10 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import TypedDict
 
 import numpy as np
 
@@ -33,7 +34,15 @@ from xgen.evals.ruler import FILL, LENGTHS, TASKS, Counter, Haystack, Questions,
 PACKAGES = ("lm_eval==0.4.13", "wonderwords==3.0.1", "nltk", "scipy", "transformers")
 OFFLINE = ("niah_single_1", "niah_multikey_2", "niah_multikey_3", "vt", "cwe", "fwe")
 LENGTH, SAMPLES, SECONDS, TIMES = 4096, 500, 60.0, 10.0
-Sample = Mapping[str, object]
+
+
+class Sample(TypedDict):
+    """One of either generator's, as its process wrote it."""
+
+    task: str
+    input: str
+    answer_prefix: str
+    outputs: list[str]
 
 
 @dataclass(frozen=True)
@@ -143,7 +152,10 @@ def _ours(ruler: Ruler, count: int) -> tuple[dict[str, list[Sample]], dict[str, 
         began = time.perf_counter()
         made = [ruler.render(recipe) for recipe in recipes]
         seconds[task] = time.perf_counter() - began
-        samples[task] = [asdict(sample) for sample in made]
+        samples[task] = [
+            Sample(task=task, input=one.input, answer_prefix=one.answer_prefix, outputs=list(one.outputs))
+            for one in made
+        ]
     return samples, seconds
 
 
@@ -196,10 +208,9 @@ def _distance(ours: Sequence[Sample], theirs: Sequence[Sample]) -> tuple[float, 
 
 def _depths(sample: Sample) -> list[float]:
     """Of each answer, as a share of the text between instruction and question, after a solved example."""
-    text = str(sample["input"])
+    text = sample["input"]
     begin, end = max(0, text.rfind("\n\nMemorize"), text.rfind("Below is a")), text.rindex("\n")
-    outputs: Sequence[str] = sample["outputs"]  # type: ignore[assignment]
-    return [(text.index(output, begin) - begin) / (end - begin) for output in outputs]
+    return [(text.index(output, begin) - begin) / (end - begin) for output in sample["outputs"]]
 
 
 def _form(samples: Sequence[Sample]) -> set[tuple[object, ...]]:
@@ -213,14 +224,14 @@ def _form(samples: Sequence[Sample]) -> set[tuple[object, ...]]:
     return {
         (
             min(5, text.count("One of the special magic")),
-            len(sample["outputs"]),  # type: ignore[arg-type]
-            frozenset(_kind(str(output)) for output in sample["outputs"]),  # type: ignore[attr-defined]
+            len(sample["outputs"]),
+            frozenset(map(_kind, sample["outputs"])),
             masked(text.split("\n")[0])[:60],
             masked(text[text.rindex("\n") :]),
-            masked(str(sample["answer_prefix"])),
+            masked(sample["answer_prefix"]),
         )
         for sample in samples
-        for text in [str(sample["input"])]
+        for text in [sample["input"]]
     }
 
 

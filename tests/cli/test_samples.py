@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from xgen.runs import RunDir
 TEXTS = {1: "It is 19.", 2: "20", 3: "19\nor so"}
 
 
-def answer(token: int, judged: Judged, finish: str = "stop") -> Answer:
+def answer(token: int, judged: Judged, finish: Literal["stop", "length"] = "stop") -> Answer:
     tokens = np.array([token, 0], dtype=np.int32)
-    return Answer(tokens, np.zeros(2, np.float32), finish, ((4, 2),), judged)  # type: ignore[arg-type]
+    return Answer(tokens, np.zeros(2, np.float32), finish, ((4, 2),), judged)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xgen.runs import PHASES
+
 Life = tuple[tuple[float, str], ...]
 _EXPORTER = {"job": "xgen-exporter", "instance": "login:9817"}
 _COLLECTORS = {
@@ -20,20 +22,7 @@ _COLLECTORS = {
 }  # fmt: skip
 _NODES = tuple(f"g{number:02}" for number in range(1, 13))
 _GPUS = 8
-_PHASES = (
-    "queued",
-    "start",
-    "restore",
-    "train",
-    "generate",
-    "verify",
-    "data_wait",
-    "replay",
-    "validation",
-    "checkpoint",
-    "stop",
-    "work",
-)
+_PHASES = (*PHASES, "work")
 _STATES = ("queued", "running", "stopping", "finished", "failed", "cancelled", "lost")
 _ENDS = ("finished", "failed", "lost")
 _REASONS = ("preempted", "time_limit", "crashed", "lost", "other")

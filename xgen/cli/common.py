@@ -45,6 +45,7 @@ RuntimeOption = Annotated[
         "singularity, charliecloud.",
     ),
 ]
+WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one for each core.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 

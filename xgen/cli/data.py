@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xgen.cli import data_audit, data_chat, data_curate, data_report, data_trace, data_train_classifier
-from xgen.cli.common import JsonOption, print_json, usage
+from xgen.cli.common import JsonOption, WorkersOption, print_json, usage
 
 if TYPE_CHECKING:
     from xgen.data import TokenStore
@@ -58,7 +58,6 @@ EngineOption = Annotated[
         help="auto: tiktoken where it gives the same ids, held against tokenizers on samples.",
     ),
 ]
-WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one for each core.")]
 WaitOption = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for another build of this store.")]
 
 

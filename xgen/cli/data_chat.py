@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xgen.cli.common import JsonOption, SetOption, SpecArgument, print_json, printable, usage
+from xgen.cli.common import JsonOption, SetOption, SpecArgument, WorkersOption, print_json, printable, usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,6 @@ ShowOption = Annotated[
     int, typer.Option("--show", metavar="N", min=0, help="Print N records of each source, what is learnt marked.")
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be read; write nothing.")]
-WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one for each core.")]
 
 
 def command(

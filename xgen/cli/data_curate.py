@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xgen.cli.common import JsonOption, SetOption, SpecArgument, print_json, usage
+from xgen.cli.common import JsonOption, SetOption, SpecArgument, WorkersOption, print_json, usage
 
 if TYPE_CHECKING:
     from xgen.data.progress import Progress
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 OnlyOption = Annotated[
     list[str] | None, typer.Option("--only", metavar="STEP", help="Run this step alone; may be repeated.")
 ]
-WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one for each core.")]
 
 
 def command(

@@ -136,7 +136,8 @@ kind: sft
 data: {{tokenizer: tokenizer, sources: {sources}, out: store}}
 train: {{steps: 10, sequences: 4, seq_len: 64, lr: {{peak: 1e-4}}}}
 """
-    return job(folder, body, *changes)  # type: ignore[no-any-return]
+    made: Sft = job(folder, body, *changes)
+    return made
 
 
 def preference(folder: Path, *changes: str, sources: str = "{a: a.jsonl}") -> Preference:
@@ -145,7 +146,8 @@ kind: preference
 data: {{tokenizer: tokenizer, sources: {sources}, out: store}}
 train: {{steps: 10, sequences: 4, seq_len: 128, lr: {{peak: 1e-4}}}}
 """
-    return job(folder, body, *changes)  # type: ignore[no-any-return]
+    made: Preference = job(folder, body, *changes)
+    return made
 
 
 def rl(folder: Path, *changes: str, sources: str = "{a: a.jsonl}") -> Rl:
@@ -156,4 +158,5 @@ rollout: {{prompts: 4, max_tokens: 32}}
 rewards: {{'*': {{kind: exact}}}}
 train: {{steps: 10, sequences: 4, seq_len: 64, lr: {{peak: 1e-4}}}}
 """
-    return job(folder, body, *changes)  # type: ignore[no-any-return]
+    made: Rl = job(folder, body, *changes)
+    return made
