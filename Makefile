@@ -1,11 +1,13 @@
 # What a person types. `make setup` is what the others depend on; it does nothing when nothing changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo posttrain test lint clean
+.PHONY: help setup demo posttrain evaluate pipeline test lint clean
 
 help:
 	@echo "make setup     .venv, system packages (root on Debian), the dev image, the tiny token store"
 	@echo "make demo      the main path on real SLURM: train, be preempted, resume, compare, draw the dashboard"
 	@echo "make posttrain SFT, DPO and GRPO in a row on real SLURM, each preempted once; three seeds, curves drawn"
+	@echo "make evaluate  a model that finds numbers in a text, scored at three checkpoints on real SLURM, preempted once"
+	@echo "make pipeline  from texts to scores in one submission, once undisturbed and once preempted at random"
 	@echo "make test      all tests"
 	@echo "make lint      ruff, mypy, shellcheck"
 	@echo "make clean     stop the dev SLURM and Prometheus, remove .cache and runs"
@@ -19,8 +21,14 @@ demo: setup
 posttrain: setup
 	@.venv/bin/python jobs/tiny/posttrain.py
 
+evaluate: setup
+	@.venv/bin/python jobs/tiny/evaluate.py
+
+pipeline: setup
+	@.venv/bin/python jobs/tiny/pipeline.py
+
 test: setup
-	@.venv/bin/python -m pytest -n 2
+	@.venv/bin/python -m pytest -n 3 # two that compute, and one that waits for SLURM
 
 lint: setup
 	.venv/bin/ruff check .
@@ -28,8 +36,8 @@ lint: setup
 	.venv/bin/mypy
 	MYPYPATH=monitoring .venv/bin/mypy --strict monitoring/draw.py monitoring/draw_steps.py monitoring/draw_posttrain.py monitoring/picture
 	.venv/bin/mypy --strict -m monitoring.generate -p monitoring.source
-	shellcheck -x slurm/setup slurm/install-packages slurm/dev/up slurm/dev/down slurm/dev/status docker/build-dev-image docker/debian-base docker/lock
-	shellcheck -s bash xgen/cluster/host.sh
+	shellcheck -x slurm/setup slurm/install-packages slurm/dev/up slurm/dev/down slurm/dev/status slurm/hooks/prolog slurm/hooks/epilog slurm/hooks/health-check docker/build-dev-image docker/debian-base docker/lock
+	.venv/bin/python -c "from xgen.cluster.host import host_library; print(host_library())" | shellcheck -s bash -
 
 clean:
 	-@[ ! -d /var/lib/xgen-dev-slurm ] || slurm/dev/down

@@ -20,9 +20,9 @@ import torch
 
 from benchmarks.common import Figure, Result
 from tests.model.parity import hugging_face, titan
+from xgen.engine import Request, Sampling
+from xgen.engine.inprocess import InProcessEngine
 from xgen.model.hf import Context
-from xgen.posttrain.engine import Request, Sampling
-from xgen.posttrain.engine.inprocess import InProcessEngine
 from xgen.spec import ModelSpec
 
 MODEL = ModelSpec(

@@ -3,18 +3,17 @@
 Plans 13 tasks at 7 lengths (4k to 256k) with 500 samples each after the first tokenization: time on the clock and of
 the CPU. Then the text at 4k, and lm-eval's own on the same tokenizer and haystack in an environment of its own
 (.cache/bench): samples a second on the six tasks that need no download, how full the lengths are, and whether both draw
-from one distribution: needles, question and answer by form, depth of the answer by the two-sample Kolmogorov-Smirnov
-test at 0.1%. Haystack and tokenizer are of Python's own documentation (PSF licence); the question sets are made up.
+from one distribution, on all 13: needles, question and answer by form, depth of the answers by the two-sample
+Kolmogorov-Smirnov test at 0.1%, counts by rank in `fwe`, the documents of `qa`. Haystack and tokenizer are of Python's
+own documentation (PSF licence); the question sets are made up.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import random
-import re
 import subprocess
 import tempfile
 import time
@@ -23,26 +22,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import TypedDict
-
-import numpy as np
 
 from benchmarks.common import ROOT, Figure, Result, peer_python
+from benchmarks.ruler_alike import ARTICLE, Sample, distance, same_counts, same_form
 from xgen.data.tokenizer import Tokenizer
 from xgen.evals.ruler import FILL, LENGTHS, TASKS, Counter, Haystack, Questions, Ruler
 
 PACKAGES = ("lm_eval==0.4.13", "wonderwords==3.0.1", "nltk", "scipy", "transformers")
 OFFLINE = ("niah_single_1", "niah_multikey_2", "niah_multikey_3", "vt", "cwe", "fwe")
 LENGTH, SAMPLES, SECONDS, TIMES = 4096, 500, 60.0, 10.0
-
-
-class Sample(TypedDict):
-    """One of either generator's, as its process wrote it."""
-
-    task: str
-    input: str
-    answer_prefix: str
-    outputs: list[str]
 
 
 @dataclass(frozen=True)
@@ -57,7 +45,7 @@ class Filled:
 
 @dataclass(frozen=True)
 class RulerResult(Result):
-    """`distance`: between the depths of answers, with its bound at 0.1%; `forms`: tasks that differ in form."""
+    """`distance`: between depths of answers, with its bound at 0.1%; `forms`, `counts`: tasks that differ in them."""
 
     filled: Mapping[str, Filled]
     lowest: float  # of all tasks and lengths
@@ -65,6 +53,7 @@ class RulerResult(Result):
     num_counted: int
     distance: Mapping[str, tuple[float, float]]
     forms: Sequence[str]
+    counts: Sequence[str]
 
     @property
     def met(self) -> dict[str, bool]:
@@ -72,6 +61,7 @@ class RulerResult(Result):
             "every length filled to 99%, none over": self.lowest >= FILL and not self.over,
             "depths as lm-eval's": all(distance <= bound for distance, bound in self.distance.values()),
             "forms as lm-eval's": not self.forms,
+            "words and documents as lm-eval's": not self.counts,
         }
 
     def print(self, as_json: bool) -> None:
@@ -81,11 +71,8 @@ class RulerResult(Result):
         print(f"{self.num_counted} samples of all tasks and lengths: the emptiest {self.lowest:.2%}, over {self.over}")
         for task, of in self.filled.items():
             share = f"{of.lowest:.1%} to {of.highest:.1%}; lm-eval {of.peer_lowest:.1%} to {of.peer_highest:.1%}"
-            distance = ""
-            if task in self.distance:
-                distance = "; depths {:.2f} apart, bound {:.2f}".format(*self.distance[task])
-            print(f"{task:<16} full {share}{distance}")
-        for goal in ("every length filled to 99%, none over", "depths as lm-eval's", "forms as lm-eval's"):
+            print(f"{task:<16} full {share}; depths " + "{:.2f} apart, bound {:.2f}".format(*self.distance[task]))
+        for goal in list(self.met)[len(self.goals) :]:
             print(f"{goal}: {'met' if self.met[goal] else 'MISSED'}")
 
 
@@ -114,9 +101,9 @@ def _measure(folder: Path, python: Path, rounds: int, count: int) -> RulerResult
         seconds["plan 13x7x500, CPU"].append(time.process_time() - cpu)
     rates: dict[str, list[float]] = defaultdict(list)
     peer_rates: dict[str, list[float]] = defaultdict(list)
+    samples, peers = _ours(ruler, count)[0], _theirs(python, folder, count, list(TASKS))[0]
     for _ in range(rounds):
-        samples, taken = _ours(ruler, count)
-        peers, peer_taken = _theirs(python, folder, count)
+        taken, peer_taken = _ours(ruler, count)[1], _theirs(python, folder, count, OFFLINE)[1]
         for task in OFFLINE:
             rates[f"{task}, text"].append(count / taken[task])
             peer_rates[f"{task}, lm-eval"].append(count / peer_taken[task])
@@ -138,8 +125,9 @@ def _measure(folder: Path, python: Path, rounds: int, count: int) -> RulerResult
         "ruler", figures, peer_figures, goals | {"plan 13x7x500": SECONDS, "plan 13x7x500, CPU": 2 * SECONDS},
         {task: _filled(counter, task, samples[task], peers[task]) for task in peers},
         min(counted), sum(share > 1 for share in counted), len(counted),
-        {task: _distance(samples[task], peers[task]) for task in peers if task != "fwe"},
-        [task for task in peers if _form(samples[task]) != _form(peers[task])],
+        {task: distance(samples[task], peers[task]) for task in peers},
+        [task for task in peers if not same_form(samples[task], peers[task])],
+        [task for task in peers if not same_counts(task, samples[task], peers[task])],
     )  # fmt: skip
 
 
@@ -168,7 +156,9 @@ def _counted(ruler: Ruler, count: int) -> float:
     return len(TASKS) * count / (time.perf_counter() - began)
 
 
-def _theirs(python: Path, folder: Path, count: int) -> tuple[dict[str, list[Sample]], dict[str, float]]:
+def _theirs(
+    python: Path, folder: Path, count: int, tasks: Sequence[str]
+) -> tuple[dict[str, list[Sample]], dict[str, float]]:
     out = folder / "peer.jsonl"
     command: list[str | Path] = [
         python,
@@ -178,6 +168,7 @@ def _theirs(python: Path, folder: Path, count: int) -> tuple[dict[str, list[Samp
         str(LENGTH),
         str(count),
         out,
+        *tasks,
     ]
     env = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=1800, env=env)
@@ -198,49 +189,6 @@ def _filled(counter: Counter, task: str, ours: Sequence[Sample], theirs: Sequenc
     return Filled(min(mine), max(mine), min(peer), max(peer))
 
 
-def _distance(ours: Sequence[Sample], theirs: Sequence[Sample]) -> tuple[float, float]:
-    """Kolmogorov and Smirnov's between the depths of all answers, and its bound at 0.1% for so many samples."""
-    mine, peer = ([depth for sample in samples for depth in _depths(sample)] for samples in (ours, theirs))
-    at = np.sort(np.concatenate((mine, peer)))
-    shares = [np.searchsorted(np.sort(of), at, side="right") / len(of) for of in (mine, peer)]
-    return float(np.abs(shares[0] - shares[1]).max()), 1.95 * math.sqrt(1 / len(ours) + 1 / len(theirs))
-
-
-def _depths(sample: Sample) -> list[float]:
-    """Of each answer, as a share of the text between instruction and question, after a solved example."""
-    text = sample["input"]
-    begin, end = max(0, text.rfind("\n\nMemorize"), text.rfind("Below is a")), text.rindex("\n")
-    return [(text.index(output, begin) - begin) / (end - begin) for output in sample["outputs"]]
-
-
-def _form(samples: Sequence[Sample]) -> set[tuple[object, ...]]:
-    """Of each sample: needles (up to 5), answers, opening, question and answer prefix with names and numbers masked."""
-
-    def masked(text: str) -> str:
-        text = text.replace("assgined", "assigned").strip()
-        text = re.sub(r"for .+ mentioned", "for K mentioned", text)
-        return re.sub(r"\d{5}", "N", text)
-
-    return {
-        (
-            min(5, text.count("One of the special magic")),
-            len(sample["outputs"]),
-            frozenset(map(_kind, sample["outputs"])),
-            masked(text.split("\n")[0])[:60],
-            masked(text[text.rindex("\n") :]),
-            masked(sample["answer_prefix"]),
-        )
-        for sample in samples
-        for text in [sample["input"]]
-    }
-
-
-def _kind(answer: str) -> str:
-    """Seven digits, a UUID, five capitals, six small letters, or a word."""
-    kinds = {"number": r"\d{7}", "uuid": r"[0-9a-f]{8}(-[0-9a-f]{4}){4}[0-9a-f]{8}", "variable": r"[A-Z]{5}"}
-    return next((kind for kind, form in kinds.items() if re.fullmatch(form, answer)), "word")
-
-
 def _inputs(folder: Path) -> tuple[Ruler, Counter]:
     text = "\n".join(topics.values())
     (folder / "haystack.txt").write_text(text, encoding="utf-8")
@@ -255,9 +203,10 @@ def _inputs(folder: Path) -> tuple[Ruler, Counter]:
 
     def paragraph(number: int) -> dict[str, object]:
         context, code = document(number)
-        return {"context": context, "qas": [{"question": f"Code of {number}?", "answers": [{"text": code}]}]}
+        asked = {"question": f"Code of {number}?", "answers": [{"text": code}], "is_impossible": False}
+        return {"context": context, "qas": [asked]}
 
-    squad = {"data": [{"paragraphs": [paragraph(25 * a + i) for i in range(25)]} for a in range(120)]}
+    squad = {"data": [{"paragraphs": [paragraph(ARTICLE * a + i) for i in range(ARTICLE)]} for a in range(120)]}
     hotpot = [
         {
             "question": f"Code of {10 * i}?", "answer": document(10 * i)[1],

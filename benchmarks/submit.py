@@ -27,8 +27,9 @@ from submitit import SlurmExecutor
 
 from benchmarks.common import ROOT, Figure, Result
 from xgen.cluster import slurm
+from xgen.cluster.prepare import Prepared, prepare
 from xgen.cluster.snapshot import inspect_code
-from xgen.cluster.submit import Prepared, prepare, submit
+from xgen.cluster.submit import submit
 from xgen.runs import RunDir, read_events
 from xgen.spec import LoadedJob, Profile, RuntimeName, SpecError, dump, load_job, load_profile, with_runtime
 

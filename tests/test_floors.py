@@ -16,26 +16,38 @@ from tests.conftest import ROOT
 # What each part may import of the others; the design's table.
 FLOORS: dict[str, set[str]] = {
     "spec": set(),
-    "runs": set(),
+    "hang": set(),
+    "runs": {"hang"},
+    "drawing": set(),
     "plan": {"spec"},
     "images": {"spec", "runs"},
     "cluster": {"spec", "runs", "images"},
-    "metrics": {"spec", "runs", "cluster"},
-    "data": {"spec"},
+    "notify": {"spec", "runs", "drawing"},
+    "metrics": {"spec", "runs", "cluster", "notify"},
+    "watch": {"spec", "runs", "plan", "drawing", "cluster", "metrics"},
+    "data": {"spec", "drawing"},
     "model": {"spec"},
     "train": {"model", "data", "runs", "metrics", "spec"},
-    "posttrain": {"train", "model", "data", "runs", "metrics", "spec"},
-    "evals": {"data", "spec"},
-    "cli": {"spec", "runs", "plan", "images", "cluster", "metrics", "data", "model", "train", "posttrain"},
-}
-WITH_TORCH = {"model", "train", "posttrain"}
+    "engine": {"model", "spec"},
+    "posttrain": {"engine", "train", "model", "data", "runs", "metrics", "spec"},
+    "evals": {"engine", "train", "model", "data", "drawing", "runs", "spec"},
+    "cli": {
+        "spec", "hang", "runs", "plan", "images", "cluster", "metrics", "notify", "watch", "data", "drawing", "model",
+        "train", "posttrain", "evals",
+    },
+}  # fmt: skip
+WITH_TORCH = {"model", "engine", "train", "posttrain"}
 # Third-party packages that the lower floors may use; everything else is the standard library.
 PACKAGES: dict[str, set[str]] = {
     "spec": {"pydantic", "pydantic_core", "yaml"},
+    "hang": set(),
     "runs": {"pydantic"},
+    "drawing": set(),
     "plan": set(),
     "images": {"pydantic", "rich"},
-    "cluster": {"submitit", "cryptography"},
+    "cluster": {"pydantic", "submitit", "cryptography"},
+    "notify": set(),
+    "watch": {"rich"},
     "metrics": {"prometheus_client", "pynvml", "yaml"},
     "cli": {"typer"},
 }

@@ -22,7 +22,7 @@ from benchmarks.common import ROOT, free_port
 from tests.cluster.conftest import Cluster, has_event, scontrol, task_pids
 from xgen.runs import EventName, RunDir, read_events
 
-_STATE = Path("/var/lib/xgen-dev-slurm")
+STATE = Path("/var/lib/xgen-dev-slurm")
 _FOLDER = "xgen-alarms-"
 _DISK, _SMALL_DISK = "2500m", "8m"
 # Faults of one must not touch the others: each has a node of its own.
@@ -35,6 +35,7 @@ _PARTITIONS = {
 _PROFILE_PARTITIONS = {
     "gpu": {"max_time": "1d", "default": True}, "calm": {"max_time": "1d"}, "solo": {"max_time": "1d"},
     "low": {"max_time": "1d", "preemptible": True, "grace": "30s"}, "shut": {"max_time": "1d"},
+    "preempt": {"max_time": "1d", "preemptible": True, "grace": "30s"},
 }  # fmt: skip
 _TINY = (
     "resources.nodes=1", "resources.memory=3GB", "lead=20s", "stages.0.lr.warmup=4", "data.max_epochs=1000",
@@ -43,12 +44,40 @@ _TINY = (
 
 
 @dataclass
-class Lab:
-    """A cluster profile, a Prometheus that watches it, and locks for what there is once."""
+class Bench:
+    """The dev SLURM under a cluster profile: our hand in trainings and daemons."""
+
+    cluster: Cluster
+
+    def prepare(self, run: RunDir, **asked: float) -> None:
+        """Our hand in a training that has not begun; `asked` as for `plant`."""
+        self.plant(run, **asked)
+        trainer = run.path / "code/xgen/train/trainer.py"
+        text = trainer.read_text() + "\nfrom benchmarks.alarms.planted import plant\n\nplant(globals())\n"
+        trainer.unlink()  # a link: other runs have the same file
+        trainer.write_text(text)
+
+    def plant(self, run: RunDir, **asked: float) -> None:
+        """`step`, `batch`: seconds that each takes longer; `nan`: the last step whose loss is spoilt."""
+        for name, value in asked.items():
+            (run.path / "planted").mkdir(exist_ok=True)
+            new = run.path / "planted" / f".{name}"
+            new.write_text(str(value))
+            new.rename(run.path / "planted" / name)
+
+    def kill_controller(self) -> None:
+        os.kill(int((STATE / "run/slurmctld.pid").read_text()), signal.SIGKILL)
+
+    def mend(self) -> None:
+        subprocess.run([ROOT / "slurm/dev/up"], check=True, timeout=180, capture_output=True)
+
+
+@dataclass
+class Lab(Bench):
+    """The whole dev SLURM with a disk of its own, a Prometheus that watches it, and locks for what there is once."""
 
     folder: Path
     watch: Watch
-    cluster: Cluster
     training: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(3))
     starting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(2))
     nodes: threading.Lock = field(default_factory=threading.Lock)  # `up` brings every node back
@@ -73,21 +102,9 @@ class Lab:
                 "stages.0.seq_len=64",
                 f"stages.0.global_batch={64 * ranks}", f"stages.0.tokens={64 * ranks * steps}", *settings,
             )  # fmt: skip
-            self.plant(run, **asked)
-            trainer = run.path / "code/xgen/train/trainer.py"
-            text = trainer.read_text() + "\nfrom benchmarks.alarms.planted import plant\n\nplant(globals())\n"
-            trainer.unlink()  # a link: other runs have the same file
-            trainer.write_text(text)
+            self.prepare(run, **asked)
             self.until(run, "first_step", 120)
         return run
-
-    def plant(self, run: RunDir, **asked: float) -> None:
-        """`step`, `batch`: seconds that each takes longer; `nan`: the last step whose loss is spoilt."""
-        for name, value in asked.items():
-            (run.path / "planted").mkdir(exist_ok=True)
-            new = run.path / "planted" / f".{name}"
-            new.write_text(str(value))
-            new.rename(run.path / "planted" / name)
 
     def until(self, run: RunDir, event: EventName, seconds: float, attempt: int | None = None) -> None:
         wait_for(lambda: has_event(run, event, attempt), seconds, f"{event} of {run.name}, attempt {attempt or 'any'}")
@@ -109,17 +126,11 @@ class Lab:
 
     def kill_node(self, node: str, job: str, run: RunDir) -> None:
         """As when it loses its power: its daemon and all that it started are gone."""
-        pids = [int((_STATE / f"run/slurmd-{node}.pid").read_text()), *steps_of(job), *task_pids(run).values()]
+        pids = [int((STATE / f"run/slurmd-{node}.pid").read_text()), *steps_of(job), *task_pids(run).values()]
         pids += batch_scripts(run)
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-
-    def kill_controller(self) -> None:
-        os.kill(int((_STATE / "run/slurmctld.pid").read_text()), signal.SIGKILL)
-
-    def mend(self) -> None:
-        subprocess.run([ROOT / "slurm/dev/up"], check=True, timeout=180, capture_output=True)
 
 
 def _last_step(run: RunDir) -> int:
@@ -150,7 +161,9 @@ def batch_scripts(run: RunDir) -> list[int]:
 
 @contextlib.contextmanager
 def laboratory() -> Iterator[Lab]:
-    """The dev SLURM, restarted with our disks in sight of its nodes; as it was before, afterwards. Raises LabError."""
+    """The dev SLURM, restarted with our disks in sight of its nodes; as it was before, afterwards, also on SIGTERM.
+    Raises LabError."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with (Path(tempfile.gettempdir()) / "xgen-alarms.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,7 +218,7 @@ def _watched(folder: Path) -> Iterator[Lab]:
     watch = Watch(folder, folder / "dev.yaml", f"{tools}:{os.environ['PATH']}")
     try:
         watch.start()
-        yield Lab(folder, watch, Cluster(folder / "dev.yaml", folder / "disk/runs"))
+        yield Lab(Cluster(folder / "dev.yaml", folder / "disk/runs"), folder, watch)
     finally:
         watch.close()
 

@@ -6,6 +6,7 @@ the local executor plays its part.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -30,7 +31,17 @@ class DemoError(Exception):
     """Something is not as it should be; the demo ends with exit code 1."""
 
 
+def failed(what: str, error: Exception) -> int:
+    """Says so, with what a command of it has said; the exit code."""
+    output = (getattr(error, "stderr", None) or "").strip()
+    print(f"\n{what} failed: {error}\n{output}", file=sys.stderr)
+    return 1
+
+
 def main() -> int:
+    argparse.ArgumentParser(
+        prog="python jobs/tiny/demo.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     began = time.monotonic()
     os.chdir(ROOT)
     try:
@@ -42,9 +53,7 @@ def main() -> int:
         if watched:
             draw(disturbed)
     except (DemoError, subprocess.SubprocessError) as error:
-        output = (getattr(error, "stderr", None) or "").strip()
-        print(f"\nthe demo failed: {error}\n{output}", file=sys.stderr)
-        return 1
+        return failed("the demo", error)
     print(f"\ndone in {time.monotonic() - began:.0f} s. Look around: xgen status --cluster {cluster}")
     if cluster == "dev":
         print("The dev SLURM stays up until slurm/dev/down, Prometheus until xgen monitor down.")
@@ -143,12 +152,17 @@ def train_with_preemption(cluster: str) -> RunDir:
 
 def preempt(run: RunDir, cluster: str) -> None:
     """Returns when the run is in the queue again."""
+    ask_to_preempt(run, cluster)
+    wait(run, "the requeue", lambda _: find(run, "requeued") is not None, timeout=90)
+
+
+def ask_to_preempt(run: RunDir, cluster: str) -> None:
+    """What runs of it, shards or ranks, has to go."""
     if cluster == "dev":
         submit("jobs/tiny/preemptor.yaml", cluster)
     else:
         local.send(run, signal.SIGUSR2)
         print("  the local executor was told to preempt the run")
-    wait(run, "the requeue", lambda _: find(run, "requeued") is not None, timeout=90)
 
 
 def train_undisturbed(cluster: str) -> RunDir:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo import ROOT, DemoError, bring_up, find, headline, last_step, preempt, submit, wait
+from demo import ROOT, DemoError, bring_up, failed, find, headline, last_step, preempt, submit, wait
 
 from xgen.runs import RunDir, read_events, replay
 
@@ -70,9 +70,7 @@ def main() -> int:
             reached.append(verdict(chains[-1]))
         draw(chains, options.out)
     except (DemoError, subprocess.SubprocessError) as error:
-        output = (getattr(error, "stderr", None) or "").strip()
-        print(f"\nposttrain failed: {error}\n{output}", file=sys.stderr)
-        return 1
+        return failed("posttrain", error)
     return 0 if all(reached) else 1
 
 

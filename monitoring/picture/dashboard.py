@@ -54,6 +54,7 @@ class Style(_Part):
 
 class Custom(_Part):
     draw_style: str = "line"
+    show: str = "lines"  # of an xychart
     fill_opacity: float = 0
     line_width: float = 1
     line_interpolation: str = "linear"

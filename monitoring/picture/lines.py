@@ -62,8 +62,10 @@ def xychart(canvas: Canvas, panel: Panel, box: Box, data: list[list[Series]]) ->
     names = [curve.label for curve in curves]
     colors = [color_of(panel, name, i) for i, name in enumerate(names)]
     ax = canvas.axes(box, 66, 18, 60 + list_height(names, box.w - 16), 44)
+    marker = "o" if "points" in panel.field_config.defaults.custom.show else ""
     for (xs, ys), color in zip(pairs, colors, strict=True):
-        ax.plot(np.asarray(xs) / scales[0].factor, np.asarray(ys) / scales[1].factor, color=color, lw=2)
+        across_of, up_of = np.asarray(xs) / scales[0].factor, np.asarray(ys) / scales[1].factor
+        ax.plot(across_of, up_of, color=color, lw=2, marker=marker, ms=6)
     for axis, scale in zip((ax.xaxis, ax.yaxis), scales, strict=True):
         axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda value, _, scale=scale: scale.label(value)))

@@ -133,6 +133,7 @@ class Curves(Panel):
     y: str
     y_title: str
     label: str = "run"
+    dots: bool = False  # at each value: of few, a line does not show where they are, and of one there is none
     points: int | None = 300
 
     def __post_init__(self) -> None:
@@ -151,7 +152,8 @@ class Curves(Panel):
         return {"legend": legend, "mapping": "auto", "series": [], "tooltip": {"mode": "single", "sort": "none"}}
 
     def custom(self) -> Json:
-        return {"show": "lines", "lineWidth": 2, "pointSize": {"fixed": 4}, "axisLabel": self.y_title}
+        show, size = ("points+lines", 8) if self.dots else ("lines", 4)
+        return {"show": show, "lineWidth": 2, "pointSize": {"fixed": size}, "axisLabel": self.y_title}
 
     def overrides(self) -> list[Json]:
         across: list[Json] = [

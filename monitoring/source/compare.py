@@ -1,4 +1,7 @@
-"""Runs side by side: over steps, over tokens, over what they cost. Prometheus knows time only; Curves undo that."""
+"""Runs side by side: what they score, over steps, over tokens, over what they cost.
+
+Prometheus knows time only; Curves undo that.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from monitoring.source.charts import Bars, Curves, Lines, Shares
 from monitoring.source.dashboard import Dashboard, Row, Variable
 from monitoring.source.look import PHASES, RATIO, STATES, TO_RUN, TO_RUN_OF_SERIES
 from monitoring.source.panel import Query
+from monitoring.source.scores import ROWS as SCORES
 from monitoring.source.table import Column, Table
 
 _RUN = 'run=~"$run"'
@@ -223,8 +227,9 @@ _SPEEDS = Row(
 DASHBOARD = Dashboard(
     name="compare",
     title="xgen compare",
-    description="Runs side by side: over steps, over tokens, over what they cost. Choose the runs above.",
+    description="Runs side by side: what they score, over steps, over tokens, over what they cost. Choose the runs "
+    "above.",
     since="now-24h",
     variables=(Variable("run", "Runs", "label_values(xgen_train_time_seconds_total, run)", many=True),),
-    rows=(_SIDE_BY_SIDE, _LOSSES, _COSTS, _SPEEDS),
+    rows=(_SIDE_BY_SIDE, *SCORES, _LOSSES, _COSTS, _SPEEDS),
 )

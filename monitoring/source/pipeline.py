@@ -6,6 +6,7 @@ from monitoring.source.charts import Bands, Bars, Lines, Shares, Stat, States
 from monitoring.source.dashboard import Dashboard, Row, Variable
 from monitoring.source.look import DONE, PROJECT, STATES, TO_RUN, TO_RUN_OF_SERIES, USER, runs_in
 from monitoring.source.panel import Levels, Named, Query, Texts
+from monitoring.source.scores import of_any
 from monitoring.source.table import Column, Table
 
 _CHOSEN = 'xgen_run_info{project=~"$project", user=~"$user", kind=~"$kind"}'
@@ -72,8 +73,9 @@ _PROGRESS = Row(
     (
         Table(
             title="Runs",
-            description="Every run of the last week with its plan. Nothing heard for long from one that runs: see its "
-            "dashboard. A click on the name opens it.",
+            description="Every run of the last week with its plan, and what its newest checkpoint that was evaluated "
+            "scores, mean over lengths and tasks; of an evaluation what it found. Nothing heard for long from one that "
+            "runs: see its dashboard. A click on the name opens it.",
             width=24,
             rows="max by (run, user, kind, stage, state) ((xgen_run_state == 1) * on (run) group_left (user, kind, "
             f"stage) topk by (run) (1, {_CHOSEN}))",
@@ -116,6 +118,17 @@ _PROGRESS = Row(
                     decimals=1,
                     width=140,
                     no_value="none",
+                ),
+                *(
+                    Column(
+                        title=title,
+                        expr=_of_chosen(of_any(suite)),
+                        unit="percentunit",
+                        decimals=1,
+                        width=95,
+                        no_value="none",
+                    )
+                    for title, suite in (("RULER", "ruler"), ("Knowledge", "harness"))
                 ),
                 Column(
                     title="Heard of",

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.conftest import HELLO, PROFILE, TRAIN, Project
 from tests.cluster_unit.conftest import wait_until
-from tests.cluster_unit.test_host import Host
+from tests.cluster_unit.host import Host
 from tests.train.folders import damage, save
 from xgen.cluster import local
 from xgen.runs import AttemptOutcome, EventWriter, RunDir, read_attempt_outcome, read_events, replay

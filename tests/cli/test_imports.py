@@ -88,7 +88,8 @@ def test_a_dry_run_of_stages_prints_each_script_that_is_submitted(project: Proje
     sbatch = f"""case "$1" in
       --test-only) ! grep -q "^#SBATCH --dependency=" ;;
       *) number=$(($(ls {tmp_path}/submitted.* 2>/dev/null | wc -l) + 1))
-         cp "$1" {tmp_path}/submitted.$number; echo "Submitted batch job $number" ;;
+         for script; do :; done
+         cp "$script" {tmp_path}/submitted.$number; echo "Submitted batch job $number" ;;
     esac"""
     environment = fake_slurm(tmp_path, sbatch)
     done = project.xgen(*arguments, env=environment)
@@ -147,8 +148,19 @@ def test_a_time_between_failures_that_is_none_is_a_mistake(project: Project, mtt
 
 def test_no_runs_is_not_an_error(project: Project) -> None:
     done = project.xgen("status", "--cluster", "local")
-    assert (done.returncode, done.stdout) == (0, f"no runs in {project.runs}; write xgen submit SPEC\n")
+    said = f"no runs in {project.runs}, which is not there yet; write xgen submit SPEC\n"
+    assert (done.returncode, done.stdout) == (0, said)
     assert json.loads(project.xgen("status", "--cluster", "local", "--json").stdout) == []
+
+
+def test_an_sbatch_that_does_not_read_its_input_kills_nobody() -> None:
+    text = (
+        "import subprocess, sys\nfrom xgen.cli import main\n"
+        "def app():\n subprocess.run(['true'], input='x' * 10**6, text=True)\n print('went on')\n"
+        "main.app = app\nmain.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
 
 
 def test_a_reader_that_goes_away_is_no_error(project: Project) -> None:

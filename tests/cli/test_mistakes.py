@@ -80,7 +80,8 @@ MISTAKES = [
     ),
     wrong(
         "no kind", HELLO.replace("kind: command\n", ""), 
-        "wrong.yaml: kind: is missing; write one of command, curate, export, preference, pretrain, regmix, rl, sft",
+        "wrong.yaml: kind: is missing; write one of command, curate, evaluate, export, preference, pretrain, regmix, "
+        "rl, sft, sweep",
     ),
     wrong(
         "unknown model", TRAIN.replace("tiny", "tinny"), "wrong.yaml: model: 'tinny' is no known model; write tiny"
@@ -309,4 +310,14 @@ def test_a_mistake_in_a_run_s_name_lists_what_there_is(project: Project) -> None
     assert done.returncode == 2
     done = project.xgen("cancel", "hello", "--cluster", "local")
     assert done.stderr == "hello is the beginning of 2 runs; write one of hello-aaaaaa, hello-bbbbbb\n"
+    done = project.xgen("show", "", "--cluster", "local")
+    assert done.stderr == f"no run '' in {project.runs}; the newest are: hello-aaaaaa, hello-bbbbbb\n"
+
+
+def test_a_name_without_its_last_characters_is_that_run_and_no_other_that_begins_so(project: Project) -> None:
+    for name in ("diamond-aaaaaa", "diamond-a-aaaaaa", "diamond-b-aaaaaa"):
+        (project.runs / name).mkdir(parents=True)
+        (project.runs / name / "spec.yaml").write_text(HELLO)
+    done = project.xgen("logs", "diamond", "--cluster", "local")
+    assert done.stderr == "diamond-aaaaaa has not started; write xgen status diamond-aaaaaa\n"
     assert done.returncode == 2

@@ -43,7 +43,7 @@ def test_a_new_image_is_looked_up_and_the_old_one_kept(project: Project, monkeyp
     profile, job = load_profile(run.profile_file), load_resolved(run.spec_file)
     loaded, changed = resume._changed(run, job, profile, ["container.image=two"], 0)
     assert changed == {"container.image": "two"}
-    undo = resume._replace(run, loaded, profile, changed, 0)
+    undo = resume.replace_spec(run, loaded, profile, changed, 0)
     assert json.loads(run.image_file.read_text())["location"] == str(project.path / "images/two")
     assert (run.path / "image.1.json").read_text() == before["image.json"]
     assert (run.path / "spec.1.yaml").read_text() == before["spec.yaml"]
@@ -52,10 +52,10 @@ def test_a_new_image_is_looked_up_and_the_old_one_kept(project: Project, monkeyp
         step()
     assert contents(run) == before
     loaded, changed = resume._changed(run, job, profile, ["lead=31s"], 0)
-    resume._replace(run, loaded, profile, changed, 0)
+    resume.replace_spec(run, loaded, profile, changed, 0)
     assert run.image_file.read_text() == before["image.json"]  # what the name meant at submission
     with pytest.raises(SpecError, match=r"container\.image: 'three' is not there as "):
-        resume._replace(
+        resume.replace_spec(
             run, resume._changed(run, job, profile, ["container.image=three"], 0)[0], profile, {"container.image": 1}, 0
         )
 
@@ -126,3 +126,50 @@ def test_a_later_stage_goes_on_on_other_nodes_whatever_the_stages_that_are_done_
     (run.cancelled_file).touch()
     everywhere = project.xgen(*arguments, "--set", "resources.time=9m", *settings[1:], env=environment)
     assert (everywhere.returncode, everywhere.stderr) == (0, "")
+
+
+EVALUATE = """\
+kind: evaluate
+name: scores
+checkpoints: train-abc234
+recall: {lengths: [256], samples: 40}
+resources: {partition: gpu, nodes: 1, gpus_per_node: 1, time: 5m}
+lead: 30s
+array: {shards: 2}
+"""
+
+
+def test_an_evaluation_goes_on_with_other_shards(project: Project, tmp_path: Path) -> None:
+    """Which samples are done is known of each of them; what there is of the old shards gets another name."""
+    run = make_run(project, profile="batch")
+    trained = RunDir(project.runs / "train-abc234")
+    trained.create()
+    trained.spec_file.write_text(dump(load_job(project.path / "train.yaml", ["cluster=batch"]).job))
+    save(trained, 40)
+    (project.path / "evaluate.yaml").write_text(EVALUATE)
+    run.spec_file.write_text(dump(load_job(project.path / "evaluate.yaml", ["cluster=batch"]).job))
+    finished = run.shard("score", 0).path.parent / ".finished/0"
+    finished.parent.mkdir(parents=True)
+    finished.touch()
+    records = run.evaluation_dir / "step-40/0.jsonl"
+    records.parent.mkdir(parents=True)
+    records.write_text("{}\n")
+    queue = 'case "$1" in --test-only) cat >/dev/null ;; *) echo "Submitted batch job 8" ;; esac'
+    environment = fake_slurm(tmp_path, queue)
+    arguments = ("resume", NAME, "--cluster", "batch", "--json", "--set", "array.shards=5", "--set", "at_once=4")
+    done = project.xgen(*arguments, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert (told["changed"], told["shards"]) == ({"array.shards": 5, "at_once": 4}, [0, 1, 2, 3, 4])
+    assert not finished.exists()
+    assert (run.shards_dir / "score.before-1/.finished/0").exists()
+    assert records.read_text() == "{}\n"
+
+    run.cancelled_file.touch()
+    changed = project.xgen(*arguments[:-4], "--set", "recall.samples=50", env=environment)
+    assert changed.returncode == 2
+    assert changed.stderr == (
+        "--set: recall.samples: not to be changed in a run, for it changes what is computed; "
+        f"use: xgen submit {run.spec_file} --set recall.samples=50\n"
+    )
+    assert run.cancelled_file.exists()

@@ -16,8 +16,12 @@ import pytest
 
 from tests.cli.conftest import HELLO, PROFILE, Project
 from tests.cluster_unit.conftest import wait_until
+from xgen.cli.logs import _again
+from xgen.cli.resume import _from_where
+from xgen.cli.status import timeline
 from xgen.cluster import local
 from xgen.runs import EventWriter, RunDir, read_events
+from xgen.spec import Command, Resources
 
 NAME = "hello-abc234"
 
@@ -49,7 +53,7 @@ def test_a_run_that_cannot_be_read_is_one_line_and_takes_nothing_from_the_others
         said = [
             subprocess.run(
                 [*weak, sys.executable, "-m", "xgen.cli.main", "status", *names, "--cluster", "local"],
-                cwd=project.path, capture_output=True, text=True,
+                cwd=project.path, capture_output=True, text=True, env=os.environ | {"COLUMNS": "120"},
             )
             for names in ([], ["secret"])
         ]  # fmt: skip
@@ -63,10 +67,37 @@ def test_a_run_that_cannot_be_read_is_one_line_and_takes_nothing_from_the_others
 
 def test_work_without_steps_has_none_to_show(project: Project, run: RunDir) -> None:
     EventWriter(run, "host", 1, "7").write("exited")
-    lines = project.xgen("status", NAME, "--cluster", "local").stdout.splitlines()
+    lines = project.xgen("status", NAME, "--cluster", "local", env={"COLUMNS": "120"}).stdout.splitlines()
     assert lines[1] == "  job 7, attempt 1"
-    assert "work " in lines[-1]
-    assert "effective" not in lines[-1]
+    assert "work " in lines[-2]
+    assert "effective" not in lines[-2]
+    assert lines[-1] == f"do: xgen why {NAME}"  # nobody decided what follows
+
+
+def test_a_list_of_runs_fits_80_columns_with_the_reasons_below(project: Project, run: RunDir) -> None:
+    EventWriter(run, "host", 1, "7").write("failed", reason=f"rank 0: {'no such thing ' * 9}")
+    wide, narrow = (
+        project.xgen("status", "--cluster", "local", env={"COLUMNS": columns}).stdout.splitlines()
+        for columns in ("200", "80")
+    )
+    assert (len(wide), wide[0].split()[-1]) == (2, "reason")
+    head, row, reason = narrow
+    assert (row.split()[:2], len(reason)) == ([NAME, "failed"], 80)
+    assert reason.startswith("    rank 0: no such thing")
+    assert "reason" not in head
+
+
+def test_a_rank_that_a_run_does_not_have_is_named(project: Project, run: RunDir) -> None:
+    done = project.xgen("logs", NAME, "--rank", "7", "--cluster", "local")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"--rank: {NAME} has ranks 0 to 1; 7 is none\n"
+
+
+@pytest.mark.parametrize(
+    "begin", [["-n", "9"], ["-n9"], ["--tail", "9"], ["--tail=9"], ["--since", "9m"], ["--after=1:0:0"]]
+)
+def test_the_command_that_goes_on_with_a_log_says_anew_where_to_begin(begin: list[str]) -> None:
+    assert _again(["/bin/xgen", "logs", "-f", *begin, "a run"]) == "xgen logs -f 'a run'"
 
 
 def test_a_missing_secret_leaves_the_run_cancelled(project: Project, run: RunDir) -> None:
@@ -146,3 +177,21 @@ def test_of_two_resumes_at_once_the_second_waits_and_sees_the_first(project: Pro
     finally:
         local.send(run, signal.SIGTERM)
         wait_until(lambda: not local.is_alive(run), lambda: "the end of the run")
+
+
+def test_the_timeline_says_in_words_why_an_attempt_ended_and_how_the_next_one_comes(run: RunDir) -> None:
+    host = EventWriter(run, "host", 1, "7")
+    host.write("requeued", reason="preempted", action="requeue")
+    host.write("requeued", reason="time_limit", action="successor", seconds=60)
+    host.write("held")
+    lines = [line.partition(" s  ")[2] for line in timeline(read_events(run))]
+    assert lines[1:] == [
+        "requeued             attempt 1, preempted",
+        "requeued             attempt 1, came to its time limit, as a successor, in 1m00s",
+        "held                 attempt 1",
+    ]
+
+
+def test_a_command_without_a_checkpoint_resumes_from_its_beginning_and_no_step() -> None:
+    job = Command(kind="command", name="demo", command=["w"], resources=Resources.model_validate({"time": "1h"}))
+    assert [_from_where(job, 0, step, None) for step in (0, 7)] == ["from its beginning", "from step 7"]

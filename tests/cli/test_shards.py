@@ -11,10 +11,10 @@ import pytest
 from tests.cli.conftest import HELLO, PROFILE, Project
 from tests.cluster_unit.test_serving import rl
 from xgen.cli.logs import _refuse_array
-from xgen.cli.resume import _stage
-from xgen.cli.shards import find_shard
+from xgen.cli.shards import find_shard, first_shard
 from xgen.cluster.slurm import QueueRow
 from xgen.cluster.status import QueueView, ShardsStatus, ask_queue, shards_status
+from xgen.cluster.submit import next_stage
 from xgen.runs import EventWriter, RunDir
 from xgen.spec import Command, Resources, dump
 
@@ -59,7 +59,7 @@ def test_status_shows_how_many_shards_are_how_far_and_which_are_given_up(project
             ],
         }
     ]  # fmt: skip
-    line = project.xgen("status", "--cluster", "local").stdout.splitlines()
+    line = project.xgen("status", "--cluster", "local", env={"COLUMNS": "120"}).stdout.splitlines()
     assert len(line) == 2
 
 
@@ -154,7 +154,7 @@ def test_a_submission_says_how_many_shards_and_how_many_at_once(project: Project
     (project.path / "array.yaml").write_text(HELLO + "array: {shards: 2, at_once: 1}\n")
     done = project.xgen("submit", "array.yaml", "--cluster", "local", "--id", "abc234")
     assert done.stdout.startswith(f"{NAME}  2 shards, 1 at once, each 1 nodes x 2 tasks in gpu\n"), done.stderr
-    assert done.stdout.endswith(f"xgen logs -f {NAME} --shard 0\n")
+    assert done.stdout.endswith(f"xgen logs -f {NAME} --shard 0 --cluster local\n")
     followed = project.xgen("logs", "-f", NAME, "--cluster", "local", "--shard", "0")
     assert "0: hi\n" in followed.stdout
     deadline = time.monotonic() + 30
@@ -176,7 +176,7 @@ def test_a_resume_begins_in_the_first_stage_that_is_not_done(
         run.attempt_dir(attempt).mkdir(exist_ok=True)
         text = json.dumps({"status": status, "stage": of, "time": 1})
         (run.attempt_dir(attempt) / "outcome.json").write_text(text)
-    assert _stage(run, TwoArrays.model_validate(COMMAND | {"array": {"shards": 2}}), 0) == stage
+    assert next_stage(run, TwoArrays.model_validate(COMMAND | {"array": {"shards": 2}})) == stage
 
 
 def test_the_log_of_a_trainer_with_servers_is_waited_for_though_they_are_an_array(project: Project) -> None:
@@ -188,3 +188,11 @@ def test_the_log_of_a_trainer_with_servers_is_waited_for_though_they_are_an_arra
     run.spec_file.write_text(HELLO + "array: {shards: 3}\n")
     with pytest.raises(SystemExit):
         _refuse_array(run, 0)
+
+
+def test_what_is_submitted_names_the_log_of_its_first_shard() -> None:
+    job = COMMAND | {"array": {"shards": 2}}
+    assert first_shard(Command.model_validate(COMMAND)) == ""
+    assert first_shard(Command.model_validate(job)) == "0"
+    assert first_shard(TwoArrays.model_validate(job)) == f"{TwoArrays.model_validate(job).jobs[0][0]}/0"
+    assert first_shard(rl()) == ""

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from tests.cluster.together import Together, is_together
 from tests.conftest import ROOT, xgen
 from xgen.runs import AttemptOutcome, Event, EventName, RunDir, read_attempt_outcome, read_events
 
@@ -67,8 +69,19 @@ def sbatch(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def scontrol(*arguments: str) -> str:
-    return subprocess.run(["scontrol", *arguments], capture_output=True, text=True, timeout=60, check=True).stdout
+def scontrol(*arguments: str, check: bool = True) -> str:
+    return subprocess.run(["scontrol", *arguments], capture_output=True, text=True, timeout=60, check=check).stdout
+
+
+def empty_the_queue(whose: str = "--user=root") -> None:
+    """Cancels jobs until there are none, for one that is cancelled may have submitted another. `whose`: an option that
+    scancel and squeue share."""
+
+    def is_empty() -> bool:
+        subprocess.run(["scancel", whose], check=False, timeout=60)
+        return not subprocess.run(["squeue", "-h", whose], capture_output=True, timeout=60, check=True).stdout
+
+    wait_until(is_empty, 60, f"a queue without jobs of {whose}")
 
 
 def has_event(run: RunDir, name: EventName, attempt: int | None = None) -> Event | None:
@@ -144,11 +157,10 @@ def image_dir(_dev_slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-@pytest.fixture
-def cluster(_dev_slurm: None, tmp_path: Path) -> Iterator[Cluster]:
-    """The dev profile with a run root for this test; what it leaves in the queue is cancelled."""
+def _profile(folder: Path) -> Cluster:
+    """The dev profile with a run root in the folder."""
     profile = yaml.safe_load((ROOT / "slurm/clusters/dev.yaml").read_text())
-    profile["run_root"] = str(tmp_path / "runs")
+    profile["run_root"] = str(folder / "runs")
     # The counter job of most tests needs no container; those that train take the profile's own.
     profile["container"] = {
         "runtime": "none",
@@ -156,24 +168,83 @@ def cluster(_dev_slurm: None, tmp_path: Path) -> Iterator[Cluster]:
         "image_dir": str(ROOT / ".cache/images"),
         "mounts": [str(ROOT / ".venv")],
     }
-    file = tmp_path / "dev.yaml"
+    file = folder / "dev.yaml"
     file.write_text(yaml.safe_dump(profile))
-    yield Cluster(file, tmp_path / "runs")
-    subprocess.run(["scancel", "--user=root"], check=False, timeout=60)
-    wait_until(
-        lambda: not subprocess.run(["squeue", "-h"], capture_output=True, timeout=60, check=True).stdout,
-        60, "an empty queue",
-    )  # fmt: skip
-    shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+    return Cluster(file, folder / "runs")
 
 
 @pytest.fixture
-def boxed(cluster: Cluster, image_dir: Path, tmp_path: Path) -> Cluster:
+def cluster(request: pytest.FixtureRequest, _dev_slurm: None, tmp_path: Path) -> Iterator[Cluster]:
+    """The dev profile with a run root for this test; what it leaves in the queue is cancelled."""
+    yield _profile(tmp_path)
+    if not is_together(request.node):  # it has not run here
+        empty_the_queue()
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _together(
+    request: pytest.FixtureRequest, _dev_slurm: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Together]:
+    """All tests that run at once, done."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function) and is_together(item)]
+    fixtures: dict[str, Callable[[Path], Any]] = {"cluster": _profile, "tmp_path": lambda folder: folder}
+    if any("boxed" in item.fixturenames for item in items):
+        images = request.getfixturevalue("image_dir")
+        subprocess.run([ROOT / "slurm/dev/up", "--docker"], check=True, timeout=180)
+        fixtures["boxed"] = lambda folder: _with_images(_profile(folder), images)
+    folders: list[Path] = []
+
+    def folder(name: str) -> Path:
+        folders.append(tmp_path_factory.mktemp(name))
+        return folders[-1]
+
+    together = Together(items, folder, fixtures)
+    empty_the_queue()
+    yield together
+    for place in folders:
+        shutil.rmtree(place / "runs", ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not is_together(pyfuncitem):
+        return None
+    pyfuncitem._request.getfixturevalue("_together").report(pyfuncitem)
+    return True
+
+
+@pytest.fixture(scope="session")
+def undisturbed(_dev_slurm: None, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A small training on two nodes, ended: what those that are preempted or killed are compared with."""
+    from tests.cluster.test_training import SMALL, SPEC
+
+    run = _profile(tmp_path_factory.mktemp("undisturbed")).submit(SPEC, *SMALL, "resources.partition=gpu")
+    wait_for_event(run, "finished", timeout=180)
+    return run
+
+
+@pytest.fixture
+def container_cluster(cluster: Cluster, tmp_path: Path) -> Cluster:
+    """The dev profile's own runtime: charliecloud."""
+    profile = yaml.safe_load(cluster.profile.read_text())
+    profile["container"]["runtime"] = "charliecloud"
+    file = tmp_path / "container.yaml"
+    file.write_text(yaml.safe_dump(profile))
+    return replace(cluster, profile=file)
+
+
+def _with_images(cluster: Cluster, image_dir: Path) -> Cluster:
+    profile = yaml.safe_load(cluster.profile.read_text())
+    profile["container"]["image_dir"] = str(image_dir)
+    file = cluster.profile.with_name("boxed.yaml")
+    file.write_text(yaml.safe_dump(profile))
+    return replace(cluster, profile=file)
+
+
+@pytest.fixture
+def boxed(cluster: Cluster, image_dir: Path) -> Cluster:
     """The dev cluster with an image for every runtime, and a Docker daemon that all nodes share."""
     # For every test: those of the dev SLURM itself end it, and the daemon with it.
     subprocess.run([ROOT / "slurm/dev/up", "--docker"], check=True, timeout=180)
-    profile = yaml.safe_load(cluster.profile.read_text())
-    profile["container"]["image_dir"] = str(image_dir)
-    file = tmp_path / "boxed.yaml"
-    file.write_text(yaml.safe_dump(profile))
-    return replace(cluster, profile=file)
+    return _with_images(cluster, image_dir)

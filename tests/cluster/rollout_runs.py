@@ -13,7 +13,8 @@ import yaml
 from tests.cluster.work.rollout_trainer import ANSWERS, TOKENS
 from tests.conftest import ROOT
 from tests.posttrain.servers.tiny_server import next_token
-from xgen.cluster.submit import prepare, submit
+from xgen.cluster.prepare import prepare
+from xgen.cluster.submit import submit
 from xgen.runs import RunDir
 from xgen.spec import load_job, load_profile
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from tests.cluster.conftest import (
     wait_until,
 )
 from tests.conftest import ROOT
-from xgen.cluster.submit import prepare, submit
+from xgen.cluster.prepare import prepare
+from xgen.cluster.submit import submit
 from xgen.runs import RunDir, read_events
 from xgen.spec import Array, Command, Resources, load_job, load_profile
 
@@ -95,13 +97,14 @@ def most_at_once(run: RunDir, shards: int) -> int:
     return most
 
 
+@pytest.mark.together
 def test_every_shard_runs_once_and_never_more_at_once_than_the_spec_says(cluster: Cluster) -> None:
     run = cluster.submit(SPEC, "array.shards=6", "array.at_once=2")
     wait_for_event(run, "finished")
     assert num_tries(run, 6) == [1] * 6
     assert most_at_once(run, 6) == 2
     assert said(run) == ["submitted", "queued", "started", "finished"]
-    array = has_event(run, "queued").job_id  # type: ignore[union-attr]
+    array = wait_for_event(run, "queued").job_id
     assert [job_of(run, shard) for shard in range(6)] == [f"{array}_{shard}" for shard in range(6)]
     assert cluster.status(run)["state"] == "finished"
     assert shards_of(cluster, run) == {
@@ -132,6 +135,7 @@ def test_a_shard_that_is_preempted_killed_or_loses_its_node_runs_again_alone(clu
     assert said(run) == ["submitted", "queued", "started", "finished"]
 
 
+@pytest.mark.together
 def test_a_shard_that_fails_for_good_or_is_cancelled_is_given_up_and_a_resume_runs_the_given_up_ones(
     cluster: Cluster,
 ) -> None:
@@ -163,6 +167,7 @@ def test_a_shard_that_fails_for_good_or_is_cancelled_is_given_up_and_a_resume_ru
     assert cluster.status(run)["state"] == "finished"
 
 
+@pytest.mark.together
 def test_a_cancelled_run_stops_all_shards_and_starts_no_other(cluster: Cluster) -> None:
     run = cluster.submit(SPEC, work(60), "array.at_once=2")
     wait_for_all(run, 2)
@@ -173,6 +178,32 @@ def test_a_cancelled_run_stops_all_shards_and_starts_no_other(cluster: Cluster) 
     assert num_tries(run, 4) == [1, 1, 0, 0]
     assert [outcome(run.shard("", shard), 1).status for shard in (0, 1)] == ["cancelled"] * 2
     assert "shard_given_up" not in said(run)
+
+
+@pytest.mark.together
+def test_shards_that_wait_and_those_that_run_are_held_released_and_requeued(cluster: Cluster) -> None:
+    def order(*arguments: str) -> dict[str, Any]:
+        done = cluster.xgen(*arguments, run.name, "--json")
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads(done.stdout))
+
+    run = cluster.submit(SPEC, work(100), "array.at_once=2")
+    wait_until(lambda: num_tries(run, 4) == [1, 1, 0, 0], 60, "two shards at work")
+    array = wait_for_event(run, "queued").job_id
+    assert order("hold")["held_jobs"] == [f"{array}_[2-3]"]
+    order("requeue")  # SLURM answers that it cannot signal a shard now, as others wait, and has done so
+    wait_until(lambda: cluster.status(run)["state"] == "pending", 60, "all in the queue")
+    time.sleep(10)  # longer than cred_expire: what is not held would be at work again
+    assert (num_tries(run, 4), shards_of(cluster, run)["waiting"]) == ([1, 1, 0, 0], 4)
+    order("release")
+    wait_for_all(run, 4)  # which of them come first is SLURM's to choose; those that are tried again last a second
+    order("requeue")
+    wait_for_event(run, "finished")
+    assert num_tries(run, 4) == [2, 2, 2, 2]
+    assert most_at_once(run, 4) == 2
+    for shard in range(4):
+        assert [e.reason for e in read_events(run.shard("", shard)) if e.event == "requeued"] == ["other"]
+        assert [outcome(run.shard("", shard), number).status for number in (1, 2)] == ["stopped", "finished"]
 
 
 def test_more_shards_than_the_cluster_takes_are_refused_with_how_many_it_takes(cluster: Cluster) -> None:
@@ -193,6 +224,7 @@ class Chain(Command):
         return self.array if stage == 0 else None
 
 
+@pytest.mark.together
 def test_what_waits_for_an_array_waits_for_all_of_it_and_for_the_successor_of_a_shard(cluster: Cluster) -> None:
     loaded = load_job(SPEC, [work(12), "array.shards=2"])
     chain = Chain.model_construct(**dict(loaded.job))

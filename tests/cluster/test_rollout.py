@@ -43,8 +43,11 @@ def job_ids(run: RunDir) -> list[str]:
     return [run.job_file(stage).read_text().strip() for stage in (0, 1)]
 
 
-def in_queue() -> str:
-    return subprocess.run(["squeue", "-h"], capture_output=True, text=True, timeout=60, check=True).stdout
+def in_queue(run: RunDir) -> list[str]:
+    """Names of its jobs."""
+    command = ["squeue", "--noheader", "--format=%j"]
+    names = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    return [name for name in names if name.startswith(run.name)]
 
 
 def wait_for_answers(run: RunDir, number: int, timeout: float = 120) -> None:
@@ -91,7 +94,7 @@ def test_servers_and_trainer_are_each_preempted_alone_and_the_run_ends_once(clus
 
     wait_for_event(run, "finished", timeout=180)
     assert_every_answer_once(run, steps=40)
-    wait_until(lambda: not in_queue(), 60, f"an empty queue: {in_queue()}")
+    wait_until(lambda: not in_queue(run), 60, f"no job of it in the queue: {in_queue(run)}")
     assert finished_shards(run, "rollout") == {0, 1}
     assert [event.event for event in read_events(run)].count("finished") == 1
     assert cluster.status(run)["state"] == "finished"
@@ -99,22 +102,24 @@ def test_servers_and_trainer_are_each_preempted_alone_and_the_run_ends_once(clus
     assert servers(run) == []
 
 
+@pytest.mark.together
 def test_servers_end_when_the_trainer_fails_for_good(cluster: Cluster, tmp_path: Path) -> None:
     run = submit(cluster, tmp_path, steps=400, pause=0.005, restart={"max_failures": 1})
     wait_for_answers(run, 6)
     (run.path / "crash").touch()
     wait_for_event(run, "failed", timeout=120)
-    wait_until(lambda: not in_queue(), 60, f"an empty queue: {in_queue()}")
+    wait_until(lambda: not in_queue(run), 60, f"no job of it in the queue: {in_queue(run)}")
     assert [outcome(run.shard("rollout", number), 1).status for number in (0, 1)] == ["finished", "finished"]
     assert cluster.status(run)["state"] == "failed"
 
 
+@pytest.mark.together
 def test_cancelling_ends_all(cluster: Cluster, tmp_path: Path) -> None:
     run = submit(cluster, tmp_path, steps=400, pause=0.005)
     wait_for_answers(run, 6)
     done = cluster.xgen("cancel", run.name)
     assert done.returncode == 0, done.stderr
-    wait_until(lambda: not in_queue(), 90, f"an empty queue: {in_queue()}")
+    wait_until(lambda: not in_queue(run), 90, f"no job of it in the queue: {in_queue(run)}")
     assert cluster.status(run)["state"] == "cancelled"
     assert has_event(run, "finished") is None
     assert servers(run) == []

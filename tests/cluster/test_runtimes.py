@@ -90,6 +90,7 @@ def test_a_preempted_job_goes_on_at_the_saved_step_under_each_runtime(boxed: Clu
         assert steps(run, attempt=1)[-1] == saved, runtime
 
 
+@pytest.mark.together
 @pytest.mark.parametrize("runtime", ["podman", "docker"])
 def test_a_client_that_is_killed_takes_its_container_with_it_and_the_run_goes_on(boxed: Cluster, runtime: str) -> None:
     one = ("resources.nodes=1", "resources.gpus_per_node=1", "container.image=xgen-cpu")
@@ -103,9 +104,10 @@ def test_a_client_that_is_killed_takes_its_container_with_it_and_the_run_goes_on
     wait_for_steps(run, attempt=2, number=3)
     assert steps(run, attempt=1)[-1] == last  # nobody counts on in a container that was left behind
     wait_for_event(run, "finished", timeout=60)
-    assert runtime != "docker" or containers() == ""
+    assert runtime != "docker" or run.name not in containers()
 
 
+@pytest.mark.together
 @pytest.mark.parametrize("runtime", ["podman", "docker"])
 def test_scancel_leaves_no_container(boxed: Cluster, runtime: str) -> None:
     one = ("resources.nodes=1", "resources.gpus_per_node=1", "container.image=xgen-cpu")
@@ -114,7 +116,7 @@ def test_scancel_leaves_no_container(boxed: Cluster, runtime: str) -> None:
     subprocess.run(["scancel", f"--name={run.name}"], check=True, timeout=60)
     wait_for_event(run, "cancelled", timeout=60)
     wait_until(lambda: not clients(runtime, run), 30, "the end of the container's client")
-    wait_until(lambda: runtime != "docker" or containers() == "", 10, "the end of the container")
+    wait_until(lambda: runtime != "docker" or run.name not in containers(), 10, "the end of the container")
 
 
 def clients(runtime: str, run: RunDir) -> list[int]:
@@ -142,6 +144,7 @@ def test_an_image_that_was_replaced_while_the_job_waited_is_refused(
     assert event.reason == f"the image {archive} is not the one that was submitted; restore it, or submit anew"
 
 
+@pytest.mark.together
 @pytest.mark.parametrize("runtime", ["charliecloud", "docker"])
 def test_the_doctor_proves_a_runtime_in_a_job_of_its_own(boxed: Cluster, runtime: str) -> None:
     options = ("--prove-runtime", "--runtime", runtime, "--image", "xgen-cpu", "--timeout", "100", "--json")
@@ -153,6 +156,7 @@ def test_the_doctor_proves_a_runtime_in_a_job_of_its_own(boxed: Cluster, runtime
     assert verdicts["read-only code"] == ("warning" if runtime == "charliecloud" else "ok")
 
 
+@pytest.mark.together
 def test_the_doctor_says_why_an_image_does_not_start(boxed: Cluster, tmp_path: Path) -> None:
     (tmp_path / "empty/bin").mkdir(parents=True)
     options = ("--prove-runtime", "--runtime", "charliecloud", "--image", str(tmp_path / "empty"), "--timeout", "60")
@@ -162,9 +166,9 @@ def test_the_doctor_says_why_an_image_does_not_start(boxed: Cluster, tmp_path: P
     assert "NOT proven" in done.stdout
 
 
-def test_training_under_podman_and_docker_is_preempted_and_ends_as_the_undisturbed_one(boxed: Cluster) -> None:
-    undisturbed = boxed.submit(SPEC, *SMALL, "resources.partition=gpu", runtime="none")
-    wait_for_event(undisturbed, "finished", timeout=180)
+def test_training_under_podman_and_docker_is_preempted_and_ends_as_the_undisturbed_one(
+    boxed: Cluster, undisturbed: RunDir
+) -> None:
     runs = {runtime: boxed.submit(SPEC, *SMALL, runtime=runtime) for runtime in ("podman", "docker")}
     for run in runs.values():
         wait_for_step(run, 5, timeout=240)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import yaml
@@ -27,16 +25,6 @@ SMALL = (
 )
 
 
-@pytest.fixture
-def container_cluster(cluster: Cluster, tmp_path: Path) -> Cluster:
-    """The dev profile's own runtime: charliecloud."""
-    profile = yaml.safe_load(cluster.profile.read_text())
-    profile["container"]["runtime"] = "charliecloud"
-    file = tmp_path / "container.yaml"
-    file.write_text(yaml.safe_dump(profile))
-    return replace(cluster, profile=file)
-
-
 def losses(run: RunDir) -> dict[int, str]:
     lines = (run.metrics_dir / "steps.jsonl").read_text().splitlines()
     return {record["step"]: record["loss_hex"] for record in map(json.loads, lines)}
@@ -50,11 +38,10 @@ def wait_for_step(run: RunDir, step: int, timeout: float = 150) -> None:
     wait_until(reached, timeout, f"step {step} of {run.name}")
 
 
-def test_preempted_and_then_killed_training_equals_the_undisturbed_one(container_cluster: Cluster) -> None:
+def test_preempted_and_then_killed_training_equals_the_undisturbed_one(
+    container_cluster: Cluster, undisturbed: RunDir
+) -> None:
     cluster = container_cluster
-    undisturbed = cluster.submit(SPEC, *SMALL, "resources.partition=gpu")
-    wait_for_event(undisturbed, "finished", timeout=180)
-
     run = cluster.submit(SPEC, *SMALL)
     wait_for_step(run, 7)
     assert not (ROOT / ".cache/images/xgen-cpu/usr/bin/scontrol").exists()

@@ -16,8 +16,9 @@ import yaml
 
 from tests.conftest import ROOT, xgen
 from xgen.cluster import local
+from xgen.cluster.prepare import prepare
 from xgen.cluster.status import QueueView, run_status
-from xgen.cluster.submit import prepare, submit
+from xgen.cluster.submit import submit
 from xgen.runs import Event, EventName, RunDir, read_attempt_outcome, read_events
 from xgen.spec import load_job, load_profile
 
@@ -34,7 +35,7 @@ kill_wait: 2s
 """
 
 
-def wait_until(condition: Callable[[], object], what: Callable[[], str], timeout: float = 30) -> None:
+def wait_until(condition: Callable[[], object], what: Callable[[], str], timeout: float = 90) -> None:
     """Poll until the condition holds; fails the test with `what` when it does not in time (seconds)."""
     deadline = time.monotonic() + timeout
     while not condition():

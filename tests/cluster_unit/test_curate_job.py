@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from tests.cluster_unit.conftest import Bench, events, exit_code, tell, wait_until
-from xgen.cluster.submit import prepare, submit
+from xgen.cluster.prepare import prepare
+from xgen.cluster.submit import submit
 from xgen.data import TokenStore
 from xgen.data.tokenizer import Tokenizer
 from xgen.runs import RunDir, read_attempt_outcome

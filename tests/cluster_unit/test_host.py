@@ -1,93 +1,17 @@
-"""The functions of host.sh, each called by bash as the batch script calls it."""
+"""The functions of xgen/cluster/host/, each called by bash as the batch script calls it."""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
-import subprocess
+import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
-from xgen.runs import AttemptOutcome, RankOutcome, RunDir, read_attempt_outcome, read_events
-
-_PRELUDE = """
-RUN={run} RUN_NAME=demo-abc234 NUM_TASKS={tasks} TIME_LIMIT=3600 LEAD=60 MAX_FAILURES={most}
-STAGE={stage} LAST_STAGE={last} STAGE_NAME={name}
-DISCOVERY_FILE="$RUN/discovery.json" SLURM_JOB_ID=7 SLURM_JOB_NODELIST=localhost ATTEMPT={attempt} FAILURES=0 RESUMED=''
-REQUEUE_PAUSE=0.1
-TERMINATED={terminated}
-. {host}
-ATTEMPT_DIR=$(attempt_dir "$ATTEMPT")
-"""
-_SCONTROL = """#!/bin/sh
-case "$1 $2" in
-  "show job") echo "{record}" ;;
-  "requeue Incomplete") echo "$*" >>"{run}/calls"; echo "{answer}"; exit {code} ;;
-esac
-"""
-
-
-class Host:
-    """One attempt of a run, and a bash that has read host.sh."""
-
-    def __init__(self, folder: Path) -> None:
-        self.run = RunDir(folder / "demo-abc234")
-        self.run.create()
-        self.bin = folder / "bin"
-        self.bin.mkdir()
-        self.scontrol()
-
-    def scontrol(self, record: str = "JobState=RUNNING PreemptTime=None", answer: str = "", code: int = 0) -> None:
-        """What SLURM says of the job, and to a requeue."""
-        text = _SCONTROL.format(record=record, run=self.run.path, answer=answer, code=code)
-        (self.bin / "scontrol").write_text(text)
-        (self.bin / "scontrol").chmod(0o755)
-
-    def bash(
-        self,
-        text: str,
-        *,
-        attempt: int = 1,
-        tasks: int = 2,
-        most: int = 3,
-        terminated: str = "",
-        stage: int = 0,
-        last: int = 0,
-        name: str = "",
-    ) -> subprocess.CompletedProcess[str]:
-        self.run.attempt_dir(attempt).mkdir(exist_ok=True)
-        prelude = _PRELUDE.format(
-            run=shlex.quote(str(self.run.path)), host=shlex.quote(str(ROOT / "xgen/cluster/host.sh")), tasks=tasks,
-            most=most, attempt=attempt, terminated=terminated, stage=stage, last=last, name=name,
-        )  # fmt: skip
-        environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "LC_ALL": "C"}
-        return subprocess.run(
-            ["bash", "-c", prelude + text], env=environment, capture_output=True, text=True, timeout=60
-        )
-
-    def ranks(self, *outcomes: tuple[str, str, float], attempt: int = 1) -> None:
-        """(status, reason, time) of rank 0, 1, …"""
-        self.run.attempt_dir(attempt).mkdir(exist_ok=True)
-        for rank, (status, reason, time) in enumerate(outcomes):
-            record: dict[str, Any] = {"status": status, "reason": reason, "time": time}
-            RankOutcome.model_validate(record).write(self.run, attempt, rank)
-
-    def checkpoint(self, name: str, manifest: bool = True) -> None:
-        (self.run.checkpoints_dir / name).mkdir()
-        if manifest:
-            (self.run.checkpoints_dir / name / "manifest.json").write_text("{}")
-
-    def outcome(self, attempt: int = 1) -> AttemptOutcome:
-        found = read_attempt_outcome(self.run, attempt)
-        assert found is not None
-        return found
-
-    def said(self) -> list[tuple[str, str | None]]:
-        return [(e.event, e.reason) for e in read_events(self.run)]
+from tests.cluster_unit.host import Host, decided
+from xgen.runs import read_events
 
 
 @pytest.fixture
@@ -158,11 +82,6 @@ def test_the_first_crash_is_the_reason_quotes_and_all(host: Host) -> None:
     assert host.said() == [("requeued", "crashed")]
 
 
-def decided(host: Host, **keys: Any) -> tuple[int, str, list[str]]:
-    done = host.bash("decide", **keys)
-    return done.returncode, host.outcome(keys.get("attempt", 1)).status, [name for name, _ in host.said()]
-
-
 def test_all_finished_is_finished(host: Host) -> None:
     host.ranks(("finished", "", 1), ("finished", "", 2))
     assert decided(host) == (0, "finished", ["finished"])
@@ -185,6 +104,13 @@ def test_some_finished_and_some_stopped_is_stopped(host: Host) -> None:
     assert decided(host) == (75, "stopped", ["requeued"])
     assert host.said() == [("requeued", "preempted")]
     assert (host.run.path / "calls").read_text() == "requeue Incomplete 7\n"
+
+
+def test_a_job_that_slurm_takes_back_did_not_crash(host: Host) -> None:
+    """A node is lost: srun may end before anybody is told."""
+    host.scontrol("JobState=COMPLETING Reason=None Requeue=1 Restarts=1 BatchFlag=1")
+    assert decided(host) == (75, "stopped", ["requeued"])
+    assert host.outcome().failures == 0
 
 
 def test_a_rank_without_an_outcome_crashed(host: Host) -> None:
@@ -236,23 +162,6 @@ def test_scancel_is_seen_in_slurm_s_own_record(host: Host, record: str, status: 
     host.scontrol(record)
     last = "cancelled" if status == "cancelled" else "requeued"
     assert decided(host, terminated="1") == (75, status, [last])
-
-
-def test_slurm_having_requeued_it_already_is_fine(host: Host) -> None:
-    host.ranks(("stopped", "", 1), ("stopped", "", 1))
-    host.scontrol(answer="Job is pending execution for job 7", code=1)
-    assert decided(host) == (75, "stopped", ["requeued"])
-
-
-def test_where_requeue_is_disabled_a_successor_waits_for_this_job(host: Host) -> None:
-    host.ranks(("stopped", "", 1), ("stopped", "", 1))
-    host.scontrol(answer="Requested operation is presently disabled for job 7", code=1)
-    (host.bin / "sbatch").write_text(f'#!/bin/sh\necho "$*" >>"{host.run.path}/calls"; echo "8;cluster"\n')
-    (host.bin / "sbatch").chmod(0o755)
-    assert decided(host) == (75, "stopped", ["requeued", "queued"])
-    assert host.said()[-1] == ("queued", "successor of job 7: 8")
-    script = host.run.attempt_dir(1) / "sbatch.sh"
-    assert (host.run.path / "calls").read_text().splitlines()[-1] == (f"--parsable --dependency=afterany:7 {script}")
 
 
 def test_a_predecessor_without_an_outcome_was_lost(host: Host) -> None:
@@ -309,6 +218,35 @@ def test_a_finished_run_has_nothing_to_do(host: Host) -> None:
     assert done.stderr == "xgen: demo-abc234 has finished; job 7 has nothing to do\n"
 
 
+def test_a_job_that_starts_after_a_run_has_failed_leaves_it_so_until_a_person_resumes_it(host: Host) -> None:
+    """A submission that was heard late; or the node died before the batch script had ended, and SLURM starts it."""
+    host.ranks(("crashed", "boom", 1), ("crashed", "", 2))
+    assert decided(host, most=1)[0] == 78
+    late = host.bash("begin_attempt; echo went on", attempt=1)
+    assert (late.returncode, late.stdout, host.run.last_attempt()) == (78, "", 1)
+    assert late.stderr == "xgen: demo-abc234 has ended; job 7 leaves it so, xgen resume demo-abc234 does not\n"
+    assert [name for name, _ in host.said()] == ["failed"]
+    host.run.resumed_file.touch()  # its marker put back by a batch script that was about to end
+    os.utime(host.run.resumed_file, (2e9, 2e9))
+    assert host.bash("begin_attempt", attempt=1).returncode == 0
+    assert host.run.last_attempt() == 2
+
+
+def test_whoever_hears_that_a_run_has_ended_finds_its_secrets_gone_already(host: Host) -> None:
+    """Else a resume at this moment would have its new ones removed."""
+    for ranks, record in (
+        ("crashed", "JobState=RUNNING"),
+        ("refused", "JobState=RUNNING"),
+        ("stopped", "JobState=CANCELLED"),
+    ):
+        (host.run.path / ".secrets").write_text("sealed")
+        host.scontrol(record)
+        host.ranks((ranks, "", 1))
+        host.bash(f'event() {{ [ ! -e "$RUN/.secrets" ] || touch "$RUN/early-{ranks}"; }}; decide', tasks=1, most=1)
+        assert not (host.run.path / ".secrets").exists()
+    assert not list(host.run.path.glob("early-*"))
+
+
 def test_a_stage_that_is_not_the_last_ends_and_the_run_does_not(host: Host) -> None:
     (host.run.path / ".secrets").write_text("sealed")
     host.ranks(("finished", "", 1), ("finished", "", 1))
@@ -337,22 +275,6 @@ def test_a_stage_that_fails_counts_its_own_failures(host: Host) -> None:
     host.ranks(("crashed", "it broke", 1), ("crashed", "it broke", 2), attempt=2)
     host.bash("decide", attempt=2, stage=1, last=1, name="anneal")
     assert (host.outcome(2).status, host.outcome(2).failures, host.outcome(2).stage) == ("crashed", 1, 1)
-
-
-def test_a_successor_takes_over_the_job_that_waits(host: Host) -> None:
-    host.scontrol(answer="Requeue is disabled", code=1)
-    (host.bin / "sbatch").write_text("#!/bin/sh\necho 9\n")
-    (host.bin / "sbatch").chmod(0o755)
-    scontrol = (host.bin / "scontrol").read_text()
-    taking = f'  update*) echo "$*" >>"{host.run.path}/calls" ;;\nesac'
-    (host.bin / "scontrol").write_text(scontrol.replace("esac", taking))
-    (host.run.path / "jobs").mkdir()
-    for stage, job in ((0, 7), (1, 8)):
-        host.run.job_file(stage).write_text(f"{job}\n")
-    host.ranks(("stopped", "", 1), ("stopped", "", 1))
-    assert host.bash("decide", last=1, name="broad").returncode == 75
-    assert "update JobId=8 Dependency=afterok:9" in (host.run.path / "calls").read_text()
-    assert host.run.job_file(0).read_text() == "9\n"
 
 
 def test_what_a_person_resumes_starts_whatever_the_failures_before(host: Host) -> None:
@@ -423,16 +345,6 @@ def test_told_to_stop_before_the_tasks_start_none_is_started(host: Host) -> None
     assert [name for name, _ in host.said()] == ["signal", "requeued"]
 
 
-def test_a_controller_that_is_away_for_a_while_costs_a_wait_and_not_the_run(host: Host) -> None:
-    host.ranks(("stopped", "", 1.0))
-    host.scontrol(answer="Unable to contact slurm controller", code=1)
-    done = host.bash("SECONDS=3598; decide", tasks=1)
-    assert done.returncode == 1  # at its time limit: status says lost, xgen resume goes on
-    assert done.stderr.count("cannot requeue yet") > 5
-    assert [name for name, _ in host.said()] == ["requeued"]
-    assert host.outcome().status == "stopped"
-
-
 def test_an_image_that_this_node_does_not_see_is_a_failure_and_one_that_changed_a_refusal(host: Host) -> None:
     image = host.run.path / "image.sqsh"
     away = host.bash(f"same_image {image} 3 1000", most=2)
@@ -450,3 +362,8 @@ def test_work_that_was_done_when_the_cancel_came_has_finished(host: Host) -> Non
     host.ranks(("finished", "", 1.0), ("finished", "", 1.0))
     assert host.bash("decide").returncode == 0
     assert host.outcome().status == "finished"
+
+
+def test_what_notes_the_size_of_the_logs_ends_with_a_batch_script_that_is_killed(host: Host) -> None:
+    """It has the script's errors, which are read to their end here, while the script is a zombie."""
+    assert host.bash("note_sizes </dev/null & kill -9 $$").returncode == -signal.SIGKILL

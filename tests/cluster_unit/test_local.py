@@ -92,7 +92,7 @@ def test_a_run_that_the_scheduler_was_told_to_cancel_stays_cancelled(bench: Benc
 
 
 def test_a_cancelled_run_is_resumed_where_it_was_saved(bench: Bench) -> None:
-    run = bench.count(40, "--step", 0.05)
+    run = bench.count(120, "--step", 0.05)
     profile = str(bench.path / "local.yaml")
     wait_for_steps(run, 3)
     xgen("cancel", run.name, "--cluster", profile)
@@ -100,7 +100,7 @@ def test_a_cancelled_run_is_resumed_where_it_was_saved(bench: Bench) -> None:
     done = xgen("resume", run.name, "--cluster", profile)
     assert done.returncode == 0, done.stderr
     wait_for(run, "finished")
-    assert_every_step_once(run, 40)
+    assert_every_step_once(run, 120)
     again = xgen("resume", run.name, "--cluster", profile)
     assert (again.returncode, again.stderr) == (2, f"{run.name} has finished: nothing to resume\n")
 
@@ -112,7 +112,7 @@ def test_a_crash_without_progress_ends_the_run_after_max_failures(bench: Bench) 
     assert [status(run, n) for n in (1, 2)] == ["crashed", "crashed"]
     assert [e.reason for e in events(run, "requeued")] == ["crashed"]
     (failed,) = events(run, "failed")
-    assert failed.reason in ("rank 0: the command exited with 1", "rank 1: the command exited with 1")
+    assert failed.reason == "rank 0: the command exited with 1"
     outcome = read_attempt_outcome(run, 2)
     assert outcome is not None
     assert (outcome.failures, outcome.durable_step) == (2, -1)
@@ -196,7 +196,7 @@ def test_values_of_the_environment_arrive_as_they_were_written(bench: Bench, mon
 
 
 def test_a_variable_of_the_job_cannot_change_the_decision(bench: Bench) -> None:
-    """The job's variables and those of host.sh live in one shell."""
+    """The job's variables and those of the host library live in one shell."""
     names = ("ATTEMPT", "LEAD", "NUM_TASKS", "FAILURES", "ATTEMPT_DIR", "RUN_NAME", "TIME_LIMIT")
     run = bench.submit(["true"], env=dict.fromkeys(names, "7"), resources={"gpus_per_node": 1})
     assert exit_code(run) == 0, tell(run)

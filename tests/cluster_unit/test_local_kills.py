@@ -141,7 +141,7 @@ def test_any_name_of_a_folder_will_do(tmp_path: Path, name: str) -> None:
 def test_a_run_has_one_supervisor(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     run = bench.count(500, "--step", 0.05, resources=ONE)
     wait_for_steps(run, 1)
-    monkeypatch.setattr(local, "_await_end", lambda *_: None)
+    monkeypatch.setattr(local, "await_end", lambda *_: None)
     with pytest.raises(SchedulerError, match=f"still run by process {supervisor(run)}; write xgen cancel {run.name}"):
         local.start(run, {0: ""}, {})
 

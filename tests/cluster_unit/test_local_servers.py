@@ -31,7 +31,7 @@ def supervisors(run: RunDir) -> dict[int, int]:
             words = (folder / "cmdline").read_text().split("\0")
         except OSError:
             continue
-        if "xgen.cluster.local" in words and str(run.path) in words and len(words) > 6:
+        if "xgen.cluster.local_supervisor" in words and str(run.path) in words and len(words) > 6:
             found[int(words[-2])] = int(folder.name)
     return found
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from xgen.cluster.checks import checks_text
+from xgen.cluster.host import host_library
 from xgen.cluster.mounts import all_mounts
 from xgen.cluster.render import render
 from xgen.cluster.runtimes import RUNTIMES, Box
@@ -21,7 +22,7 @@ from xgen.runs import RunDir
 from xgen.spec import Command, Curate, Export, Job, Mount, Pretrain, Profile, RuntimeName, Validation, dump
 
 GOLDEN = Path(__file__).parent / "golden"
-HOST = (ROOT / "xgen/cluster/host.sh").read_text()
+HOST = host_library()
 RUN = RunDir(Path("/shared/runs/small-abc234"))
 
 
@@ -107,7 +108,9 @@ CASES: dict[str, tuple[Job, Profile, Image]] = {
 def test_the_script_is_the_golden_text(name: str) -> None:
     text = text_of(name)
     assert text.count(HOST) == 1
-    text = text.replace(HOST, "# … the text of xgen/cluster/host.sh …\n")
+    text = text.replace(HOST, "# … the text of xgen/cluster/host/ …\n")
+    assert text.count(checks_text()) == 1
+    text = text.replace(checks_text(), "# … the text of xgen/cluster/host/checks.sh …\n")
     file = GOLDEN / f"{name}.sh"
     if os.environ.get("XGEN_GOLDEN") == "write":
         file.write_text(text, encoding="utf-8")
@@ -146,7 +149,7 @@ def test_bash_reads_it(name: str) -> None:
 
 def test_the_first_command_traps_term() -> None:
     lines = [line for line in text_of("none").splitlines() if line and not line.startswith("#")]
-    assert lines[0].startswith("trap 'TERMINATED=1' TERM")
+    assert lines[0].startswith("trap '' TERM")
 
 
 def test_rendering_is_pure() -> None:
@@ -276,7 +279,7 @@ def test_an_export_has_the_run_that_it_exports_and_the_store_with_its_tokenizer(
     assert (mounts[str(source.path)], mounts[store]) == (False, True)
     elsewhere = job.model_copy(update={"out": "/shared/models/small", "tokenizer": "/shared/tokenizer.json"})
     mounts = {m.source: m.read_only for m in all_mounts(elsewhere, profile(), run)}
-    assert (mounts[str(source.path)], mounts["/shared/models"], mounts["/shared/tokenizer.json"]) == (True, False, True)
+    assert (mounts[str(source.path)], mounts["/shared/models"], mounts["/shared"]) == (True, False, True)
     assert store not in mounts
 
 
@@ -299,7 +302,7 @@ def test_a_curation_has_what_it_reads_and_where_it_writes_in_the_container() -> 
     )  # fmt: skip
     mounts = {mount.source: mount.read_only for mount in all_mounts(job, profile(), RUN)}
     assert (mounts["/shared/corpora"], mounts["/scratch"]) == (False, False)
-    assert [mounts[path] for path in ("/raw/web", "/shared/tokenizer.json", "/seeds/good", "/seeds/bad")] == [True] * 4
+    assert [mounts[path] for path in ("/raw/web", "/shared", "/seeds/good", "/seeds/bad")] == [True] * 4
 
 
 def test_a_file_that_is_read_comes_with_its_folder_which_stays_writable_where_it_is_written(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from tests.cluster_unit.test_host_arrays import Array
 from tests.cluster_unit.test_render import cluster, profile
 from xgen.cluster import local, slurm
 from xgen.cluster import submit as submission
+from xgen.cluster.prepare import Prepared, pinned_images, prepare_again
 from xgen.cluster.render import render
 from xgen.cluster.status import QueueView, queue_view, run_state, shards_status
-from xgen.cluster.submit import Prepared, launch, left_shards
+from xgen.cluster.submit import launch, left_shards
 from xgen.images.resolve import NO_IMAGE, Image
 from xgen.runs import EventWriter, RunDir, read_events
 from xgen.runs.shards import finished_shards, forget_ended, given_up_shards
@@ -117,7 +118,7 @@ def test_what_is_left_of_the_servers_is_cancelled_before_a_resumed_run_has_new_o
     run = RunDir(tmp_path / "small-abc234")
     run.create()
     done: list[str] = []
-    monkeypatch.setattr(submission, "launch", lambda *_: done.append("launched") or ["8", "9"])
+    monkeypatch.setattr(submission, "launch", lambda *_, **__: done.append("launched") or ["8", "9"])
     (tmp_path / "scancel").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/said\n')
     (tmp_path / "scancel").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
@@ -157,10 +158,10 @@ def test_a_resumed_run_has_all_of_its_servers_in_the_images_that_it_was_submitte
     images = [Image(name, "sqsh", f"/images/{name}.sqsh", "") for name in ("rollout", "trainer")]
     for file, image in zip((run.image_file_of("rollout"), run.image_file), images, strict=True):
         file.write_text(json.dumps(image.to_dict()))
-    assert submission._pinned_images(run, job) == tuple(images)
-    assert submission._pinned_images(run, rl()) == (images[1], images[1])
+    assert pinned_images(run, job) == tuple(images)
+    assert pinned_images(run, rl()) == (images[1], images[1])
     run.image_file.unlink()
-    assert submission._pinned_images(run, rl()) == (NO_IMAGE, NO_IMAGE)
+    assert pinned_images(run, rl()) == (NO_IMAGE, NO_IMAGE)
 
 
 def test_a_run_that_has_finished_is_no_pending_one_though_a_server_waits_in_the_queue(tmp_path: Path) -> None:
@@ -238,10 +239,10 @@ def test_a_resume_takes_a_new_image_for_the_job_whose_key_has_changed(tmp_path: 
     file = tmp_path / "rl.yaml"
     file.write_text(dump(rl(image="other")))
     loaded = load_job(file)
-    again = submission.prepare_again(run, loaded, boxed, changed={"rollout.servers.image"}, first=0)
+    again = prepare_again(run, loaded, boxed, changed={"rollout.servers.image"}, first=0)
     assert [image.location for image in again.images] == [str(tmp_path / "other.sqsh"), "/old/trainer.sqsh"]
     assert list(again.image_records(run, new=True)) == [run.image_file_of("rollout")]
-    again = submission.prepare_again(run, loaded, boxed, changed={"container.image"}, first=0)
+    again = prepare_again(run, loaded, boxed, changed={"container.image"}, first=0)
     assert [image.location for image in again.images] == ["/old/rollout.sqsh", str(tmp_path / "trainer.sqsh")]
-    again = submission.prepare_again(run, loaded, boxed, changed={"lead"}, first=0)
+    again = prepare_again(run, loaded, boxed, changed={"lead"}, first=0)
     assert [image.location for image in again.images] == list(old.values())

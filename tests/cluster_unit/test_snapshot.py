@@ -61,6 +61,15 @@ def test_a_clean_checkout_is_pinned_to_its_commit(checkout: Path, run: RunDir) -
     assert str(code) == f"{git(checkout, 'rev-parse', 'HEAD')[:7]}, 3 files, {code.num_bytes}B"
 
 
+def test_a_persons_commit_meanwhile_finds_no_lock(checkout: Path) -> None:
+    for file in (checkout / "pkg").iterdir():
+        os.utime(file, (0, 0))  # git would note in its index that they are as they were
+    index = checkout / ".git/index"
+    before = index.read_bytes()
+    inspect_code(checkout)
+    assert index.read_bytes() == before
+
+
 def test_changes_are_copied_and_kept_as_a_diff_that_applies(checkout: Path, run: RunDir, tmp_path: Path) -> None:
     (checkout / "pkg/a.py").write_text("A = 2\n")
     (checkout / "pkg/b.py").unlink()

@@ -94,9 +94,9 @@ def test_cancelled_before_it_started(run: RunDir) -> None:
     [
         (queue("RUNNING"), "running", "is being cancelled"),
         (queue("COMPLETING"), "running", "is being cancelled"),
-        (queue("PENDING", "BeginTime"), "pending", "BeginTime"),
+        (queue("PENDING", "BeginTime"), "pending", "BeginTime; is marked as cancelled"),
         (queue(None), "cancelled", ""),
-        (SILENT, "cancelled", ""),
+        (SILENT, "unknown", "is marked as cancelled; squeue did not answer within 60 s"),
     ],
 )
 def test_what_a_person_cancels_is_cancelled_once_its_job_is_gone(
@@ -172,7 +172,7 @@ def test_the_queue_is_asked_for_the_owners_of_all_runs_at_once(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     owner, me = os.getuid(), pwd.getpwnam("nobody").pw_uid
     monkeypatch.setattr(os, "getuid", lambda: me)
-    view = ask_queue([run, run])
+    view = ask_queue([run, run, RunDir(tmp_path / "gone-abc234")])  # removed since it was listed
     assert view.jobs is not None
     assert view.jobs[NAME].job_id == "42"
     asked = (tmp_path / "asked").read_text().splitlines()

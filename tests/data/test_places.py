@@ -156,7 +156,7 @@ def test_a_build_whose_wire_was_cut_goes_on(bucket: Bucket, many: Path, tmp_path
         ("s3://raw/none", "s3://raw/none: does not exist; name a file, or a folder that holds some"),
         ("s3://none/none", "s3://none/none: does not exist; name a file, or a folder that holds some"),
         ("s3://raw/kinds/README.md", "s3://raw/kinds/README.md: is of no known kind; it takes .jsonl"),
-        ("s3://raw/kinds", "s3://raw/kinds: holds nothing to read; it takes .jsonl"),
+        ("s3://raw/kinds", "s3://raw/kinds: holds nothing to read, but 1 .md; it takes .jsonl"),
         ("nosuch://a/b", "nosuch://a/b: Protocol not known: nosuch; write a path, or a URL that fsspec knows"),
         ("https://me:secret@host/a.jsonl", "https://…@host/a.jsonl: has credentials or a query in it"),
         ("https://host/a.jsonl?X-Amz-Signature=secret", "https://host/a.jsonl?…: has credentials or a query in it"),

@@ -81,7 +81,8 @@ def test_once_prints_the_page_and_what_each_part_cost(slurm: FakeSlurm, profile:
     assert done.returncode == 0, done.stderr
     assert value(read_page(done.stdout), "slurm_gpus_total") == 36
     rows = [line.split() for line in done.stderr.splitlines()]
-    names = ["targets", "controller", "queue", "nodes", "scheduler", "shares", "ended", "runs", "gpus"]
+    names = ["targets", "controller", "queue", "nodes", "scheduler", "shares", "ended", "runs", "settling"]
+    names += ["messages", "gpus"]
     assert [row[0] for row in rows] == names
     assert all(re.fullmatch(r"\d+ series \d+\.\d\d s", " ".join(row[1:])) for row in rows)
     slurm.say("sinfo", DOWN)

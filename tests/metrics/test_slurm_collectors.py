@@ -205,7 +205,7 @@ def test_a_user_with_two_associations_in_an_account_is_one_series(slurm: FakeSlu
 
 def test_an_end_counts_once_however_late_and_often_it_is_told(slurm: FakeSlurm) -> None:
     ended = Ended(["gpu"])
-    now = int(time.time())
+    now = int(time.time())  # as sacct tells it
 
     def told(*rows: str) -> Series:
         slurm.say("sacct", "printf '" + "".join(f"{row}\\n" for row in rows) + "'")
@@ -216,7 +216,7 @@ def test_an_end_counts_once_however_late_and_often_it_is_told(slurm: FakeSlurm) 
     assert value(first, "xgen_slurm_jobs_ended_total", state="completed", partition="gpu") == 0
     requeued, cancelled = f"2|PREEMPTED|gpu|{now + 1}", f"3|CANCELLED by 1000|gpu|{now + 1}"
     told(old, requeued, cancelled)
-    series = told(requeued, cancelled, f"2|COMPLETED|gpu|{now + 2}", f"4|FAILED|new|{now + 2}")
+    series = told(requeued, cancelled, f"2|COMPLETED|gpu|{now + 2}", f"4|FAILED|new|{now}")
     totals = {
         labels: count for (name, labels), count in series.items() if name == "xgen_slurm_jobs_ended_total" and count
     }

@@ -1,7 +1,7 @@
 """A cluster that never was, as text that promtool turns into a Prometheus' store: for looking at dashboards.
 
 Names and labels are those that the exporters promise (metrics.txt); the numbers are made up, so nothing here proves
-that anything exports them. Eight runs on twelve nodes: one is preempted, one fails, one is lost, one holds GPUs and
+that anything exports them. Nine runs on twelve nodes: one is preempted, one fails, one is lost, one holds GPUs and
 does nothing; a node is drained, another comes and goes; the scheduler is away for a while.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.monitoring.fleet_scores import SCORED, scored_step, scores
 from xgen.runs import PHASES
 
 Life = tuple[tuple[float, str], ...]
@@ -83,6 +84,7 @@ def _runs() -> list[Run]:
         Run("rl-math-g7h8i9", "rl", "dee", _NODES[9:10], idle, 0.9, "", 9_000),
         Run("curate-v3-j1k2l3", "curate", "bob", (), ((0.05, "queued"), (1, "work"))),
         Run("ruler-9b-u7v8w9", "evaluate", "dee", _NODES[11:12], lost),
+        Run("scores-4b-p2q3r4", "evaluate", "ann", (), ((0.02, "queued"), (0.8, "work"), (1, "finished"))),
     ]
 
 
@@ -148,6 +150,8 @@ class Fleet:
                 self._add("xgen_run_shards", int(100 * share), run=run.name, stage="quality", state=state, **_EXPORTER)
         if run.loss and phase in _PHASES and phase != "queued":
             self._trainer(run, stage)
+        if run.name in SCORED:
+            self._evaluation(run, *SCORED[run.name], goes_on=phase == "work")
 
     def _ledger(self, run: Run, phase: str, stage: str) -> None:
         state = phase if phase in _STATES else "running"
@@ -237,6 +241,17 @@ class Fleet:
         self._add_all("xgen_rl_", values, **label)
         self._add("xgen_rl_verifier_seconds", 0.4 + 0.05 * self._wave, verifier="code", **label)
         self._add("xgen_rl_verifier_failures_total", step // 900, verifier="code", reason="timeout", **label)
+
+    def _evaluation(self, run: Run, target: str, best: float, goes_on: bool) -> None:
+        """What it found stays when it has ended."""
+        [scored] = [one for one in self.runs if one.name == target]
+        if goes_on:
+            run.saved_step = scored_step(scored.step)
+        if run.saved_step:
+            label = {"run": run.name, "target": target, **_EXPORTER}
+            self._add("xgen_eval_timestamp_seconds", run.last, **label)
+            for name, value, labels in scores(run.saved_step, best, scored.loss):
+                self._add(f"xgen_eval_{name}", value, **labels, **label)
 
     def _exporter(self) -> None:
         self._add("up", 1, **_EXPORTER)

@@ -14,6 +14,9 @@ from tests.monitoring.known import promised
 
 __all__ = ["root", "slurm"]
 
+OURS = ("xgen_run_", "xgen_eval_", "xgen_files")
+SCORES = {"ruler/vt/4096": 0.5, "ruler/effective_length/0": 4096.0, "perplexity/books/65536": 2.1}
+
 
 @pytest.fixture
 def exported(root: Path, slurm: FakeSlurm) -> dict[str, set[str]]:
@@ -24,6 +27,7 @@ def exported(root: Path, slurm: FakeSlurm) -> dict[str, set[str]]:
     training.told(end + 2, "checkpoint_durable", step=20)
     array = FleetRun(root, "hello-abc234", COMMAND | {"array": {"shards": 5}}, "82")
     array.told(time.time() - 100, "started")
+    array.told(time.time() - 50, "evaluated", writer="evaluation", step=20, checkpoint="tiny-k3f9ab@20", scores=SCORES)
     found: dict[str, set[str]] = {}
     for name, labels in polled(fleet(root, says(slurm, "81 RUNNING", "82_1 RUNNING"))):
         found.setdefault(name, set()).update(key for key, _ in labels)
@@ -31,7 +35,7 @@ def exported(root: Path, slurm: FakeSlurm) -> dict[str, set[str]]:
 
 
 def test_what_is_promised_of_runs_is_exported_with_these_labels(exported: dict[str, set[str]]) -> None:
-    of_runs = {n: of - {"job", "instance"} for n, of in promised().items() if n.startswith(("xgen_run_", "xgen_files"))}
+    of_runs = {n: of - {"job", "instance"} for n, of in promised().items() if n.startswith(OURS)}
     assert exported == of_runs
 
 

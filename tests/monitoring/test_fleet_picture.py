@@ -21,6 +21,7 @@ from PIL import Image
 
 from tests.monitoring.conftest import MONITORING, free_port, run, tool
 from tests.monitoring.fleet import Fleet
+from tests.monitoring.fleet_scores import KNOWLEDGE, SCORED, ruler
 from tests.monitoring.known import known
 from tests.monitoring.names import variables_in
 from tests.monitoring.test_dashboards import DASHBOARDS, organized
@@ -187,16 +188,45 @@ def test_the_slowest_run_says_how_long_it_all_takes(filled: Filled) -> None:
 
 
 def test_losses_are_compared_after_the_same_number_of_tokens(filled: Filled) -> None:
-    [panel] = [panel for panel in DASHBOARDS["compare"]["panels"] if panel["title"] == "Side by side"]
-    fields = {title: field for field, title in organized(panel)["renameByName"].items()}
     shortest = min(run.step for run in filled.fleet.runs if run.name in _RUNS)
     for part in (0.25, 0.5, 0.75, 1):
-        target = ord(fields[f"Loss at {part:.0%}"].removeprefix("Value #")) - ord("A")
-        found = {labels["run"]: value for labels, value in filled.ask("compare", "Side by side", target)}
+        found = _column(filled, "compare", "Side by side", f"Loss at {part:.0%}")
         for fake in filled.fleet.runs:
             if fake.name in _RUNS:
                 expected = fake.loss + 7 * math.exp(-shortest * part / 300)
                 assert found[fake.name] == pytest.approx(expected, abs=0.15), (fake.name, part)
+
+
+def _column(filled: Filled, name: str, title: str, column: str) -> dict[str, float]:
+    """By run."""
+    [panel] = [panel for panel in DASHBOARDS[name]["panels"] if panel["title"] == title]
+    fields = {text: field for field, text in organized(panel)["renameByName"].items()}
+    target = ord(fields[column].removeprefix("Value #")) - ord("A")
+    return {labels["run"]: value for labels, value in filled.ask(name, title, target)}
+
+
+def test_scores_stand_at_the_runs_that_they_are_of(filled: Filled) -> None:
+    steps = _column(filled, "compare", "What they score", "Step scored")
+    assert set(steps) == set(_RUNS.split("|"))
+    for length in (4096, 262144):
+        found = _column(filled, "compare", "What they score", f"{length // 1024}k")
+        for target, best in SCORED.values():
+            assert found[target] == pytest.approx(ruler(int(steps[target]), best, length))
+    of_all = _column(filled, "compare", "What they score", "RULER")
+    shown = _column(filled, "pipeline", "Runs", "RULER")
+    for evaluation, (target, best) in SCORED.items():  # of the lost one, too, what it had found
+        assert of_all[target] == pytest.approx(ruler(int(steps[target]), best, 4096 << 3))  # the middle of seven
+        assert shown[target] == shown[evaluation] == pytest.approx(of_all[target])
+    assert set(shown) == set(steps) | set(SCORED)
+    by_length = {
+        (labels["run"], labels["suite"], labels["length"]): value
+        for labels, value in filled.ask("compare", "By length", 1)
+    }
+    assert len(by_length) == 2 * 3 * 7
+    for target, best in SCORED.values():
+        assert by_length[target, "ruler", "8192"] == pytest.approx(ruler(int(steps[target]), best, 8192))
+    tasks = {labels["task"] for labels, _ in filled.ask("compare", "Knowledge and reasoning", 1)}
+    assert tasks == set(KNOWLEDGE)
 
 
 @pytest.mark.parametrize(

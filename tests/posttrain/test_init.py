@@ -52,7 +52,7 @@ def test_an_attempt_after_the_first_takes_the_same_step(base: Training, undistur
     tuning.change("train", "steps", 2)
     moving = RunDir(folder / "moving-aaaaaa")
     from xgen.runs.origin import Beginning
-    from xgen.train.weights import manifest_fingerprint
+    from xgen.train.manifest import manifest_fingerprint
 
     first = moving.checkpoints_dir / "step-2"
     Beginning(run=moving.name, path=str(moving.path), step=2, fingerprint=manifest_fingerprint(first), time=0.0).write(

@@ -83,14 +83,15 @@ def test_a_fork_goes_on_from_a_checkpoint_with_another_rate_and_not_with_other_b
 
 
 def test_a_resume_goes_on_in_the_step_that_was_not_finished(undisturbed: Tuning, tmp_path: Path) -> None:
-    from xgen.cli.resume import _from_where, _stage
+    from xgen.cli.resume import _from_where
+    from xgen.cluster.submit import next_stage
     from xgen.runs import AttemptOutcome
     from xgen.spec import load_resolved
 
     job, run = load_resolved(undisturbed.run.spec_file), RunDir(tmp_path / "run")
     run.create()
-    assert (_stage(run, job, 0), _from_where(job, 0, 0, None)) == (0, "from stage prepare")
+    assert (next_stage(run, job), _from_where(job, 0, 0, None)) == (0, "from stage prepare")
     run.attempt_dir(1).mkdir()
     told = AttemptOutcome(status="stage_finished", reason="", stage=0, time=0.0)
     (run.attempt_dir(1) / "outcome.json").write_text(told.model_dump_json())
-    assert (_stage(run, job, 4), _from_where(job, 1, 4, None)) == (1, "from step 4")
+    assert (next_stage(run, job), _from_where(job, 1, 4, None)) == (1, "from step 4")

@@ -45,6 +45,13 @@ def test_an_event_is_one_line_without_what_it_does_not_say(run: RunDir) -> None:
     assert read_events(run) == [written]
 
 
+def test_scores_come_back_as_they_were_written_and_one_that_is_no_number_is_no_event(run: RunDir) -> None:
+    writer = EventWriter(run, "evaluation", 1, "41")
+    written = writer.write("evaluated", step=200, checkpoint="base@200", scores={"ruler/vt/4096": 0.1, "a/b/0": 1.0})
+    assert read_events(run) == [written]
+    assert Event.from_line(written.to_line().replace("0.1", "NaN")) is None
+
+
 def test_the_host_s_lines_read_like_any_other(run: RunDir) -> None:
     text = '{"time":1.5,"run":"r","attempt":1,"job_id":"7","event":"exited","writer":"host","exit_code":137}'
     event = Event.from_line(text)
@@ -129,8 +136,8 @@ def test_a_second_between_two_nodes_clocks_does_not_end_the_next_attempt(run: Ru
     )
     ledger = replay(read_events(run))
     assert ledger.restarts["preempted"] == 1
-    assert [(a.number, a.end, a.ended) for a in ledger.attempts] == [(1, "preempted", 20), (2, "", 30)]
-    assert (ledger.totals(30)["train"], ledger.totals(30)["queued"]) == (pytest.approx(9 + 9.9), pytest.approx(0.1))
+    assert [(a.number, a.end, a.ended) for a in ledger.attempts] == [(1, "preempted", 20.1), (2, "", 0)]
+    assert (ledger.totals(30)["train"], ledger.totals(30)["stop"]) == (pytest.approx(9 + 9.9), pytest.approx(0.1))
 
 
 @pytest.mark.parametrize("time", ["NaN", "1e400", "-1e400"])

@@ -34,7 +34,8 @@ def stories(draw: st.DrawFn) -> list[Event]:
     for time in times:
         name = draw(st.sampled_from(get_args(EventName)))
         attempt += name == "started"
-        told.append(event(time, name, attempt, **{k: draw(v) for k, v in _FACTS.items()}))
+        since = {"allocated": draw(st.none() | st.floats(1e9 - 10, 1e9 + 1000))} if name == "started" else {}
+        told.append(event(time, name, attempt, **since, **{k: draw(v) for k, v in _FACTS.items()}))
     return told
 
 
@@ -44,14 +45,17 @@ def test_phases_are_never_negative_and_sum_to_wall_time(story: list[Event], late
     ledger = Ledger()
     ended = 0.0  # time that passed while the run had ended, which belongs to no phase
     for one, following in zip(story, [*story[1:], None], strict=True):
+        was_over = ledger.is_over
         ledger.add(one)
+        if was_over and one is not story[0] and one.event == "started":  # it began before it was told of
+            ended -= one.time - ledger.attempts[-1].started
         until = following.time if following else one.time + later
         if ledger.phase is None:
             ended += until - one.time
         totals = ledger.totals(until)
         assert set(totals) == set(PHASES)
         assert min(totals.values()) >= -1e-6
-        assert sum(totals.values()) + ended == pytest.approx(until - story[0].time, abs=1e-4)
+        assert sum(totals.values()) + ended == pytest.approx(until - ledger.began, abs=1e-4)
         assert 0 <= ledger.ettr(until) <= 1
 
 
@@ -145,11 +149,29 @@ def phases(story: list[Event], now: float) -> dict[str, float]:
 
 def test_a_run_that_is_not_interrupted() -> None:
     story = [*first_attempt(), event(1095, "exited", exit_code=0), event(1096, "finished")]
-    assert phases(story, 9999) == {"queued": 11, "start": 5, "train": 78, "checkpoint": 2}
+    assert phases(story, 9999) == {"queued": 10, "start": 5, "train": 78, "checkpoint": 2, "stop": 1}
     ledger = replay(story)
     assert ledger.ettr(9999) == pytest.approx(78 / 96)
     assert (ledger.phase, ledger.highest_step, ledger.durable_step) == (None, 20, 10)
     assert sum(ledger.restarts.values()) == 0
+
+
+def test_an_attempt_counts_from_its_allocation_but_no_moment_twice() -> None:
+    for allocated, began in ((1004.0, 1004), (990.0, 1001), (1020.0, 1010)):
+        story = [*first_attempt()[:2], event(1010, "started", allocated=allocated), event(1015, "first_step", step=1)]
+        assert phases(story, 1015) == {"queued": began - 1000, "start": 1015 - began}
+        assert replay(story).attempts[0].started == began
+    shard = replay([event(1010, "started", allocated=1004.0), event(1015, "exited"), event(1016, "finished")])
+    assert (shard.began, shard.totals(9999)["start"], shard.totals(9999)["stop"]) == (1004, 11, 1)
+
+
+def test_the_nodes_are_held_until_the_batch_script_has_decided() -> None:
+    story = [*first_attempt(), event(1095, "exited"), event(1098, "requeued", reason="crashed"), event(1100, "queued")]
+    ledger = replay(story)
+    assert (ledger.totals(1100)["stop"], ledger.totals(1100)["queued"], ledger.attempts[0].ended) == (3, 12, 1098)
+    undecided = [*story[:-2], event(1200, "settled"), event(1201, "failed")]
+    ledger = replay(undecided)
+    assert (ledger.totals(9999)["stop"], ledger.attempts[0].ended, ledger.attempts[0].end) == (0, 1095, "lost")
 
 
 def preempted() -> list[Event]:
@@ -332,3 +354,18 @@ def test_steps_are_lost_by_a_restart_and_by_a_rollback_and_each_once() -> None:
         ]
     )
     assert ledger.lost_steps == 4 + 1 + 3
+
+
+def test_scores_are_those_of_the_highest_step_and_of_one_scored_again_the_later_ones() -> None:
+    def scored(time: float, step: int, **scores: float) -> Event:
+        return event(time, "evaluated", step=step, checkpoint=f"base-aaaaaa@{step}", scores=scores)
+
+    story = [*first_attempt(), scored(1091, 200, vt=0.5), scored(1092, 100, vt=0.9)]
+    ledger, without = replay(story), replay(first_attempt())
+    assert ledger.evaluated and (ledger.evaluated.step, ledger.evaluated.target) == (200, "base-aaaaaa")
+    assert ledger.evaluated.scores == {"vt": 0.5}
+    assert (ledger.phase, ledger.highest_step) == (without.phase, without.highest_step)  # it is no step of this run
+    ledger.add(scored(1093, 200, vt=0.6))
+    assert ledger.evaluated.scores == {"vt": 0.6} and ledger.evaluated.time == 1093
+    folder = replay([event(1, "evaluated", step=0, checkpoint="/models/a@b", scores={})])
+    assert folder.evaluated and folder.evaluated.target == "/models/a@b"

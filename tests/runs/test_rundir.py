@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -103,3 +104,20 @@ def test_no_outcome_and_a_torn_one_are_both_none(tmp_path: Path) -> None:
         assert read_attempt_outcome(run, 1) is None
     file.write_text('{"status":"stopped","reason":"","durable_step":7,"failures":0,"time":1.5,"newer":1}\n')
     assert read_attempt_outcome(run, 1) == AttemptOutcome(status="stopped", durable_step=7, time=1.5)
+
+
+def test_processes_of_one_number_on_two_nodes_write_a_file_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, names = os.fsync, iter("ab")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename=next(names)))
+
+    def meanwhile(fd: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        write(tmp_path / "file", "b")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    write(tmp_path / "file", "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "a"

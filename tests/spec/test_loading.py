@@ -127,6 +127,16 @@ def test_set_makes_keys_that_were_not_there(tmp_path: Path) -> None:
     assert (job.restart.max_failures, job.command, job.resources.memory) == (7, ["a", "b=c"], 2 * 2**30)
 
 
+def test_a_command_that_says_how_it_restarts_still_gives_up_after_its_first_failure(tmp_path: Path) -> None:
+    write(tmp_path, job=HELLO)
+    job = load_job(tmp_path / "job.yaml", ["restart.by=successor"]).job
+    assert (job.restart.max_failures, job.restart.by) == (1, "successor")
+    (tmp_path / "resolved.yaml").write_text(dump(job))
+    assert load_resolved(tmp_path / "resolved.yaml") == job
+    job = load_job(tmp_path / "job.yaml", ["restart.by=successor", "restart.max_failures=3"]).job
+    assert job.restart.max_failures == 3
+
+
 def test_later_sets_win_and_may_replace_a_whole_mapping(tmp_path: Path) -> None:
     write(tmp_path, job=HELLO)
     job = load_job(tmp_path / "job.yaml", ["name=a", "name=b", "resources={time: 7m}"]).job
@@ -140,7 +150,7 @@ def test_later_sets_win_and_may_replace_a_whole_mapping(tmp_path: Path) -> None:
         ("=4", "--set: =4: is not KEY=VALUE; write e.g. --set resources.nodes=4"),
         ("stages.1.name=b", "--set: stages.1.name: 1 is no entry; write one of 0"),
         ("stages.first.name=b", "--set: stages.first.name: 'first' is no entry; write one of 0"),
-        ("name.first=b", "--set: name.first: name is 'tiny', which has no parts"),
+        ("name.first=b", "--set: name.first: name is 'tiny', which has no parts; write name=VALUE"),
         ("name.first.second=b", "--set: name.first.second: name is 'tiny': no parts"),
         ("resources.nodes=many", "--set: resources.nodes: 'many' is not a whole number"),
         pytest.param(

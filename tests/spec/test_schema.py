@@ -48,7 +48,18 @@ def test_every_key_of_every_model_is_in_the_schema() -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["discriminator"]["mapping"] == {
         name: f"#/$defs/{name.capitalize()}"
-        for name in ("command", "curate", "export", "preference", "pretrain", "regmix", "rl", "sft")
+        for name in (
+            "command",
+            "curate",
+            "evaluate",
+            "export",
+            "preference",
+            "pretrain",
+            "regmix",
+            "rl",
+            "sft",
+            "sweep",
+        )
     }
     for model in (Pretrain, Command):
         properties = schema["$defs"][model.__name__]["properties"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,10 @@ def undisturbed(_warm: None, tmp_path_factory: pytest.TempPathFactory) -> Traini
     training = Training(RunDir(tmp_path_factory.mktemp("undisturbed") / "nano-bbbbbb"))
     assert [o.status for o in training.go()] == ["finished", "finished"]
     return training
+
+
+@pytest.fixture
+def run(undisturbed: Training, tmp_path: Path) -> RunDir:
+    """A run with the checkpoints of steps 4, 6 and 8, of two ranks; a copy, to be changed."""
+    shutil.copytree(undisturbed.run.path, tmp_path / "runs" / "nano-cccccc")
+    return RunDir(tmp_path / "runs" / "nano-cccccc")

@@ -5,6 +5,7 @@ What runs in a rank is the task's own code (`xgen.cli.task._work`); only srun an
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -50,6 +51,8 @@ def warm_up() -> None:
     # xgen.model comes first: it settles the device.
     for name in ("xgen.model", "xgen.train.config", "xgen.metrics"):
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # see tests/conftest.py
 
 
 class Training:

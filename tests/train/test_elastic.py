@@ -32,6 +32,8 @@ LAYOUTS = {
     "tp 2 x pp 2": (4, {"tp": 2, "pp": 2}),
     "cp 2 x pp 2": (4, {"cp": 2, "pp": 2}),
 }
+# Each of the two is proven alone, and with another; with each other by `-m slow`.
+_RARE = ("replicate 2 x tp 2", "replicate 2 x cp 2", "replicate 2 x pp 2", "tp 2 x pp 2")
 # Saving again: one of each kind.
 SAVERS = ("fsdp 2 x replicate 2", "fsdp 2", "one rank", "replicate 2 x tp 2", "tp 2 x cp 2", "cp 2 x pp 2")
 
@@ -71,7 +73,7 @@ def saved(_warm: None, paragraphs: Path, tmp_path_factory: pytest.TempPathFactor
     return training
 
 
-@pytest.fixture(params=LAYOUTS)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name in _RARE else ()) for name in LAYOUTS])
 def other(request: pytest.FixtureRequest, saved: Training, tmp_path: Path) -> Training:
     """The run as it was after step 4, for other ranks."""
     return for_layout(saved, request.param, tmp_path)

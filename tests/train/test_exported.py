@@ -37,6 +37,7 @@ def watch(run: RunDir, until: int) -> Callable[[list[int]], None]:
             seen = [(s.name, next(iter(s.labels.values()), ""), s.value) for s in found]
             if any(s.name == "xgen_train_step" and s.value >= until for s in found):
                 break
+            time.sleep(0.02)  # leave the ranks some of the machine
         (run.path / "scrape.json").write_text(json.dumps(seen))
 
     return during

@@ -19,7 +19,8 @@ import yaml
 from tests.cluster_unit.conftest import Bench, bench, exit_code, task_pids, tell, wait_until
 from tests.conftest import ROOT
 from tests.train.forked import SPEC
-from xgen.cluster.submit import prepare, submit
+from xgen.cluster.prepare import prepare
+from xgen.cluster.submit import submit
 from xgen.data.curate.proxies import Proxy, proxies_of
 from xgen.data.curate.regmix_report import FACTS_FILE, PAGE_FILE, write_fit
 from xgen.data.curate.weights import WEIGHTS_FILE

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from xgen.train import records
 from xgen.train.records import RecordFile
 from xgen.train.steps import StepRecord
 
@@ -56,5 +57,26 @@ def test_line_that_does_not_fit_leaves_no_part_of_itself(
         file.append(record(3))
     file.append(record(4))
     file.close()
-    assert steps(path) == [1, 4]
+    assert steps(path) == [1, 2, 3, 4]
     assert capfd.readouterr().err.count("training goes on") == 1
+
+
+def test_records_that_wait_for_room_are_bounded_and_those_given_up_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "steps.jsonl"
+    file = RecordFile(path)
+    monkeypatch.setattr(records, "_MOST_WAITING", 1000)
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda *_: 0)
+        for step in range(1, 51):
+            file.append(record(step))
+    file.append(record(51))
+    written = steps(path)
+    assert written == list(range(52 - len(written), 52))
+    assert 1 < len(written) < 10
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda *_: 0)
+        file.append(record(52))
+        file.close()
+    assert f"{52 - len(written):,} records were lost" in capfd.readouterr().err

@@ -144,6 +144,8 @@ def test_a_slow_rank_is_named(_warm: None, tmp_path: Path) -> None:
     said = [event for event in read_events(training.run) if event.event == "straggler"]
     assert [event.step for event in said] == [2, 4]
     assert (said[0].reason or "").startswith("rank 1 takes 1.33 times as long as the median rank")
+    assert [(event.rank, round(event.ratio or 0, 2)) for event in said] == [(1, 1.33)] * 2
+    assert {event.nodes for event in said} == {os.uname().nodename.partition(".")[0]}
 
 
 def test_every_rank_times_itself(_warm: None, tmp_path: Path) -> None:
@@ -151,7 +153,7 @@ def test_every_rank_times_itself(_warm: None, tmp_path: Path) -> None:
 
     from xgen.train.straggler import Straggler
 
-    straggler = Straggler(cast("Any", None), torch.device("cpu"))
+    straggler = Straggler(cast("Any", None), torch.device("cpu"), "n1")
     once = straggler._time()
     straggler._products *= 100
     assert 0 < once < straggler._time() < 10

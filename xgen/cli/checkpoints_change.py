@@ -88,9 +88,6 @@ def _check_against_trainer(
 
 def roll_back(run: RunDir, step: int, *, dry_run: bool, as_json: bool) -> None:
     """Set aside what is newer than a checkpoint that verifies, and tell the run's records."""
-    from xgen.runs import EventWriter, read_events, replay
-    from xgen.train.ckpt_admin import check, delete, set_aside, survey
-
     if rule_of(run) is None:
         usage(f"{run.name} is a command, whose checkpoints are its own; write xgen fork {run.name}@{step}")
     status = hold(run)
@@ -98,29 +95,48 @@ def roll_back(run: RunDir, step: int, *, dry_run: bool, as_json: bool) -> None:
         usage(f"{run.name} is {status.state} as job {status.job_id}; write xgen cancel {run.name} first")
     if status.state == "finished":
         usage(f"{run.name} has finished, and cannot go on; write xgen fork {run.name}@{step}")
+    found = sound_target(run, step, "--rollback")
+    if dry_run:
+        _say(run, step, [c.name for c in reversed(_newer(found, step))], dry_run, as_json)
+        return
+    _say(run, step, set_back(run, step, found, status), dry_run, as_json)
+
+
+def sound_target(run: RunDir, step: int, option: str) -> list[Checkpoint]:
+    """The checkpoints of a run of which that of `step` verifies. Leaves with exit code 2 where it does not."""
+    from xgen.train.ckpt_admin import check, survey
+
     found = survey(run)
     target = next((c for c in found if c.step == step and c.counts), None)
     if target is None:
-        usage(f"--rollback: {run.name} has no complete checkpoint of step {step}; {said_steps(found)}")
+        usage(f"{option}: {run.name} has no complete checkpoint of step {step}; {said_steps(found)}")
     with reading([target]) as tick:
         checked = check([target], tick)[0]
     if checked.faults:
         others = said_steps([c for c in found if c is not target])
-        usage(f"--rollback: {target.name} does not verify: {checked.faults[0]}; {others}")
-    newer = [c for c in found if c.step > step and c.state in ("complete", "broken")]
-    if dry_run:
-        _say(run, step, [c.name for c in reversed(newer)], dry_run, as_json)
-        return
+        usage(f"{option}: {target.name} does not verify: {checked.faults[0]}; {others}")
+    return found
+
+
+def _newer(found: list[Checkpoint], step: int) -> list[Checkpoint]:
+    return [c for c in found if c.step > step and c.state in ("complete", "broken")]
+
+
+def set_back(run: RunDir, step: int, found: list[Checkpoint], status: RunStatus) -> list[str]:
+    """Set aside what is newer than `step`, of a run of which nothing runs. Returns the new names."""
+    from xgen.runs import EventWriter, read_events, replay
+    from xgen.train.ckpt_admin import delete, set_aside
+
     for unfinished in found:  # a writer that outlived its attempt must not publish one that is newer
         if unfinished.state == "unfinished" and unfinished.step > step:
             delete(unfinished)
-    names = set_aside(newer)
+    names = set_aside(_newer(found, step))
     if names or replay(read_events(run)).durable_step != step:  # or a rollback was cut short before it was told
         _correct_outcome(run, step)
         reason = f"{', '.join(names)} set aside" if names else None
         writer = EventWriter(run, "client", status.attempt, status.job_id)
         writer.write("rolled_back", step=step, reason=reason, durable=True)
-    _say(run, step, names, dry_run, as_json)
+    return names
 
 
 def _correct_outcome(run: RunDir, step: int) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+from xgen.cli import completion
 
 if TYPE_CHECKING:
     from xgen.runs import RunDir
@@ -19,7 +23,9 @@ EXIT_USAGE = 2
 EXIT_SCHEDULER = 3
 
 SpecArgument = Annotated[Path, typer.Argument(help="A job spec (YAML).", metavar="SPEC", show_default=False)]
-RunArgument = Annotated[str, typer.Argument(help="A run: its name, or its first letters.", metavar="RUN")]
+RunArgument = Annotated[
+    str, typer.Argument(help="A run: its name, or its first letters.", metavar="RUN", autocompletion=completion.runs)
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -34,6 +40,7 @@ ClusterOption = Annotated[
         "--cluster",
         metavar="NAME",
         help="Cluster profile: a name or a file. Default: the spec's, else $XGEN_CLUSTER.",
+        autocompletion=completion.clusters,
     ),
 ]
 RuntimeOption = Annotated[
@@ -88,6 +95,21 @@ def load_checked(
     if problems:
         raise SpecError(*problems)
     return loaded, name, profile
+
+
+def each_point(loaded: LoadedJob) -> Iterator[LoadedJob]:
+    """The points of a sweep, and of any other work that alone. Raises SpecError."""
+    from xgen.spec import SpecError, Sweep
+
+    if not isinstance(loaded.job, Sweep):
+        yield loaded
+        return
+    from xgen.spec.points import points
+
+    for point in points(loaded):
+        if isinstance(point, SpecError):
+            raise point
+        yield point
 
 
 def check_init(loaded: LoadedJob, profile: Profile) -> None:
@@ -151,6 +173,13 @@ def _check_proxies(job: Regmix) -> list[dict[str, Any]]:
     ]
 
 
+def watch_it(cluster: str | None, *commands: str) -> str:
+    """The lines that say what to write next. `cluster`: the name or file that this command was given, which the next
+    one needs too, where $XGEN_CLUSTER does not say it."""
+    option = "" if cluster in (None, os.environ.get("XGEN_CLUSTER")) else f" --cluster {cluster}"
+    return "watch it:   " + f"\n{' ' * 12}".join(f"{command}{option}" for command in commands)
+
+
 def run_root(cluster: str | None) -> Path:
     """Where the runs of a cluster lie."""
     from xgen.spec import find_profile, load_profile
@@ -159,7 +188,8 @@ def run_root(cluster: str | None) -> Path:
 
 
 def find_run(text: str, cluster: str | None) -> RunDir:
-    """The run that `text` names: a folder, a name, or the beginning of one. Leaves with exit code 2 otherwise."""
+    """The run that `text` names: a folder, a name, with or without its last six characters, or the beginning of one.
+    Leaves with exit code 2 otherwise."""
     from xgen.runs import RunDir, list_runs
 
     if "/" in text:
@@ -169,13 +199,24 @@ def find_run(text: str, cluster: str | None) -> RunDir:
         usage(f"{text} is no run directory; it has no spec.yaml")
     root = run_root(cluster)
     runs = list_runs(root)
-    found = [run for run in runs if run.name == text] or [run for run in runs if run.name.startswith(text)]
+    # `diamond` is diamond-k3f9ab, and no step of it.
+    found = (
+        [run for run in runs if run.name == text]
+        or [run for run in runs if run.name.rpartition("-")[0] == text]
+        or [run for run in runs if text and run.name.startswith(text)]
+    )
     if len(found) == 1:
         return found[0]
     if found:
         usage(f"{text} is the beginning of {len(found)} runs; write one of {', '.join(r.name for r in found[-8:])}")
-    known = ", ".join(r.name for r in runs[-8:]) or "none"
-    usage(f"no run {text} in {root}; the newest are: {known}")
+    if not runs:
+        usage(f"no run {text!r}: {no_runs(root)}")
+    usage(f"no run {text or repr(text)} in {root}; the newest are: {', '.join(r.name for r in runs[-8:])}")
+
+
+def no_runs(root: Path) -> str:
+    """Of an empty run root; a folder that is not there may be a wrong word in the profile, or not mounted."""
+    return f"no runs in {root}{'' if root.is_dir() else ', which is not there yet'}; write xgen submit SPEC"
 
 
 def find_checkpoint(text: str, cluster: str | None) -> tuple[RunDir, int | None]:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from xgen.data import TokenStore
     from xgen.data.units import Plan
 
-app = typer.Typer(help="Token stores: build, info, verify; audit what a run consumed.", no_args_is_help=True)
+app = typer.Typer(
+    help="Token stores: build, info, verify; audit what a run consumed.", no_args_is_help=True, rich_markup_mode=None
+)
 
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the store; appears whole or not at all.")]
 StoresArgument = Annotated[list[Path], typer.Argument(metavar="STORE...", help="Folders of token stores.")]

@@ -103,6 +103,6 @@ def _copies(copies: dict[str, int]) -> str:
 
 
 def _value(number: float) -> str:
-    from xgen.data.curate.report_html.wording import value
+    from xgen.drawing.wording import value
 
     return value(number)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from xgen.cli import completion
 from xgen.cli.common import ClusterOption, JsonOption, find_checkpoint, print_json, usage
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def command(
             help="A run, and the step of one of its checkpoints. Default: the newest complete one.",
             metavar="RUN[@STEP]",
             show_default=False,
+            autocompletion=completion.runs,
         ),
     ],
     out: Annotated[

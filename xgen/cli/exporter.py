@@ -60,7 +60,11 @@ def collectors_of(profile: Profile, cluster: str) -> tuple[Targets, list[Collect
         found = slurm.collectors(list(profile.partitions), as_json=profile.metrics.slurm_output == "json")
     queue = next((one for one in found if isinstance(one, slurm.Queue)), None)
     runs = fleet.Runs(Path(profile.run_root), cluster, profile.default_partition, queue)
-    return targets, [targets, *found, runs, *([gpu.Allocated(queue, runs)] if queue else [])]
+    settling = fleet.Settling(
+        Path(profile.run_root), lambda: runs.lost, lambda: runs.not_launched, acts=profile.metrics.settle
+    )
+    messages = fleet.Messages(profile, cluster, lambda: settling.left)
+    return targets, [targets, *found, runs, settling, messages, *([gpu.Allocated(queue, runs)] if queue else [])]
 
 
 def serve(exporter: Exporter, targets: Targets | None, settings: Metrics, cluster: str) -> None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xgen.cli.common import ClusterOption, JsonOption, SetOption, find_checkpoint, print_json, usage
+from xgen.cli import completion
+from xgen.cli.common import ClusterOption, JsonOption, SetOption, find_checkpoint, print_json, usage, watch_it
 
 if TYPE_CHECKING:
-    from xgen.cluster.submit import Prepared
+    from xgen.cluster.prepare import Prepared
     from xgen.runs import RunDir
     from xgen.runs.origin import Origin
     from xgen.spec import Job, LoadedJob, Problem, Profile, Tuned
@@ -42,6 +43,7 @@ def command(
             help="A run, and the step of one of its checkpoints. Default: the newest complete one.",
             metavar="RUN[@STEP]",
             show_default=False,
+            autocompletion=completion.runs,
         ),
     ],
     overrides: SetOption = None,
@@ -55,7 +57,8 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Begin a new run from a checkpoint of another one, with changed keys."""
-    from xgen.cluster.submit import check_with_scheduler, submit
+    from xgen.cluster.prepare import check_with_scheduler
+    from xgen.cluster.submit import submit
     from xgen.plan import warnings
     from xgen.runs.origin import read_beginning
     from xgen.train.ckpt_admin import carry
@@ -97,7 +100,7 @@ def command(
     print(f"{new}  {fork.origin}, checkpoint {how[0]}")
     print(f"  changed   {_changed(fork.origin) or 'nothing'}")
     print(f"  job       {', '.join(job_ids)}")
-    print(f"watch it:   xgen status {new}      xgen logs -f {new}")
+    print(watch_it(cluster, f"xgen status {new}", f"xgen logs -f {new}"))
     for note in notes:
         print(f"  warning   {note}", file=sys.stderr)
 
@@ -112,7 +115,7 @@ def _prepare(
     parent: RunDir, step: int | None, settings: list[str], cluster: str | None
 ) -> tuple[Fork, LoadedJob, Profile]:
     """All that can be checked without reading the checkpoint's bytes. Raises SpecError; leaves with exit code 2."""
-    from xgen.cluster.submit import prepare
+    from xgen.cluster.prepare import prepare
     from xgen.plan import check
     from xgen.runs.origin import Origin, read_origin
     from xgen.spec import Pretrain, SpecError, find_profile, load_job, load_profile, load_resolved, project_root

@@ -2,52 +2,90 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xgen.cli.common import ClusterOption, RunArgument, find_run, usage
+from xgen.cli.common import ClusterOption, RunArgument, find_run, printable, usage
 
 # Seconds between two calls of squeue: it says when a run is lost; of any other end the run's own files tell.
 _ASK_EVERY = 30.0
+_LOOK_EVERY = 0.5  # seconds between two looks at the logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from xgen.runs import RunDir
+    from xgen.runs.logs import Choice, Cursor, LogLine
 
 
 def command(
     run: RunArgument,
     cluster: ClusterOption = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends; new attempts too.")] = False,
+    rank: Annotated[
+        list[int] | None, typer.Option("--rank", metavar="N", min=0, help="Of this rank only; may be repeated.")
+    ] = None,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", metavar="N", min=0, help="The last N lines.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="DURATION", help="Since so long ago, e.g. 10m; to some seconds.")
+    ] = None,
     errors: Annotated[bool, typer.Option("--err", help="The error stream (Python's warnings and tracebacks).")] = False,
     attempt: Annotated[int | None, typer.Option("--attempt", metavar="N", help="Default: the newest.")] = None,
+    all_attempts: Annotated[
+        bool, typer.Option("--all-attempts", help="All of them, as with --follow, --since and --after.")
+    ] = False,
     shard: Annotated[
         str | None,
         typer.Option("--shard", metavar="[STAGE/]N", help="One shard of a job array; with its stage if several have."),
     ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", metavar="PLACE", help="What comes after this place, which --json and Ctrl-C tell."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON object a line: attempt, stream, rank, text, cursor.")
+    ] = False,
 ) -> None:
-    """Print a run's log. Lines begin with the rank that printed them."""
+    """Print a run's log: both streams in their order. Lines begin with the rank that printed them.
+
+    A connection that was dropped loses nothing: `--after`, with the last place that was told, goes on behind it.
+    """
+    from xgen.runs.logs import Choice
+
     found = find_run(run, cluster)
-    name = "err.log" if errors else "out.log"
     part, said, has_ended = found, found.name, _never
     if shard is not None:
         part, said, has_ended = _shard(found, shard)
-    number = attempt or part.last_attempt()
-    if not number and not follow:
+    newest = part.last_attempt()
+    if not newest and not follow:
         usage(f"{said} has not started; write xgen status {found.name}")
-    if number and not part.attempt_dir(number).is_dir():
-        usage(f"{said} has no attempt {number}; it has {part.last_attempt()}")
+    if attempt and not part.attempt_dir(attempt).is_dir():
+        usage(f"{said} has no attempt {attempt}; it has {newest}")
     if shard is None:
-        _refuse_array(found, number)
-    if not follow:
-        _copy(part.attempt_dir(number) / name, 0)
-        return
-    _follow(found, part, name, number, has_ended)
+        _refuse_array(found, attempt or newest)
+    if rank:
+        _refuse_ranks(found, said, rank)
+    if sum(option is not None for option in (tail, since, after)) > 1:
+        usage("--tail, --since and --after: each says where to begin; write one")
+    whole = all_attempts or follow or since is not None or after is not None
+    attempts = [attempt] if attempt else [n for n in range(1, newest + 1) if whole or n == newest]
+    choice = Choice(("err",) if errors else ("out", "err"), frozenset(rank or ()))
+    printer = _Printer(found.name, as_json, _again(sys.argv))
+    reader = _Reader(part, choice, _beginning(part, attempts, choice, tail, since, after), printer)
+    try:
+        if follow:
+            _follow(found, reader, has_ended)
+        elif reader.cursor:
+            for number in attempts:
+                reader.read(number, last=True)
+    except KeyboardInterrupt:
+        printer.interrupted(reader.cursor)
+        raise
 
 
 def _never() -> bool:
@@ -75,43 +113,149 @@ def _refuse_array(run: RunDir, attempt: int) -> None:
         usage(f"{run.name} is a job array, and each of its shards has a log; {how_to_name(run, arrays_of(job))}")
 
 
-def _copy(path: Path, offset: int) -> int:
-    """Print the file from `offset` on; returns where it ended."""
-    if not path.is_file():
-        return offset
-    with path.open("rb") as file:
-        file.seek(offset)
-        while chunk := file.read(1 << 16):
-            sys.stdout.buffer.write(chunk)
-            offset += len(chunk)
-    sys.stdout.flush()
-    return offset
+def _refuse_ranks(run: RunDir, said: str, ranks: list[int]) -> None:
+    """Leaves with exit code 2 where no stage has a rank of that number."""
+    from xgen.spec import load_resolved
+
+    most = max(resources.world_size for _, resources in load_resolved(run.spec_file).jobs)
+    if wrong := [rank for rank in ranks if rank >= most]:
+        usage(f"--rank: {said} has ranks 0 to {most - 1}; {wrong[0]} is none")
 
 
-def _follow(run: RunDir, part: RunDir, name: str, number: int, has_ended: Callable[[], bool]) -> None:
-    """Until the run ends, or `part` of it: the run itself, or a shard."""
+def _beginning(
+    part: RunDir, attempts: list[int], choice: Choice, tail: int | None, since: str | None, after: str | None
+) -> Cursor | None:
+    """Where to begin; None where there is nothing yet, or nothing so new."""
+    from xgen.runs import logs
+    from xgen.spec.units import parse_duration
+
+    try:
+        if after is not None:
+            return logs.Cursor.parse(after)
+        if since is not None:
+            return logs.since(part, attempts, time.time() - parse_duration(since))
+    except ValueError as error:
+        usage(f"--{'since' if after is None else 'after'}: {error}")
+    if tail is not None and attempts:
+        return logs.tail(part, attempts, choice, tail)
+    return logs.Cursor(attempts[0]) if attempts else None
+
+
+def _again(words: list[str]) -> str:
+    """This command as it was given, without what said where to begin."""
+    import shlex
+
+    kept: list[str] = []
+    options = iter(words[1:])
+    for word in options:
+        if word in ("--after", "--since", "--tail", "-n"):
+            next(options, None)
+        elif not word.startswith(("--after=", "--since=", "--tail=", "-n")):
+            kept.append(word)
+    return shlex.join(["xgen", *kept])
+
+
+@dataclass
+class _Printer:
+    """Lines as text that no terminal obeys, or as JSON."""
+
+    run: str
+    as_json: bool
+    again: str
+    attempt: int = 0
+
+    def line(self, line: LogLine) -> None:
+        if self.as_json:
+            text = line.text.decode(errors="replace")
+            facts = {"attempt": line.cursor.attempt, "stream": line.stream, "rank": line.rank, "text": text}
+            print(json.dumps(facts | {"cursor": str(line.cursor)}))
+            return
+        # What a progress bar wrote over, a terminal would not show either.
+        shown = line.text.rstrip(b"\r").rpartition(b"\r")
+        label = shown[0][: shown[0].find(b": ") + 2] if shown[1] and line.rank is not None else b""
+        print(printable((label + shown[2]).decode(errors="backslashreplace")))
+
+    def begin(self, attempt: int) -> None:
+        if self.attempt and not self.as_json:
+            print(f"--- attempt {attempt}")
+        self.attempt = attempt
+
+    def cut(self, stream: str) -> None:
+        print(f"--- {stream}.log is shorter than before: read from its beginning", file=sys.stderr)
+
+    def ended(self, state: str, reason: str, cursor: Cursor | None) -> None:
+        if self.as_json:
+            print(json.dumps({"ended": state, "reason": reason, "cursor": str(cursor) if cursor else None}))
+        elif state == "lost":
+            print(f"{self.run} is lost: {reason}", file=sys.stderr)
+
+    def interrupted(self, cursor: Cursor | None) -> None:
+        if cursor and not self.as_json:
+            sys.stdout.flush()
+            print(f"\ngo on: {self.again} --after {cursor}", file=sys.stderr)
+
+
+class _Reader:
+    """Prints the attempts of a run, or of a shard, from a place on."""
+
+    def __init__(self, part: RunDir, choice: Choice, cursor: Cursor | None, printer: _Printer) -> None:
+        self.part, self.cursor = part, cursor
+        self._choice, self._printer = choice, printer
+        self._marked = 0  # attempt whose marks have been used
+
+    def read(self, attempt: int, *, last: bool) -> None:
+        """What is new of an attempt."""
+        from xgen.runs.log_files import read_marks, sizes
+        from xgen.runs.logs import Cursor, cut, read_on
+
+        folder = self.part.attempt_dir(attempt)
+        cursor = self.cursor or Cursor(attempt)
+        if attempt < cursor.attempt:
+            return
+        if attempt > cursor.attempt:
+            cursor = Cursor(attempt)
+        if attempt != self._printer.attempt:
+            self._printer.begin(attempt)
+        for stream in cut(folder, cursor):
+            self._printer.cut(stream)
+            cursor = cursor.moved(stream, 0)
+        self.cursor = cursor
+        now = sizes(folder, time.time())
+        marks = read_marks(folder) if self._marked != attempt else []
+        self._marked = attempt
+        for line in read_on(folder, cursor, self._choice.streams, now, last=last, marks=marks):
+            if self._choice.counts(line.text):
+                self._printer.line(line)
+            self.cursor = line.cursor
+        sys.stdout.flush()
+
+    def end(self, state: str, reason: str) -> None:
+        self._printer.ended(state, reason, self.cursor)
+
+
+def _follow(run: RunDir, reader: _Reader, has_ended: Callable[[], bool]) -> None:
+    """Until the run ends, or the part of it that is read: the run itself, or a shard."""
     from xgen.cluster.local import is_local
-    from xgen.cluster.status import QueueView, ask_queue, last_decision, run_state
+    from xgen.cluster.status import QueueView, QueueWatch, last_decision, run_state
     from xgen.runs import EventReader
 
-    offset, reader, last, asked, view = 0, EventReader(run), None, -_ASK_EVERY, QueueView(None)
+    events, last = EventReader(run), None
+    watch = None if is_local(run) else QueueWatch(run, _ASK_EVERY)
+    number = reader.cursor.attempt if reader.cursor else reader.part.last_attempt()
     while True:
         # The queue first: what is gone from it has said how it ended. And the state before the log: what was printed
         # before the end is then still to be copied.
-        if not is_local(run) and time.monotonic() > asked + _ASK_EVERY:
-            view, asked = ask_queue([run]), time.monotonic()
-        last = last_decision(reader.new(), last)
+        view = watch.view if watch else QueueView(None)
+        last = last_decision(events.new(), last)
         state, reason = run_state(run, last, view)
         ended = has_ended() or state in ("finished", "failed", "cancelled", "lost")
-        newest = part.last_attempt()
+        newest = reader.part.last_attempt()
         if number:
-            offset = _copy(part.attempt_dir(number) / name, offset)
+            reader.read(number, last=ended or newest > number)
         if newest > number:
-            number, offset = number + 1, 0
-            print(f"--- attempt {number}", flush=True)
+            number += 1
         elif ended:
-            if state == "lost":
-                print(f"{run.name} is lost: {reason}", file=sys.stderr)
+            reader.end(state, reason)
             return
         else:
-            time.sleep(0.5)
+            time.sleep(_LOOK_EVERY)

@@ -1,66 +1,90 @@
-"""`xgen`: the commands. Each is a file of its own; this one only wires them."""
+"""`xgen`: the commands. Each is a file of its own, imported when it is asked for; this one only names them."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 # pydantic would look for plugins in the metadata of every installed package: 40 ms at each start, for none.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import typer
+import typer.main
+from typer.core import TyperGroup
 
-from xgen.cli import (
-    cancel,
-    checkpoints,
-    data,
-    doctor,
-    export,
-    exporter,
-    fetch,
-    fork,
-    image,
-    image_build,
-    image_check,
-    lengths,
-    logs,
-    monitor,
-    plan,
-    resume,
-    samples,
-    schema,
-    status,
-    submit,
-)
 from xgen.cli.common import fail
+
+_COMMANDS = (
+    "submit", "plan", "status", "watch", "show", "why", "top", "usage", "logs", "exec", "shell", "profile", "cancel",
+    "hold", "release", "requeue", "resume", "fork", "sweep", "checkpoints", "compare", "export", "lengths", "samples",
+    "notify", "fetch", "schema", "doctor", "exporter",
+)  # fmt: skip
+_GROUPS = ("image", "data", "evals", "monitor", "runs", "nodes")
+_FILES_OF = {"image": ("build", "check")}  # commands of a group that have a file of their own
+
+
+class _ByNeed(TyperGroup):
+    """Of forty files, the one that is asked for; all of them for the help, and for what there is not, which may be one
+    that is spelled otherwise."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return [*_COMMANDS, *_GROUPS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        names = self.list_commands(ctx)
+        for name in [cmd_name] if cmd_name in names else names:
+            self.commands[name] = _load(name)
+        return self.commands.get(cmd_name)
+
+
+@cache
+def _load(name: str) -> Any:
+    module = import_module(f"xgen.cli.{name}")
+    if name in _GROUPS:
+        for part in _FILES_OF.get(name, ()):
+            module.app.command(name=part)(import_module(f"xgen.cli.{name}_{part}").command)
+        return typer.main.get_group(module.app)
+    one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    one.command(name=name)(module.command)
+    return typer.main.get_command(one)
+
 
 app = typer.Typer(
     name="xgen",
+    cls=_ByNeed,
     help="Typed job specs to SLURM: submit, watch, resume after preemption.\n\n"
     "Start with: xgen submit jobs/tiny/pretrain.yaml --cluster dev --dry-run",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (
-    submit, plan, status, logs, cancel, resume, fork, checkpoints, export, lengths, samples, fetch, schema, doctor,
-    exporter,
-):  # fmt: skip
-    app.command(name=module.__name__.rpartition(".")[2])(module.command)
-image.app.command(name="build")(image_build.command)
-image.app.command(name="check")(image_check.command)
-app.add_typer(image.app, name="image")
-app.add_typer(data.app, name="data")
-app.add_typer(monitor.app, name="monitor")
+
+
+@app.callback()
+def _xgen() -> None: ...
 
 
 def main() -> None:
     """Entry point: a user's mistake is one line each and exit code 2, never a traceback."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `xgen logs RUN | head` ends as quietly as any other program
+    # `xgen logs RUN | head` ends as quietly as any other program. Not by the signal's default: it would also kill an
+    # exporter whose reader hangs up, and a submission whose sbatch does not read all of the script.
+    stdout = sys.stdout
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+            if sys.stdout is not stdout:  # typer has been told that the reader is gone
+                raise BrokenPipeError
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - sorted by `fail`, which raises what it does not know

@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Run Prometheus, Alertmanager, the exporter, and Grafana where it is installed, on this machine.\n\n"
     "For a cluster's own servers see docs/monitoring.md: compose.yaml and systemd units.",
     no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 

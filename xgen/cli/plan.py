@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,6 +38,15 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Print parameters, steps, FLOPs, time, memory, checkpoints, and what a stop needs and gets, for each stage."""
+    from xgen.spec.pipeline_load import is_pipeline
+
+    if is_pipeline(spec):
+        from xgen.cli.pipeline_show import plan_pipeline
+
+        if mttf:
+            usage("--mttf: of a pipeline, ask each step's own spec")
+        plan_pipeline(spec, cluster, overrides or [], runtime, as_json=as_json)
+        return
     loaded, name, profile = load_checked(spec, overrides, cluster, runtime, stores=False)
 
     from xgen.plan import missing_stores, plans, warnings
@@ -63,7 +73,8 @@ def command(
     if len(numbers) > 1:
         hours = sum(one.gpu_hours * one.num_runs for one in numbers)
         tokens = sum(one.tokens * one.num_runs for one in numbers if one.num_trained)
-        print(f"  all: {tokens:,} tokens, {hours:,.3g} GPU-hours")
+        if not any(one.evaluation for one in numbers):
+            print(f"  all: {tokens:,} tokens, {hours:,.3g} GPU-hours")
     for note in notes:
         print(f"  warning     {note}")
 
@@ -73,10 +84,56 @@ def _facts(numbers: Plan, profile: Profile) -> dict[str, Any]:
     from dataclasses import asdict
 
     facts = asdict(numbers) | {"tokens_per_second": numbers.tokens_per_second}
+    if one := numbers.evaluation:
+        facts["evaluation"] |= {"samples": one.samples, "tokens": one.tokens, "flops": one.flops}
+        for part, told in zip(one.parts, facts["evaluation"]["parts"], strict=True):
+            told["gpu_hours"] = part.seconds(profile) / 3600
     if numbers.memory:
         sums = {"state": numbers.memory.state, "total": numbers.memory.total}
         facts["memory"] |= sums | {"of_gpu": profile.gpus.memory}
     return facts
+
+
+def _scoring(numbers: Plan, profile: Profile) -> Iterator[str]:
+    """Of an evaluation: what a checkpoint takes, then all of them, then by suite and length."""
+    from itertools import groupby
+
+    from xgen.plan.tuned import GENERATION_MFU
+    from xgen.spec.units import format_bytes, format_duration, format_length
+
+    one = numbers.evaluation
+    assert one is not None
+    written = sum(part.answer_tokens for part in one.parts)
+    answers = f", {written:,} of them for answers" if written else ""
+    yield f"samples     {one.samples:,} of a checkpoint, {one.tokens:,} tokens at most{answers}"
+    if one.flops:
+        yield (
+            f"time        {format_duration(one.seconds)} and {_hours(one.gpu_hours)} GPU-hours for a checkpoint, "
+            f"{one.flops:.3g} FLOP at MFU {numbers.mfu:g}{f', of answers {GENERATION_MFU:g}' if written else ''}"
+        )
+        if (times := one.num_checkpoints) and times > 1:
+            took = format_duration(numbers.train_seconds)
+            yield f"checkpoints {times} at most, as the training saves: {took}, {_hours(numbers.gpu_hours)} GPU-hours"
+    elif one.parts:
+        yield "time        not known without the run that is scored, which has the model"
+    for suite, parts in groupby(one.parts, lambda part: part.suite):
+        each = (
+            f"{format_length(part.length)} "
+            + (_hours(part.seconds(profile) / 3600) if one.flops else f"{part.samples:,}")
+            for part in parts
+        )
+        yield f"{suite:<11} {', '.join(each)} {'GPU-hours' if one.flops else 'samples'}"
+    if one.has_harness:
+        yield "harness     not counted: it depends on its data sets"
+    if held := one.holding:
+        sizes = {"weights": held.weights, "keys and values": held.cache, "working": held.working}
+        said = ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items() if size >= 2**20)
+        room = f" of {format_bytes(profile.gpus.memory)}" if profile.gpus.memory else ""
+        yield f"memory      about {format_bytes(held.total)}{room} a GPU for the longest sample: {said}"
+
+
+def _hours(count: float) -> str:
+    return f"{count:.2g}" if count < 10 else f"{count:,.0f}"
 
 
 def _show(
@@ -92,7 +149,7 @@ def _show(
     print(f"  {head}{shards}{resources.nodes} nodes x {resources.tasks_per_node} tasks")
     if numbers.num_steps:
         if numbers.num_runs > 1:
-            print(f"  proxies     {cost(numbers)}; each:")
+            print(f"  {numbers.stage or 'points':<11} {cost(numbers)}; each:")
         fewer = 0 < numbers.num_trained < numbers.num_parameters
         trained = f", frozen; {numbers.num_trained:,} more in adapters are trained" if fewer else ""
         print(f"  parameters  {numbers.num_parameters:,}{trained}")
@@ -120,6 +177,9 @@ def _show(
             room = f" of {format_bytes(profile.gpus.memory)}" if profile.gpus.memory else ""
             total, moment = format_bytes(numbers.memory.total), numbers.memory.moment
             print(f"  memory      about {total}{room} a GPU in the {moment}: {parts}")
+    if numbers.evaluation:
+        for line in _scoring(numbers, profile):
+            print(f"  {line}")
     if numbers.checkpoint_bytes:
         print(
             f"  checkpoint  {format_bytes(numbers.checkpoint_bytes)}, saved in {numbers.save_seconds:.1f} s; "

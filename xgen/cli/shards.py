@@ -20,6 +20,14 @@ def arrays_of(job: Job) -> dict[str, Array]:
     return {name: array for name, array in stages if array}
 
 
+def first_shard(job: Job) -> str:
+    """What `--shard` calls the first shard of a job whose first stage is a job array; '' where that has one log."""
+    arrays = arrays_of(job)
+    if job.array_of(0) is None or job.serves(0):
+        return ""
+    return "0" if len(arrays) == 1 else f"{next(iter(arrays))}/0"
+
+
 def describe_array(array: Array) -> str:
     return f"{array.shards} shards" + (f", {array.at_once} at once" if array.at_once else "")
 
@@ -95,9 +103,9 @@ def find_shard(run: RunDir, text: str) -> tuple[str, int]:
     return stage, int(number)
 
 
-def how_to_name(run: RunDir, arrays: dict[str, Array]) -> str:
+def how_to_name(run: RunDir, arrays: dict[str, Array], command: str = "logs") -> str:
     names = [
         f"{stage}/N, 0 to {array.shards - 1}" if len(arrays) > 1 else f"N, 0 to {array.shards - 1}"
         for stage, array in arrays.items()
     ]
-    return f"write xgen logs {run.name} --shard {' or '.join(names)}"
+    return f"write xgen {command} {run.name} --shard {' or '.join(names)}"

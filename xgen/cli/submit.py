@@ -15,15 +15,18 @@ from xgen.cli.common import (
     SpecArgument,
     check_init,
     check_mixture,
+    each_point,
     load_checked,
     print_json,
     usage,
+    watch_it,
 )
-from xgen.cli.shards import describe_array
+from xgen.cli.evaluated import check_evaluated
+from xgen.cli.shards import describe_array, first_shard
 
 if TYPE_CHECKING:
+    from xgen.cluster.prepare import Prepared
     from xgen.cluster.snapshot import Code
-    from xgen.cluster.submit import Prepared
     from xgen.spec import Profile, Work
     from xgen.spec.image import Reference
 
@@ -41,6 +44,10 @@ def command(
             "`# ---- ...`, which is no part of it; JOB_OF_X stands for the number that the job of stage X will get.",
         ),
     ] = False,
+    reuse: Annotated[
+        str | None,
+        typer.Option("--reuse", metavar="RUN", help="Of a pipeline: take over what an earlier run of it has finished."),
+    ] = None,
     run_id: Annotated[
         str | None,
         typer.Option("--id", metavar="ID", help="Six characters that name the run: a second submission is refused."),
@@ -54,13 +61,29 @@ def command(
     """
     import re
 
+    from xgen.spec.pipeline_load import is_pipeline
+
     if run_id is not None and not re.fullmatch(r"[a-z0-9]{6}", run_id):
         usage(f"--id: {run_id!r} is not six lower case letters or digits; write e.g. --id k3f9ab")
-    loaded, name, profile = load_checked(spec, overrides, cluster, runtime)
-    check_mixture(loaded.job)
-    check_init(loaded, profile)
+    if is_pipeline(spec):
+        from xgen.cli.pipeline_submit import submit_pipeline
 
-    from xgen.cluster.submit import check_with_scheduler, prepare, submit
+        submit_pipeline(spec, cluster, overrides or [], runtime, run_id, dry_run=dry_run, as_json=as_json, reuse=reuse)
+        return
+    if reuse:
+        usage(f"--reuse: {spec} is no pipeline")
+    loaded, name, profile = load_checked(spec, overrides, cluster, runtime)
+    if loaded.job.notify:
+        from xgen.notify import check_hooks  # mail and TLS are 50 ms, for runs that tell somebody
+
+        check_hooks(loaded)
+    for one in each_point(loaded):
+        check_mixture(one.job)
+        check_init(one, profile)
+        check_evaluated(one, profile)
+
+    from xgen.cluster.prepare import check_with_scheduler, prepare
+    from xgen.cluster.submit import submit
 
     prepared = prepare(loaded, name, profile, run_id, pin=_pin_or_warn if dry_run else None)
     if dry_run:
@@ -89,7 +112,7 @@ def command(
             }
         )
         return
-    _report(prepared, code, job_ids, estimate, _costs(loaded.job, profile))
+    _report(prepared, code, job_ids, estimate, _costs(loaded.job, profile), cluster or loaded.job.cluster)
     for note in notes:
         print(f"  warning   {note}", file=sys.stderr)
 
@@ -105,7 +128,11 @@ def _pin_or_warn(reference: Reference) -> str:
         return ""
 
 
-def _report(prepared: Prepared, code: Code, job_ids: list[str], estimate: str, costs: list[str]) -> None:
+def _report(
+    prepared: Prepared, code: Code, job_ids: list[str], estimate: str, costs: list[str], cluster: str | None
+) -> None:
+    from xgen.spec import Sweep
+
     starts = (
         f", could start at {estimate.split(' start at ')[1].split(' ', maxsplit=1)[0]}"
         if " start at " in estimate
@@ -126,15 +153,17 @@ def _report(prepared: Prepared, code: Code, job_ids: list[str], estimate: str, c
             print(f"  {name:<{width}} job {job_id}  {_size(prepared, stage)}{after}")
     for line in costs:
         print(f"  cost      {line}")
-    shard = " --shard 0" if prepared.job.array_of(0) and len(jobs) == 1 else ""
-    print(f"watch it:   xgen status {prepared.run.name}      xgen logs -f {prepared.run.name}{shard}")
+    name = prepared.run.name
+    shard = f" --shard {first}" if (first := first_shard(prepared.job)) else ""
+    table = [f"xgen sweep {name}"] if isinstance(prepared.job, Sweep) else []
+    print(watch_it(cluster, f"xgen status {name}", f"xgen logs -f {name}{shard}", *table))
 
 
 def _costs(job: Work, profile: Profile) -> list[str]:
     """Of work that is many trainings."""
     from xgen.plan import cost, plans
 
-    return [cost(one) for one in plans(job, profile) if one.num_runs > 1]
+    return [cost(one) for one in plans(job, profile) if one.num_runs > 1 and one.num_steps]
 
 
 def _size(prepared: Prepared, stage: int) -> str:

@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
 import errno
 import os
+import re
 import select
 import subprocess
 import sys
@@ -19,10 +20,16 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from xgen.cli.task_evaluate import evaluate
+from xgen.cli.task_point import is_point, work_point
 from xgen.cli.task_train import work
 from xgen.cluster.secrets import KEY_VARIABLE, unseal
+from xgen.hang.board import Progress
+from xgen.hang.limits import Limits
+from xgen.hang.start import start_watchdog
 from xgen.runs import (
     EXIT_FAILED,
     EXIT_FINISHED,
@@ -36,9 +43,14 @@ from xgen.runs import (
     StopFlag,
     TaskContext,
 )
+from xgen.runs.bond import die_with_parent
 from xgen.runs.shards import mark_durable
-from xgen.spec import Command, Curate, Export, Job, Pretrain, Regmix, Rl, SpecError, Tuned, load_resolved
+from xgen.spec import Command, Curate, Evaluate, Export, Job, Pretrain, Regmix, Rl, SpecError, Tuned, load_resolved
 from xgen.spec.units import format_bytes
+
+# A collective that gives up: who did not come is what a person wants to know.
+_WAITED_IN_VAIN = re.compile(r"Timed out waiting \d+ms|collective operation timeout", re.IGNORECASE)
+_LAST_WORDS = 180.0  # seconds for the watchdogs
 
 
 def main() -> int:
@@ -86,32 +98,66 @@ def _context(whole: RunDir, stop: StopFlag) -> TaskContext:
 
 def _work(context: TaskContext) -> RankOutcome:
     try:
-        _watch_client()
         job = load_resolved(context.run.spec_file)
+        context = replace(context, progress=_watchdog(context, job))
+        _watch_client()
         _settle_home()
         _check_shm(job)
         if key := os.environ.pop(KEY_VARIABLE, ""):
             os.environ.update(unseal(context.run, key))
         if context.events:
             context.events.write("container_ready")
-        match job:
-            case Rl() if job.serves(context.stage):
-                return _serve(context, job)
-            case Pretrain() | Tuned():
-                return work(context, job)
-            case Export():
-                return _export(context, job)
-            case Curate():
-                return _curate(context, job)
-            case Regmix():
-                return _regmix(context, job)
-            case Command():
-                return _command(context, job)
+        if is_point(context):
+            return work_point(context, job, lambda own: _do(own, job))
+        return _do(context, job)
     except (Refused, SpecError) as error:
         return RankOutcome(status="refused", reason=str(error), time=time.time())
     except BaseException as error:  # noqa: BLE001 - whatever ends a rank is its outcome
         traceback.print_exc()
+        if _WAITED_IN_VAIN.search(str(error)):
+            context.progress.lost(_LAST_WORDS)
         return RankOutcome(status="crashed", reason=_one_line(error), time=time.time())
+
+
+def _do(context: TaskContext, job: Job) -> RankOutcome:
+    """The work of a kind. Raises Refused and SpecError for what no other try can help."""
+    match job:
+        case Rl() if job.serves(context.stage):
+            return _serve(context, job)
+        case Pretrain() | Tuned():
+            return work(context, job)
+        case Export():
+            return _export(context, job)
+        case Curate():
+            return _curate(context, job)
+        case Regmix():
+            return _regmix(context, job)
+        case Evaluate():
+            return evaluate(context, job)
+        case Command():
+            return _command(context, job)
+        case _:
+            raise Refused(f"{type(job).__name__} is no work of a task")
+
+
+def _watchdog(context: TaskContext, job: Job) -> Progress:
+    """Start the process that ends this rank when it hangs. What trains says itself how far it is from its start on."""
+    progress = start_watchdog(
+        run=context.run.path,
+        attempt=context.attempt,
+        job_id=context.job_id,
+        rank=context.rank,
+        local_rank=context.local_rank,
+        world_size=context.world_size,
+        limits=Limits(job.hang.seconds, job.hang.learns),
+        dump_time=job.hang.dump,
+        bind=die_with_parent(),
+    )
+    if isinstance(job, Command):
+        progress.enter("command")
+    elif not isinstance(job, Pretrain | Tuned) or job.serves(context.stage):
+        progress.enter("work")
+    return progress
 
 
 def _watch_client() -> None:
@@ -181,6 +227,7 @@ def _curate(context: TaskContext, job: Curate) -> RankOutcome:
         nonlocal done
         del total
         done = number
+        context.progress.touch()
         if job.array_of(context.stage):
             mark_durable(context.run, number)
 
@@ -227,6 +274,7 @@ def _command(context: TaskContext, job: Command) -> RankOutcome:
         "XGEN_RANK": context.rank,
         "XGEN_LOCAL_RANK": context.local_rank,
         "XGEN_WORLD_SIZE": context.world_size,
+        "XGEN_PYTHON": sys.executable,
     }
     environment = os.environ | {name: str(value) for name, value in names.items()}
     try:
@@ -247,7 +295,7 @@ def _command(context: TaskContext, job: Command) -> RankOutcome:
     # A program that knows nothing of the stop signal dies of it: it was stopped, it did not fail.
     if context.stop and -code in STOP_SIGNALS:
         return RankOutcome(status="stopped", reason=f"{context.stop.signal} ended it", time=time.time())
-    said = f"was killed by signal {-code}" if code < 0 else f"exited with {code}"
+    said = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exited with {code}"
     return RankOutcome(status="crashed", reason=f"the command {said}", time=time.time())
 
 

@@ -59,6 +59,7 @@ def _prepare(context: TaskContext, job: Sft | Preference) -> RankOutcome:
     from xgen.data.chat.prepare import chat_store, prepare
     from xgen.data.errors import InterruptedBuildError, StoreError
 
+    context.progress.enter("work")
     try:
         found = prepare(job, chat_store(job, context.run.path), lambda: bool(context.stop))
     except InterruptedBuildError:

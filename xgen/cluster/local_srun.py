@@ -111,16 +111,21 @@ class Step:
             "SLURM_LOCALID": str(rank),  # all on this machine: the device is chosen by it
             "SLURM_NODEID": str(rank // per_node),
         }
-        task = subprocess.Popen(
-            self._arguments.command,
-            env=environment,
-            cwd=self._arguments.chdir,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 - before any thread is started
-        )
+        try:
+            task = subprocess.Popen(
+                self._arguments.command,
+                env=environment,
+                cwd=self._arguments.chdir,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - before any thread is started
+            )
+        except OSError as error:  # as slurmstepd says it
+            _write(2, f"slurmstepd: error: execve(): {error.filename}: {error.strerror}\n".encode())
+            self._report(rank, 2)
+            sys.exit(2)
         self._tasks.append(task)
 
     def _print(self, rank: int, task: subprocess.Popen[bytes]) -> None:

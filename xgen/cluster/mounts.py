@@ -7,7 +7,22 @@ from pathlib import Path
 
 from xgen.runs import RunDir
 from xgen.runs.origin import read_beginning
-from xgen.spec import Curate, Export, Job, Mount, Preference, Pretrain, Profile, Regmix, Sft, Tuned, load_resolved
+from xgen.spec import (
+    Curate,
+    Evaluate,
+    Export,
+    Job,
+    Mount,
+    Preference,
+    Pretrain,
+    Profile,
+    Regmix,
+    Sft,
+    Sweep,
+    Tuned,
+    load_resolved,
+)
+from xgen.spec.points import jobs_of
 
 
 def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
@@ -19,6 +34,16 @@ def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
         Mount(source=str(run.code_dir), read_only=True),
         Mount(source=str(run.discovery_file.parent)),
     ]
+    for one in jobs_of(job) if isinstance(job, Sweep) else [job]:
+        needed += _of_work(one, run)
+    written = [m for m in needed if not m.read_only]  # a file that is read may lie in a folder that is written
+    by_target = {m.place: m for m in (*needed, *written, *profile.container.mounts, *job.container.mounts)}
+    return tuple(by_target.values())
+
+
+def _of_work(job: Job, run: RunDir) -> list[Mount]:
+    """What the work itself reads and writes."""
+    needed: list[Mount] = []
     if isinstance(job, Pretrain):
         needed += _stores(job)
     if isinstance(job, Tuned):
@@ -29,9 +54,9 @@ def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
         needed += [*_stores(job.proxy), Mount(source=str(Path(job.out).parent))]
     if isinstance(job, Export):
         needed += _exported(job, RunDir(run.path.parent / job.run))  # an absolute path stays what it is
-    written = [m for m in needed if not m.read_only]  # a file that is read may lie in a folder that is written
-    by_target = {m.place: m for m in (*needed, *written, *profile.container.mounts, *job.container.mounts)}
-    return tuple(by_target.values())
+    if isinstance(job, Evaluate):
+        needed += _evaluated(job, run)
+    return needed
 
 
 def _stores(job: Pretrain) -> list[Mount]:
@@ -51,22 +76,28 @@ def _tuned(job: Tuned, run: RunDir) -> list[Mount]:
 
 def _read(paths: Iterable[str]) -> list[Mount]:
     """A file comes with its folder: beside a tokenizer lies its chat template, and where mount points have to be made
-    they are folders."""
-    places = {str(Path(path).parent) if Path(path).is_file() else path for path in paths}
+    they are folders. One that a step before is yet to make has a suffix."""
+    places = {str(Path(path).parent) if _is_file(Path(path)) else path for path in paths}
     return [Mount(source=place, read_only=True) for place in sorted(places)]
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() or (bool(path.suffix) and not path.exists())
 
 
 def _weights(run: RunDir) -> list[Mount]:
     """A run, and what its adapters, if it has any, are of."""
-    needed = [Mount(source=str(run.path), read_only=True)]
-    beginning = read_beginning(run)
-    if beginning is None or not run.spec_file.is_file():
+    needed = [Mount(source=str(run.whole.path), read_only=True)]  # a point of a sweep has links to what it shares
+    if not run.spec_file.is_file():
         return needed
     trained = load_resolved(run.spec_file)
     if not isinstance(trained, Tuned) or trained.adapters is None:
         return needed
-    below = Mount(source=beginning.path, read_only=True)
-    return [*needed, *([below] if beginning.run is None else _weights(RunDir(Path(beginning.path))))]
+    if trained.init.hf is not None:
+        return [*needed, Mount(source=trained.init.hf, read_only=True)]
+    beginning = read_beginning(run)  # None of a run that is yet to begin
+    below = Path(beginning.path) if beginning else run.path.parent / (trained.init.run or "")
+    return [*needed, *_weights(RunDir(below))]
 
 
 def _curated(job: Curate) -> list[Mount]:
@@ -81,10 +112,33 @@ def _exported(job: Export, source: RunDir) -> list[Mount]:
     needed = [*below, run.model_copy(update={"read_only": job.out is not None})]
     if job.out is not None:
         needed.append(Mount(source=str(Path(job.out).parent)))
-    if job.tokenizer is not None:
-        needed += _read([job.tokenizer])
-    elif source.spec_file.is_file():
-        trained = load_resolved(source.spec_file)
-        needed += _stores(trained) if isinstance(trained, Pretrain) else []
-        needed += _read(trained.reads.values()) if isinstance(trained, Tuned) else []
+    return [*needed, *_words(job.tokenizer, source)]
+
+
+def _evaluated(job: Evaluate, run: RunDir) -> list[Mount]:
+    """What it reads, the run that is scored with what has its tokenizer, the environment of lm-eval where that is none
+    of the image, and the folder beside which counts of tokens are kept."""
+    needed = _read(job.reads.values())
+    if job.harness and job.harness.python:
+        environment = Path(job.harness.python).parent.parent
+        if (environment / "pyvenv.cfg").is_file():
+            needed += _read([str(environment)])
+    if job.checkpoints.run is not None:
+        scored = RunDir(run.path.parent / job.checkpoints.run)  # an absolute path stays what it is
+        needed += [*_weights(scored), *_words(job.tokenizer, scored)]
+    if job.cache is not None:
+        needed.append(Mount(source=str(Path(job.cache).parent)))
+    return needed
+
+
+def _words(given: str | None, source: RunDir) -> list[Mount]:
+    """What has the tokenizer of a run, the `given` one or that of its data, and its chat template."""
+    needed = [] if given is None else _read([given])
+    if not source.spec_file.is_file():
+        return needed
+    trained = load_resolved(source.spec_file)
+    if isinstance(trained, Pretrain) and given is None:
+        needed += _stores(trained)
+    if isinstance(trained, Tuned):  # its conversations are of no use, and may be gone
+        needed += [mount for mount in _read(trained.reads.values()) if Path(mount.source).exists()]
     return needed

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from xgen.cluster import local, slurm
+from xgen.cluster.prepare import prepare
 from xgen.cluster.render import interpreter
-from xgen.cluster.submit import prepare, submit
+from xgen.cluster.submit import submit
 from xgen.runs import RunDir, read_attempt_outcome, read_events
 from xgen.spec import Command, LoadedJob, Profile
 from xgen.spec.units import format_bytes
@@ -163,7 +164,7 @@ def _stop_finding(run: RunDir, seconds: float) -> Finding:
     outcome = read_attempt_outcome(run, 1)
     if outcome is None:
         return Finding("signal", "failed", "no rank stopped within 120 s", "SIGUSR2 does not reach the container")
-    if outcome.reason != "saved and stopped on request":  # host.sh's word when every rank answered
+    if outcome.reason != "saved and stopped on request":  # the batch script's word when every rank answered
         return Finding("signal", "failed", f"{outcome.status}: {outcome.reason}", "see err.log of the attempt")
     return Finding("signal", "ok", f"every rank stopped when told, {seconds:.1f} s after the signal")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
+from xgen.cluster.checks import check_lines, health_settings
+from xgen.cluster.host import host_library
 from xgen.cluster.mounts import all_mounts
 from xgen.cluster.runtimes import RUNTIMES, Box, Launch
 from xgen.cluster.secrets import KEY_VARIABLE
@@ -38,33 +40,45 @@ def render(
     stage: int = 0,
     after: str = "",
     shards: Collection[int] | None = None,
+    behind: Collection[str] = (),
+    exclude: Collection[str] = (),
+    wait: int = 0,
 ) -> str:
     """The batch script of a stage of a run, to start when the job `after` has finished; every attempt and every
-    successor runs this same text. `shards` are those of a job array that are to run; default: all."""
+    successor runs this same text. `shards` are those of a job array that are to run; default: all. `behind` are jobs
+    of other runs that it waits for, in SLURM's words: `afterany:12`; `exclude` nodes that it does not take. It does
+    not start before `wait` seconds."""
     box = container_box(job, profile, run, image, stage)
     launch = RUNTIMES[profile.container.runtime].launch(box)
     names = dict.fromkeys((*_FROM_CLIENT, *box.env, *launch.names))
     parts = [
         "#!/bin/bash",
-        *(f"#SBATCH --{line}" for line in _sbatch_options(job, profile, run, stage, after, shards)),
+        *(f"#SBATCH --{line}" for line in _sbatch_options(job, profile, run, stage, after, shards, behind)),
+        *([f"#SBATCH --exclude={','.join(exclude)}"] if exclude else []),
+        *([f"#SBATCH --begin=now+{wait}"] if wait else []),
         "# shellcheck disable=SC2317 # which of the functions are called depends on the runtime",
-        "trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides",
-        f"# {run.name}, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.",
+        "trap '' TERM  # untrapped, it kills bash, and nobody decides; `launch` hears it",
+        f"# {run.name}, rendered by xgen. The functions below are xgen/cluster/host/; `decide` decides.",
         "",
-        *_settings(job, run, names, stage),
-        "",
-        _host_library(),
+        library(job, profile, run, stage, names),
         *_body(job, profile, run, image, launch, stage),
     ]
     return "\n".join(parts) + "\n"
 
 
-def _from_client(job: Job) -> list[str]:
+def from_client(job: Job) -> list[str]:
+    """Names of what the job takes over from the environment of sbatch."""
     return [*_FROM_CLIENT, *([KEY_VARIABLE] if job.secrets else [])]
 
 
 def _sbatch_options(
-    job: Job, profile: Profile, run: RunDir, stage: int, after: str, shards: Collection[int] | None
+    job: Job,
+    profile: Profile,
+    run: RunDir,
+    stage: int,
+    after: str,
+    shards: Collection[int] | None,
+    behind: Collection[str],
 ) -> list[str]:
     name, resources = job.jobs[stage]
     array = job.array_of(stage)
@@ -80,16 +94,16 @@ def _sbatch_options(
         "open-mode=append",
         f"output={run.shards_dir if array else run.attempts_dir}/slurm-%{'A_%a' if array else 'j'}.log",
         f"chdir={run.path}",
-        f"export={','.join(_from_client(job))}",
+        f"export={','.join(from_client(job))}",
     ]
     if array:
         numbers = _ranges(range(array.shards) if shards is None else shards)
         options.append(f"array={numbers}" + (f"%{array.at_once}" if array.at_once else ""))
     if name:
         options.append(f"comment=stage:{name}")
-    if after:
+    if terms := [*([f"afterok:{after}"] if after else []), *behind]:
         # One that can never start would wait in the queue for ever.
-        options += [f"dependency=afterok:{after}", "kill-on-invalid-dep=yes"]
+        options += [f"dependency={','.join(terms)}", "kill-on-invalid-dep=yes"]
     if resources.memory is not None:
         options.append(f"mem={resources.memory // 2**20}M")
     if job.project is not None:
@@ -121,7 +135,17 @@ def _gpu_request(resources: Resources, profile: Profile) -> str:
     return profile.gpus.request if resources.gpus_per_node else "none"
 
 
-def _settings(job: Job, run: RunDir, names: Iterable[str], stage: int) -> list[str]:
+def _gpus_granted(resources: Resources, profile: Profile) -> int:
+    """To the job, on each of its nodes."""
+    return 0 if _gpu_request(resources, profile) == "none" else resources.gpus_per_node
+
+
+def library(job: Job, profile: Profile, run: RunDir, stage: int, names: Iterable[str] = ()) -> str:
+    """The functions of the host, with what they need to know of a stage. Whoever settles a run has them too."""
+    return "\n".join([*_settings(job, profile, run, names, stage), "", host_library()])
+
+
+def _settings(job: Job, profile: Profile, run: RunDir, names: Iterable[str], stage: int) -> list[str]:
     name, resources = job.jobs[stage]
     array = job.array_of(stage)
     constants = {
@@ -137,18 +161,20 @@ def _settings(job: Job, run: RunDir, names: Iterable[str], stage: int) -> list[s
         "TIME_LIMIT": resources.time,
         "LEAD": job.lead,
         "MAX_FAILURES": job.restart.max_failures,
+        "RESTART_BY": job.restart.by or profile.restart_by,
+        "BACKOFF_FIRST": job.restart.backoff.first,
+        "BACKOFF_MOST": job.restart.backoff.most,
+        "MAX_GPU_SECONDS": math.ceil((job.restart.max_gpu_hours or 0) * 3600),
+        "NUM_GPUS": resources.nodes * resources.gpus_per_node,
         "EXPORT": ",".join(names),
         "TERMINATED": "${TERMINATED-}",
         "FAILURES": 0,
         "RESUMED": "",
         "REQUEUE_PAUSE": 15,
+        **health_settings(job, profile, stage),
     }
     lines = [f"{key}={value if key == 'TERMINATED' else shlex.quote(str(value))}" for key, value in constants.items()]
     return [*lines, "umask 002", "export LC_ALL=C"]
-
-
-def _host_library() -> str:
-    return Path(__file__).with_name("host.sh").read_text(encoding="utf-8")
 
 
 def container_box(job: Job, profile: Profile, run: RunDir, image: Image, stage: int = 0) -> Box:
@@ -207,6 +233,7 @@ def _body(job: Job, profile: Profile, run: RunDir, image: Image, launch: Launch,
         "}",
         "",
         "begin_attempt",
+        *check_lines(job, profile, stage, _gpus_granted(job.jobs[stage][1], profile)),
         *_same_image(image),
         *launch.setup,
         *_scripts(launch),

@@ -15,11 +15,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from submitit import Job
 
-_TIMEOUT = 60  # seconds; SLURM's own MessageTimeout is 10 to 100 on real clusters
+# Seconds for one command; SLURM's own MessageTimeout is 10 to 100 on real clusters.
+_TIMEOUT = float(os.environ.get("XGEN_SCHEDULER_TIMEOUT") or 60)
+# What SLURM's commands say when they do not know whether the controller has heard them (slurm_errno.c of 22.05 to
+# 25.05); a connection that was refused is among it: a backup may have taken over in between.
+_NO_ANSWER = re.compile(
+    r"timed out|contact slurm controller|Zero Bytes were transmitted|Connection refused|Transport endpoint|"
+    r"ommunication|Broken pipe|Socket|Unexpected message|in standby|Insane message length|Incompatible versions",
+    re.IGNORECASE,
+)
+
+_KILLED = (124, 137, -9, -15)  # exit codes of a command that its time limit has ended
+
+WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")  # states of a job in the queue that is to start
+_ENDED = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "TIMEOUT",
+}  # fmt: skip
 
 
 class SchedulerError(Exception):
     """The scheduler refused, or did not answer. The text is its own, or says how long we waited."""
+
+
+class UnansweredError(SchedulerError):
+    """It did not answer: whether it has heard what it was told is not known."""
 
 
 def command(*arguments: str) -> str:
@@ -33,10 +53,14 @@ def _run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProce
     try:
         done = subprocess.run(arguments, input=stdin, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
-        raise SchedulerError(f"{arguments[0]} did not answer within {_TIMEOUT} s") from None
+        raise UnansweredError(f"{arguments[0]} did not answer within {_TIMEOUT:g} s") from None
     if done.returncode:
-        raise SchedulerError(_first_line(done.stderr) or f"{arguments[0]} exited with {done.returncode}")
+        raise _error(_first_line(done.stderr) or f"{arguments[0]} exited with {done.returncode}")
     return done
+
+
+def _error(said: str) -> SchedulerError:
+    return UnansweredError(said) if _NO_ANSWER.search(said) else SchedulerError(said)
 
 
 def test_only(script: str) -> str:
@@ -86,15 +110,52 @@ def queue(users: Iterable[int] = ()) -> list[QueueRow]:
     return rows
 
 
+def find_commented(name: str, word: str) -> list[str]:
+    """Numbers of the jobs of this user of that name whose comment has the word, ascending; those that ended within
+    SLURM's MinJobAge too. Raises SchedulerError."""
+    jobs = command(
+        "squeue", f"--user={os.getuid()}", f"--name={name}", "--states=all", "--noheader", "--all", "--format=%F|%k"
+    )  # fmt: skip
+    found = (line.split("|", 1) for line in jobs.splitlines() if "|" in line)
+    return sorted({job_id for job_id, comment in found if word in comment.split()}, key=int)
+
+
+def is_alive(name: str, jobs: str) -> bool:
+    """Whether SLURM has one of these jobs of that name, `12` or `12:15`, or a shard of them, that has not ended: what
+    scontrol says, by another way than squeue's. A controller that lost its memory gives numbers a second time. Raises
+    SchedulerError."""
+    for job_id in filter(None, jobs.split(":")):
+        try:
+            record = command("scontrol", "show", "job", "-o", job_id)
+        except SchedulerError as error:
+            if "nvalid job id" not in str(error):
+                raise
+            continue
+        if f" JobName={name} " in record and set(re.findall(r"JobState=(\w+)", record)) - _ENDED:
+            return True
+    return False
+
+
+def cancelled_by(name: str, job_id: str) -> int | None:
+    """The number of the user who cancelled a job of that name, by the accounting; None where it does not say. Raises
+    SchedulerError."""
+    said = command(
+        "sacct", "--allocations", "--noheader", "--parsable2", "--format=State", f"--name={name}", f"--jobs={job_id}"
+    )
+    found = re.search(r"CANCELLED by (\d+)", said)
+    return int(found[1]) if found else None
+
+
 def cancel(name: str) -> None:
     """All jobs of this user that have the name. Raises SchedulerError."""
     command("scancel", f"--user={os.getuid()}", f"--name={name}")
 
 
-def submit_script(script: str, folder: Path, num_tasks: int, environment: Mapping[str, str]) -> Job[Any]:
-    """Submit `script` through submitit and return its job; sbatch sees `environment` too. Raises SchedulerError."""
+def submit_script(script: str, folder: Path, num_tasks: int, environment: Mapping[str, str], comment: str) -> Job[Any]:
+    """Submit `script` through submitit and return its job, which has the comment; sbatch sees `environment` too. Raises
+    SchedulerError, UnansweredError where the job may be there all the same."""
     # Imported here: submitit takes 120 ms, and a dry run works where no SLURM is installed.
-    from submitit.core.utils import FailedJobError
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
     from submitit.slurm.slurm import SlurmExecutor
 
     class ScriptExecutor(SlurmExecutor):
@@ -104,13 +165,24 @@ def submit_script(script: str, folder: Path, num_tasks: int, environment: Mappin
             del command, uid
             return script
 
+        def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+            seconds = f"{_TIMEOUT:g}"
+            return ["timeout", "--kill-after=5", seconds, "sbatch", f"--comment={comment}", str(submission_file_path)]
+
         def _num_tasks(self) -> int:
             return num_tasks
 
     try:
         with _in_environment(environment):
             return ScriptExecutor(folder)._submit_command("")
-    except (FailedJobError, RuntimeError) as error:
+    except FailedSubmissionError:  # it went well, and no number was said
+        raise UnansweredError("sbatch did not say the number of the job") from None
+    except FailedJobError as error:
+        cause = error.__cause__
+        if isinstance(cause, subprocess.CalledProcessError) and cause.returncode in _KILLED:
+            raise UnansweredError(f"sbatch did not answer within {_TIMEOUT:g} s") from None
+        raise _error(_first_line(str(error)) or "sbatch failed") from None
+    except RuntimeError as error:
         raise SchedulerError(_first_line(str(error))) from None
 
 

@@ -10,6 +10,7 @@ import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from xgen.runs import RunDir
@@ -32,6 +33,11 @@ class Code:
     changed: tuple[str, ...]  # differ from the commit, or are untracked
     untracked: tuple[str, ...]  # of those: they go along, and a person should know
     num_bytes: int
+
+    @cached_property
+    def held(self) -> _Held:
+        """What it holds, read once: all steps of a pipeline get the same."""
+        return _hold(self)
 
     def __str__(self) -> str:
         if not self.files:
@@ -141,12 +147,10 @@ def take_snapshot(code: Code, run: RunDir, run_root: Path) -> None:
     The files are kept once for all runs of the same code, in `<run_root>/.code/<checksum>/`, and linked. They are
     read-only, and the checksum is of what was read: a file that is edited meanwhile is in or out as a whole.
     """
-    diff = None
-    if code.commit and code.changed:
-        diff = _start_git(code.root, "diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
     run.code_dir.mkdir()
-    contents = dict(_read(code))
-    shared = run_root / ".code" / _checksum(contents)
+    held = code.held
+    contents = held.contents
+    shared = run_root / ".code" / held.checksum
     try:
         _link(contents, shared, run.code_dir)
     except OSError:  # a new checksum, a file system without hard links, or somebody tidied up
@@ -154,7 +158,7 @@ def take_snapshot(code: Code, run: RunDir, run_root: Path) -> None:
         _share(contents, run.code_dir, shared)
     if code.files:
         (run.path / "code.commit").write_text(code.commit + "\n")
-        (run.path / "code.diff").write_bytes(_finish(diff, code.root) or b"" if diff else b"")
+        (run.path / "code.diff").write_bytes(held.diff)
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,23 @@ class _Content:
     data: bytes
     executable: bool = False
     is_link: bool = False
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What a snapshot of the code holds, as it was read."""
+
+    contents: Mapping[str, _Content]
+    checksum: str
+    diff: bytes
+
+
+def _hold(code: Code) -> _Held:
+    diff = None
+    if code.commit and code.changed:
+        diff = _start_git(code.root, "diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
+    contents = dict(_read(code))
+    return _Held(contents, _checksum(contents), (_finish(diff, code.root) or b"") if diff else b"")
 
 
 def _sources(code: Code) -> Iterator[tuple[str, str]]:
@@ -255,10 +276,10 @@ def _share(contents: Mapping[str, _Content], source: Path, shared: Path) -> None
 
 
 def _start_git(root: Path | str, *arguments: str) -> subprocess.Popen[bytes] | None:
-    """git at work; None where there is none."""
+    """git at work; None where there is none. It takes no lock: a person's commit meanwhile would be refused."""
     try:
         return subprocess.Popen(
-            ["git", "-C", str(root), *arguments],
+            ["git", "--no-optional-locks", "-C", str(root), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import pwd
+import threading
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
 from xgen.cluster import local, slurm
+from xgen.cluster.asked import adopt
+from xgen.cluster.pipeline import is_pipeline
+from xgen.cluster.pipeline_state import StepState, pipeline_state, unstarted_state
 from xgen.runs import Event, Ledger, RunDir, read_attempt_outcome, read_events, replay
 from xgen.runs.shards import finished_shards, given_up_shards
 from xgen.spec import Job
 
 # lost: it ended and nobody decided; unknown: who would know did not answer, which is not the same.
-State = Literal["pending", "running", "finished", "failed", "cancelled", "lost", "unknown", "unreadable"]
-_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+# blocked: a step of a pipeline that waits for one which ended badly.
+State = Literal["pending", "running", "finished", "failed", "cancelled", "blocked", "lost", "unknown", "unreadable"]
+_HELD = "on hold: its next attempt does not begin"
 
 
 @dataclass(frozen=True)
@@ -60,16 +67,46 @@ class QueueView:
     error: str = ""
     shards: Mapping[str, set[int]] = field(default_factory=dict)
     sees_all: bool = False  # the jobs of other people too: a run of theirs that is not in it has no job
+    # Steps by their runs, of each pipeline that was looked at by this answer: hundreds ask for the same.
+    steps: dict[str, dict[str, StepState]] = field(default_factory=dict, compare=False, repr=False)
 
 
 def ask_queue(runs: Iterable[RunDir]) -> QueueView:
-    """One squeue, whatever the number of runs and of their owners; no SLURM or no answer is a view without jobs."""
-    owners = {run.path.stat().st_uid for run in runs}
+    """One squeue, whatever the number of runs and of their owners; no SLURM or no answer is a view without jobs. What a
+    client has submitted and not lived to note is noted now."""
+    runs = list(runs)
+    owners = set[int]()
+    for run in runs:
+        with suppress(OSError):  # it may have been removed meanwhile
+            owners.add(run.path.stat().st_uid)
     try:
         rows = slurm.queue(uid for uid in owners if _name(uid))
     except slurm.SchedulerError as error:
         return QueueView(None, str(error))
+    for run in runs:
+        with suppress(slurm.SchedulerError, OSError):
+            adopt(run)
     return queue_view(rows)
+
+
+def ask_slurm(runs: Iterable[RunDir]) -> QueueView:
+    """The same of those that are SLURM's; where none is, nobody is asked."""
+    of_slurm = [run for run in runs if not local.is_local(run)]
+    return ask_queue(of_slurm) if of_slurm else QueueView(None)
+
+
+class QueueWatch:
+    """The queue as it was last, asked for in the background: a scheduler that hangs holds up nobody."""
+
+    def __init__(self, run: RunDir, every: float) -> None:
+        self.view = QueueView(None, "it has not answered yet")
+        self._run, self._every = run, every
+        threading.Thread(target=self._ask, daemon=True).start()
+
+    def _ask(self) -> None:
+        while True:
+            self.view = ask_queue([self._run])
+            time.sleep(self._every)
 
 
 def queue_view(rows: Iterable[slurm.QueueRow], sees_all: bool = False) -> QueueView:
@@ -78,7 +115,7 @@ def queue_view(rows: Iterable[slurm.QueueRow], sees_all: bool = False) -> QueueV
     shards: dict[str, set[int]] = {}
     for row in rows:
         _, _, number = row.job_id.partition("_")
-        if number.isdecimal() and row.state not in _WAITING:
+        if number.isdecimal() and row.state not in slurm.WAITING:
             shards.setdefault(row.name, set()).add(int(number))
     return QueueView({row.name: row for row in sorted(rows, key=_distance, reverse=True)}, "", shards, sees_all)
 
@@ -91,7 +128,7 @@ def _distance(row: slurm.QueueRow) -> tuple[bool, bool, bool, int]:
 
 
 def _serves(run: RunDir, row: slurm.QueueRow) -> bool:
-    """Whether it is a shard that serves the run, whose array is no attempt of the run (see host.sh)."""
+    """Whether it is a shard that serves the run, whose array is no attempt of the run (see host/shards.sh)."""
     number, array, _ = row.job_id.partition("_")
     marks = run.shards_dir.glob(f"*/.job-{number}") if array else ()
     return any(mark.is_dir() and not mark.is_symlink() for mark in marks)
@@ -180,25 +217,33 @@ def last_decision(events: Iterable[Event], before: Event | None = None) -> Event
 
 def run_state(run: RunDir, last: Event | None, view: QueueView) -> tuple[State, str]:
     """State and reason. `last` is the run's last decision. Raises OSError when the run cannot be read."""
+    if is_pipeline(run):
+        return pipeline_state(run, view, ask_state)
     row = view.jobs.get(run.name) if view.jobs else None
     if row is not None and _serves(run, row):
         row = None  # its own job is gone: nobody but a person brings it back
-    waiting = row is not None and row.state in _WAITING
+    waiting = row is not None and row.state in slurm.WAITING
     # What serves a run that has ended may wait in the queue still, to find that out.
     if row is not None and waiting and not _waits_for_another(row) and not run.ended_file.exists():
-        return "pending", row.reason
+        return "pending", f"{row.reason}; is marked as cancelled" if run.cancelled_file.exists() else row.reason
     if decided := _decided(run, last):
         return decided
     if row is not None and waiting:
         return "pending", row.reason
     cancelled = run.cancelled_file.exists() or (last is not None and last.event == "cancelled")
+    ordered = "is being cancelled" if cancelled else _HELD if run.held_file.exists() else ""
     if row is not None:
-        said = "" if row.state == "RUNNING" else row.state.lower()
-        return "running", "is being cancelled" if cancelled else said
+        return "running", ordered or ("" if row.state == "RUNNING" else row.state.lower())
     if local.is_alive(run):
-        return "running", "is being cancelled" if cancelled else ""
+        if local.is_held(run) and not cancelled:
+            return "pending", "JobHeldUser"
+        return "running", ordered
+    if cancelled and view.jobs is None and not local.is_local(run):
+        return "unknown", f"is marked as cancelled; {view.error}"
     if cancelled:
         return "cancelled", ""
+    if unstarted := unstarted_state(run, view, ask_state):
+        return unstarted
     if (not view.sees_all or local.is_local(run)) and (said := not_ours(run)):
         return "unknown", said
     if local.is_local(run):
@@ -208,6 +253,11 @@ def run_state(run: RunDir, last: Event | None, view: QueueView) -> tuple[State, 
     outcome = read_attempt_outcome(run, run.last_attempt())
     said = f"ended {outcome.status}" if outcome else "ended without a decision"
     return "lost", f"not in the queue, {said}; write xgen resume {run.name}"
+
+
+def ask_state(run: RunDir, view: QueueView) -> tuple[State, str]:
+    """The same of a run whose events were not read yet."""
+    return run_state(run, last_decision(read_events(run)), view)
 
 
 def _decided(run: RunDir, last: Event | None) -> tuple[State, str] | None:

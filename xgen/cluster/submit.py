@@ -1,189 +1,31 @@
-"""From a checked spec to a job in the queue: the run directory first, complete, then one call to the scheduler."""
+"""From a prepared submission to a job in the queue: the run directory first, complete, then one call to the scheduler
+a stage."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from pathlib import Path
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
 from xgen.cluster import local, slurm
-from xgen.cluster.render import container_box, render
-from xgen.cluster.runtimes import RUNTIMES
+from xgen.cluster.asked import asked_of, submit_once
+from xgen.cluster.behind import Behind, held, note, repoint
+from xgen.cluster.guard import submit_guard
+from xgen.cluster.nodes import exclusions
+from xgen.cluster.pipeline import membership
+from xgen.cluster.prepare import Prepared, pinned_images, waits_for_another
+from xgen.cluster.render import render
 from xgen.cluster.secrets import KEY_VARIABLE, read_secrets, seal
 from xgen.cluster.snapshot import Code, check_command, inspect_code, take_snapshot
-from xgen.images.resolve import NO_IMAGE, Image, resolve_image
-from xgen.runs import EventWriter, RunDir, new_run_id, write_atomic
-from xgen.runs.shards import finished_shards, forget_ended
-from xgen.spec import Job, LoadedJob, Problem, Profile, SpecError, dump
-from xgen.spec.image import Reference
-
-_SERVERS_IMAGE = "rollout.servers.image"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A submission that is ready but has left no trace yet; a dry run prints the scripts and stops here."""
-
-    job: Job
-    cluster: str
-    profile: Profile
-    run: RunDir
-    images: tuple[Image, ...]  # of each job
-    root: Path  # of the project whose code is pinned
-    first: int = 0  # stage that the run begins in
-
-    @property
-    def image(self) -> Image:
-        """Of the work itself, where the jobs that serve it have another."""
-        return self.images[-1]
-
-    def image_records(self, run: RunDir, *, new: bool = False) -> dict[Path, str]:
-        """What each name of an image means, by the file of a run directory that says so; `new`: those that change."""
-        files = {
-            _image_file(run, self.job, stage): image for stage, image in enumerate(self.images) if image != NO_IMAGE
-        }
-        return {
-            file: json.dumps(image.to_dict()) + "\n"
-            for file, image in files.items()
-            if not new or _pinned_image(file) != image
-        }
-
-    @property
-    def scripts(self) -> list[str]:
-        """The batch script of each job. One that waits for the job before waits for `JOB_OF_<its stage>`, whose number
-        is not known before it is submitted."""
-        return [self.script(stage, self._awaited(stage)) for stage in range(self.first, len(self.job.jobs))]
-
-    def _awaited(self, stage: int) -> str:
-        chained = self.profile.scheduler == "slurm" and waits_for_another(self.job, stage, self.first)
-        return f"JOB_OF_{self.job.jobs[stage - 1][0]}" if chained else ""
-
-    def script(self, stage: int, after: str = "") -> str:
-        return render(self.job, self.profile, self.run, self.images[stage], stage, after)
-
-    @property
-    def preview(self) -> str:
-        """What a dry run prints: the script, or each below a line that is no part of it."""
-        stages = self.job.jobs[self.first :]
-        if len(stages) == 1:
-            return self.scripts[0]
-        return "\n".join(
-            f"# ---- batch script of stage {name}\n{script}"
-            for (name, _), script in zip(stages, self.scripts, strict=True)
-        )
-
-
-def prepare(
-    loaded: LoadedJob,
-    cluster: str,
-    profile: Profile,
-    run_id: str | None = None,
-    *,
-    pin: Callable[[Reference], str] | None = None,
-    first: int = 0,
-) -> Prepared:
-    """Name the run and pin its image. The same `run_id` gives the same run, so it cannot be submitted twice. `pin`
-    gives the digest of a tag; default: its registry does. `first` is the stage to begin in.
-
-    Raises SpecError when the image is not there, or the runtime cannot do what the spec asks of it.
-    """
-    job = loaded.job.model_copy(update={"cluster": cluster})
-    run = RunDir(Path(profile.run_root) / f"{job.name}-{run_id or new_run_id()}")
-    return _prepare(loaded, job, profile, run, _find_images(loaded, profile, pin or _ask_registry), first)
-
-
-def prepare_again(
-    run: RunDir, loaded: LoadedJob, profile: Profile, *, changed: Collection[str], first: int
-) -> Prepared:
-    """The same for a run that ended and goes on with another spec, in its own directory and in the images that it was
-    submitted with, but for those whose key is among the `changed` ones. Raises SpecError."""
-    job, images = loaded.job, _pinned_images(run, loaded.job)
-    if not {"container.image", _SERVERS_IMAGE}.isdisjoint(changed):
-        found = _find_images(loaded, profile, _ask_registry)
-        images = tuple(
-            found[stage] if _image_key(job, stage) in changed else image for stage, image in enumerate(images)
-        )
-    return _prepare(loaded, job, profile, run, images, first)
-
-
-def _prepare(
-    loaded: LoadedJob, job: Job, profile: Profile, run: RunDir, images: tuple[Image, ...], first: int
-) -> Prepared:
-    runtime = RUNTIMES[profile.container.runtime]
-    problems = {
-        loaded.problem(key if key.startswith("env.") else f"container.{key}", message): None
-        for stage, image in enumerate(images)
-        for key, message in runtime.problems(container_box(job, profile, run, image, stage))
-    }
-    if problems:
-        raise SpecError(*problems)
-    return Prepared(job, job.cluster or "", profile, run, images, loaded.root, first)
-
-
-def _find_images(loaded: LoadedJob, profile: Profile, pin: Callable[[Reference], str]) -> tuple[Image, ...]:
-    """Of each job; what has the same name is looked up once. Raises SpecError."""
-    formats = RUNTIMES[profile.container.runtime].formats
-    found: dict[str | None, Image] = {}
-    for stage in range(len(loaded.job.jobs)):
-        if (name := loaded.job.image_of(stage)) in found:
-            continue
-        try:
-            found[name] = resolve_image(name or "", profile.container.image_dir, formats, pin) if formats else NO_IMAGE
-        except ValueError as error:
-            raise SpecError(loaded.problem(_image_key(loaded.job, stage), str(error))) from None
-    return tuple(found[loaded.job.image_of(stage)] for stage in range(len(loaded.job.jobs)))
-
-
-def _pinned_images(run: RunDir, job: Job) -> tuple[Image, ...]:
-    """Of each job, as they were when the run was submitted."""
-    return tuple(_pinned_image(_image_file(run, job, stage)) for stage in range(len(job.jobs)))
-
-
-def _pinned_image(file: Path) -> Image:
-    try:
-        return Image(**json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return NO_IMAGE
-
-
-def _has_own_image(job: Job, stage: int) -> bool:
-    return job.image_of(stage) != job.container.image
-
-
-def _image_key(job: Job, stage: int) -> str:
-    return _SERVERS_IMAGE if _has_own_image(job, stage) else "container.image"
-
-
-def _image_file(run: RunDir, job: Job, stage: int) -> Path:
-    return run.image_file_of(job.jobs[stage][0]) if _has_own_image(job, stage) else run.image_file
-
-
-def _ask_registry(reference: Reference) -> str:
-    from xgen.images.registry import RegistryError, resolve_digest
-
-    try:
-        return resolve_digest(reference)
-    except RegistryError as error:
-        raise ValueError(str(error)) from None
-
-
-def check_with_scheduler(prepared: Prepared) -> str:
-    """The third step of validation. Returns the scheduler's estimate for the first job. Raises SpecError with its own
-    words."""
-    if prepared.profile.scheduler == "local":
-        return ""
-    try:
-        stages = range(prepared.first, len(prepared.job.jobs))
-        estimates = [slurm.test_only(prepared.script(stage)) for stage in stages]
-    except slurm.SchedulerError as error:
-        said = str(error)
-        if "job array" in said and (most := slurm.max_array_size()):
-            said += f"; write array.shards: {most} or less, which is MaxArraySize there"
-        raise SpecError(Problem(f"cluster {prepared.cluster}", "sbatch --test-only", said)) from None
-    return estimates[0]
+from xgen.cluster.swept import point_files
+from xgen.images.resolve import Image
+from xgen.runs import EventWriter, RunDir, read_attempt_outcome, write_atomic
+from xgen.runs.shards import finished_shards, forget_ended, given_up_shards
+from xgen.spec import Job, Pretrain, Problem, Profile, SpecError, Sweep, dump
+from xgen.spec.points import jobs_of
 
 
 def submit(prepared: Prepared, fill: Callable[[RunDir], None] = lambda _: None) -> tuple[list[str], Code]:
@@ -194,20 +36,35 @@ def submit(prepared: Prepared, fill: Callable[[RunDir], None] = lambda _: None) 
 
     Raises SpecError when a secret is missing or the run exists, SchedulerError when the scheduler refuses.
     """
-    secrets = read_secrets(prepared.job)
     code = inspect_code(prepared.root)
-    check_command(prepared.job, code)
     run = prepared.run
-    key = _create(prepared, code, secrets, fill)
-    client = EventWriter(run, "client", 0, "")
+    key = create(prepared, code, fill)
     try:
-        client.write("submitted", reason=f"cluster {prepared.cluster}", durable=True)
         job_ids = launch(run, prepared.job, prepared.profile, prepared.images, key, prepared.first)
+    except slurm.UnansweredError as error:
+        _withdraw(run, prepared.profile)
+        said = f"{run.name} is marked as cancelled, so that nothing of it runs, and stays: submit again"
+        raise slurm.UnansweredError(f"{error}; {said}") from None
     except BaseException:
         _withdraw(run, prepared.profile)
         raise
     tell_queued(run, prepared.job, job_ids, prepared.first)
     return job_ids, code
+
+
+def create(prepared: Prepared, code: Code, fill: Callable[[RunDir], None] = lambda _: None) -> str:
+    """The run directory, complete, of a run that has no job yet. Returns the key of its secrets. Raises SpecError."""
+    secrets = read_secrets(prepared.job)
+    for one in jobs_of(prepared.job) if isinstance(prepared.job, Sweep) else [prepared.job]:
+        check_command(one, code)
+    key = _create(prepared, code, secrets, fill)
+    client = EventWriter(prepared.run, "client", 0, "")
+    try:
+        client.write("submitted", reason=f"cluster {prepared.cluster}", durable=True)
+    except BaseException:
+        shutil.rmtree(prepared.run.path, ignore_errors=True)
+        raise
+    return key
 
 
 def tell_queued(
@@ -216,6 +73,10 @@ def tell_queued(
     """The events of jobs that have just been submitted: of stage `first`, and of those after it that have one."""
     for job_id, (stage, _) in zip(job_ids, job.jobs[first:], strict=False):  # the local executor has one for all
         EventWriter(run, "client", attempt, job_id).write("queued", stage=stage or None, reason=reason, durable=True)
+    if member := membership(run):  # what was said of the pipeline's end holds no longer
+        pipeline = RunDir(run.path.parent / member.pipeline)
+        with suppress(OSError):  # it may be somebody else's, or gone
+            EventWriter(pipeline, "client", 0, job_ids[0]).write("queued", reason=f"step {member.step}: {run.name}")
 
 
 def _withdraw(run: RunDir, profile: Profile) -> None:
@@ -233,42 +94,68 @@ def _withdraw(run: RunDir, profile: Profile) -> None:
             if shutil.which("sbatch"):
                 return
             jobs = []
-        if jobs:
+        if jobs or any(asked_of(run)):  # it may be heard yet
             return
     shutil.rmtree(run.path, ignore_errors=True)
 
 
-def resubmit(run: RunDir, job: Job, profile: Profile, first: int) -> list[str]:
+def resubmit(
+    run: RunDir, job: Job, profile: Profile, first: int, behind: Sequence[Behind] = (), *, wait: int | None = None
+) -> list[str]:
     """New jobs for a run that ended, from stage `first` on: the same image and code, its secrets read anew; of a job
-    array, the shards that have not finished. Returns their ids.
+    array, the shards that have not finished. Returns their ids. They wait for the runs that this one is `behind`, and
+    whoever waits for this run waits for them. `wait`: nobody has asked for it, the run is settled; failures go on being
+    counted, shards that were given up stay so, and it begins in so many seconds.
 
     Raises SpecError when a secret is missing, SchedulerError when the scheduler refuses.
     """
     key = seal(read_secrets(job), run)
     if profile.scheduler == "slurm" and any(job.serves(stage) for stage in range(len(job.jobs))):
         slurm.cancel(run.name)  # what is left of those that served it: the new ones would wait for their locks
-    run.resumed_file.touch()
+    if wait is None:
+        run.resumed_file.touch()
     run.ended_file.unlink(missing_ok=True)
     for stage, (name, _) in list(enumerate(job.jobs))[first:]:
-        forget_ended(run, name, finished=job.serves(stage))
-    return launch(run, job, profile, _pinned_images(run, job), key, first)
+        if wait is None or job.serves(stage):
+            forget_ended(run, name, finished=job.serves(stage))
+    images, settles = pinned_images(run, job), wait is not None
+    job_ids = launch(run, job, profile, images, key, first, behind, wait or 0, keep=settles)
+    if profile.scheduler == "slurm":
+        repoint(run, job_ids[-1])
+    return job_ids
 
 
-def waits_for_another(job: Job, stage: int, first: int) -> bool:
-    """Whether the job of a stage starts when that of the stage before has finished, in a run from stage `first` on."""
-    return stage > first and not job.serves(stage - 1)
+def next_stage(run: RunDir, job: Job) -> int:
+    """In which a run goes on: a training after its newest checkpoint, any other in the first stage that is not done."""
+    if isinstance(job, Pretrain):
+        return job.place_after(max(run.checkpoint_steps(), default=0)).index
+    outcomes = (read_attempt_outcome(run, attempt) for attempt in range(1, run.last_attempt() + 1))
+    return max((o.stage + 1 for o in outcomes if o and o.status == "stage_finished"), default=0)
 
 
-def launch(run: RunDir, job: Job, profile: Profile, images: tuple[Image, ...], key: str, first: int) -> list[str]:
+def launch(
+    run: RunDir,
+    job: Job,
+    profile: Profile,
+    images: tuple[Image, ...],
+    key: str,
+    first: int,
+    behind: Sequence[Behind] = (),
+    wait: int = 0,
+    *,
+    keep: bool = False,
+) -> list[str]:
     """Hand a run to the scheduler, with the key of its secrets: a job for each stage from `first` on, which starts when
-    the one before has finished, or beside one that serves it. Returns their ids; the local executor has one for all.
-    Raises SchedulerError, and then none of them is left."""
+    the one before has finished, or beside one that serves it; the first also waits for the runs that it is `behind`.
+    Returns their ids; the local executor has one for all, and does not wait. None begins before `wait` seconds.
+    Raises SchedulerError, and then none of them is left: one that may have been heard all the same finds the run
+    cancelled. `keep`: what is left goes on, and the next who settles the run submits the rest."""
     environment = {KEY_VARIABLE: key} if key else {}
     stages = range(first, len(job.jobs))
     if profile.scheduler == "local":
         scripts = {stage: render(job, profile, run, images[stage], stage) for stage in stages}
-        return [local.start(run, scripts, environment)]
-    folder = run.path / "submissions"
+        return [local.start(run, scripts, environment, wait)]
+    folder = run.path / "submissions"  # submitit's
     arrays = any(job.array_of(stage) for stage in stages)
     for place in (folder, run.job_file(0).parent, *([run.shards_dir] if arrays else [])):
         place.mkdir(exist_ok=True)
@@ -276,24 +163,46 @@ def launch(run: RunDir, job: Job, profile: Profile, images: tuple[Image, ...], k
     try:
         for stage in stages:
             after = job_ids[-1] if waits_for_another(job, stage, first) else ""
-            script = render(job, profile, run, images[stage], stage, after, left_shards(run, job, stage))
-            _, resources = job.jobs[stage]
-            job_ids.append(str(slurm.submit_script(script, folder, resources.world_size, environment).job_id))
-            write_atomic(run.job_file(stage), job_ids[-1] + "\n")
+            name, resources = job.jobs[stage]
+            with held([] if after else behind) as terms:
+                shards = left_shards(run, job, stage, but=given_up_shards(run, name))
+                excluded = exclusions(job, profile, stage, time.time())
+                if str(excluded) and stage == first:
+                    print(f"  nodes     {excluded}", file=sys.stderr)
+                script = render(
+                    job, profile, run, images[stage], stage, after, shards, terms.values(), excluded.nodes,
+                    wait if stage == first else 0,
+                )  # fmt: skip
+                comment = f"stage:{name}" if name else ""
+                job_ids.append(submit_once(run, stage, script, resources.world_size, environment, comment))
+                note(terms, job_ids[-1])
+                if job.restart.guard and not job.serves(stage):
+                    write_atomic(run.job_file(stage).with_suffix(".sh"), script)  # a guard may submit it again
+                    submit_guard(run, job, profile, stage, job_ids[-1], environment)
     except BaseException:
-        if job_ids:
-            slurm.cancel(run.name)
+        if not keep and (job_ids or any(asked_of(run))):
+            _cancel_what_was_heard(run)
         raise
     return job_ids
 
 
-def left_shards(run: RunDir, job: Job, stage: int) -> list[int] | None:
-    """The shards of a stage that have not finished; None for a stage that is no job array. Where all have, but were
-    killed before they could say it of the run, one of them says it."""
+def _cancel_what_was_heard(run: RunDir) -> None:
+    """Of a submission that is not complete. A job that nobody can speak of now finds the marker when it starts."""
+    if any(asked_of(run)):
+        run.cancelled_file.touch()
+    try:
+        slurm.cancel(run.name)
+    except slurm.SchedulerError:
+        run.cancelled_file.touch()
+
+
+def left_shards(run: RunDir, job: Job, stage: int, but: Collection[int] = ()) -> list[int] | None:
+    """The shards of a stage that have not finished, `but` for some; None for a stage that is no job array. Where all
+    have, but were killed before they could say it of the run, one of them says it."""
     if (array := job.array_of(stage)) is None:
         return None
     finished = frozenset() if job.serves(stage) else finished_shards(run, job.jobs[stage][0])
-    return [shard for shard in range(array.shards) if shard not in finished] or [0]
+    return [shard for shard in range(array.shards) if shard not in finished and shard not in but] or [0]
 
 
 def _create(prepared: Prepared, code: Code, secrets: dict[str, str], fill: Callable[[RunDir], None]) -> str:
@@ -309,6 +218,9 @@ def _create(prepared: Prepared, code: Code, secrets: dict[str, str], fill: Calla
         building.create()
         write_atomic(building.spec_file, dump(prepared.job))
         write_atomic(building.profile_file, dump(prepared.profile))
+        for file, text in point_files(building, prepared.job).items():
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")  # hundreds: the folder is renamed as a whole
         for file, text in prepared.image_records(building).items():
             file.write_text(text)
         take_snapshot(code, building, final.parent)

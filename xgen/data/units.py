@@ -23,7 +23,7 @@ _SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "warc": (".warc", ".warc.gz", ".warc.zst", ".warc.wet.gz"),
     "html": (".html", ".html.gz", ".html.zst", ".htm"),
 }
-_TAKEN = f"it takes {', '.join(suffix for some in _SUFFIXES.values() for suffix in some)}"
+_TAKEN = "it takes .jsonl, .warc and .html, also as .zst or .gz, .parquet and .arrow"
 # Bytes of files: smaller ones share a unit, of a size that gives a few thousand units at most (each is a part or more),
 # and many enough for all workers where there is little. A power of two: files that grow a little leave it as it was.
 _MIN_UNIT, _MAX_UNIT, _MANY_UNITS = 4 << 20, 1 << 30, 4096
@@ -107,6 +107,11 @@ def plan_units(inputs: Sequence[str]) -> Plan:
     return Plan(tuple(units), dict(ignored), tuple(files.values()), hub_bytes)
 
 
+def check_files(path: str) -> None:
+    """Raises StoreError for a file or a folder on this machine that holds nothing to read; nothing is opened."""
+    _files(path, Counter())
+
+
 def open_stream(name: str) -> Any:
     """The `datasets` stream of hf:NAME[:SPLIT], NAME being a data set or a folder that `datasets` can load.
 
@@ -164,7 +169,7 @@ def _files(name: str, ignored: Counter[str]) -> list[File]:
             first, *_ = known = json.load(data)["splits"]
         what = f"holds the splits {', '.join(known)}, which would be mixed"
         raise StoreError(name, what, f"name one, e.g. {name.rstrip('/')}/{first}")
-    files = []
+    files, others = [], Counter[str]()
     for file in found:
         path = PurePosixPath(file.path)
         if is_remote(name) and any(part.startswith(".") for part in file.path.removeprefix(name).split("/")):
@@ -172,11 +177,13 @@ def _files(name: str, ignored: Counter[str]) -> list[File]:
         if (clean := file.path.encode(errors="backslashreplace").decode()) != file.path:
             raise StoreError(clean, "has a name that is not UTF-8, and could not be written down", "rename it")
         if (kind := _kind(file.path)) is None or (kind == "arrow" and not _belongs(file.path, names)):
-            ignored[path.suffix or path.name] += 1
+            others[path.suffix or path.name] += 1
         else:
             files.append(file)
     if not files:
-        raise StoreError(name, "holds nothing to read", _TAKEN)
+        there = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(3))
+        raise StoreError(name, f"holds nothing to read{there and f', but {there}'}", _TAKEN)
+    ignored.update(others)
     return files
 
 

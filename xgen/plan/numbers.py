@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from xgen.plan.evaluation import Evaluation, evaluation
 from xgen.plan.failures import GPU_MTTF, Saving, best_saving
 from xgen.plan.memory import Memory, memory
 from xgen.plan.tuned import (
@@ -17,7 +19,22 @@ from xgen.plan.tuned import (
     num_adapters,
     num_gpus,
 )
-from xgen.spec import Partition, Preference, Pretrain, Profile, Regmix, Resources, Rl, Sft, Trained, Tuned, Work
+from xgen.spec import (
+    Evaluate,
+    Partition,
+    Preference,
+    Pretrain,
+    Profile,
+    Regmix,
+    Resources,
+    Rl,
+    Sft,
+    Sweep,
+    Trained,
+    Tuned,
+    Work,
+)
+from xgen.spec.points import jobs_of
 from xgen.spec.units import format_duration
 
 STOP_MARGIN = 5.0  # seconds for the agreement of the ranks, the barrier, the outcomes and the host's events
@@ -58,6 +75,7 @@ class Plan:
     num_trained: int = 0  # of the parameters; fewer with adapters
     generate_seconds: float = 0.0  # of a step, in which answers are generated
     mfu: float = 0.0  # that its time was reckoned with
+    evaluation: Evaluation | None = None  # then what stands above is of all its checkpoints
 
     @property
     def tokens_per_second(self) -> float:
@@ -88,9 +106,13 @@ def plan(job: Work, profile: Profile, stage: int = 0, mttf: float | None = None)
         at_once = min(array.shards, array.at_once or array.shards)
         one = plan(job.proxy, profile, mttf=mttf)
         return replace(one, stage=name, num_runs=job.num_proxies, runs_at_once=at_once)
+    if isinstance(job, Sweep):
+        return _of_points(job, profile, mttf)
     nothing = Plan(name, ranks, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, budget, 0.0)
     if isinstance(job, Tuned) and not job.trains(stage):
         return _beside_training(job, profile, stage, nothing)
+    if isinstance(job, Evaluate) and job.array_of(stage):
+        return _scoring(job, profile, nothing)
     if not isinstance(job, Trained):
         return nothing
     model, place = job.model, job.place_of(stage)
@@ -167,6 +189,58 @@ def _beside_training(job: Tuned, profile: Profile, stage: int, nothing: Plan) ->
         gpu_hours=seconds * gpus / 3600,
         mfu=mfu,
     )
+
+
+def _scoring(job: Evaluate, profile: Profile, nothing: Plan) -> Plan:
+    """Of the shards of an evaluation together."""
+    one = evaluation(job, profile)
+    times = one.num_checkpoints or 0
+    return replace(
+        nothing,
+        num_ranks=num_gpus(job, 0),
+        tokens=one.tokens * times,
+        flops=one.flops * times,
+        train_seconds=one.seconds * times,
+        gpu_hours=one.gpu_hours * times,
+        mfu=profile.gpus.mfu,
+        evaluation=one,
+    )
+
+
+def _of_points(job: Sweep, profile: Profile, mttf: float | None) -> Plan:
+    """Of the points of a sweep: the numbers of the first, but of what they take in all the mean."""
+    array = job.array_of(0)
+    shapes: dict[str, Plan] = {}  # points that differ in a rate or a seed take the same
+    found = []
+    for one in jobs_of(job):
+        shape = _shape(one)
+        if shape not in shapes:
+            shapes[shape] = plan(one, profile, len(one.jobs) - 1, mttf)
+        found.append(shapes[shape])
+    assert array
+
+    def mean(of: Callable[[Plan], float]) -> float:
+        return sum(map(of, found)) / len(found)
+
+    return replace(
+        found[0],
+        stage="",
+        tokens=round(mean(lambda one: one.tokens)),
+        flops=mean(lambda one: one.flops),
+        train_seconds=mean(lambda one: one.train_seconds),
+        gpu_hours=mean(lambda one: one.gpu_hours),
+        num_runs=array.shards,
+        runs_at_once=min(array.shards, array.at_once or array.shards),
+    )
+
+
+def _shape(job: Work) -> str:
+    """What the numbers of a training depend on, and more."""
+    parts = job.model_dump(mode="json", exclude={"seed", "optimizer", "guard", "restart", "env"})
+    for stage in (*parts.get("stages", ()), parts.get("train")):
+        if isinstance(stage, dict):
+            stage.pop("lr", None)
+    return repr(parts)
 
 
 def cost(numbers: Plan) -> str:

@@ -8,14 +8,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from shutil import which
 
+from xgen.plan.evaluation_sense import check_evaluation, evaluation_warnings
 from xgen.plan.layout import check_layout
 from xgen.plan.lever import lever
 from xgen.plan.memory import RESERVE, memory
 from xgen.plan.numbers import SAVE_OVERHEAD, STOP_MARGIN, partition, plan
+from xgen.plan.swept import check_points
 from xgen.plan.tuned import beside
 from xgen.spec import (
     Curate,
+    Evaluate,
     Export,
     LoadedJob,
     Partition,
@@ -29,6 +33,7 @@ from xgen.spec import (
     Sft,
     SpecError,
     Stage,
+    Sweep,
     Trained,
     Tuned,
     load_resolved,
@@ -62,6 +67,10 @@ def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True, first: in
         problems += _check_curate(loaded, loaded.job)
     if isinstance(loaded.job, Export) and stores:
         problems += _check_export(loaded, loaded.job, profile)
+    if isinstance(loaded.job, Evaluate):
+        problems += check_evaluation(loaded, loaded.job, profile, stores=stores)
+    if isinstance(loaded.job, Sweep):
+        problems += check_points(loaded, loaded.job, lambda point: check(point, profile, stores=stores))
     return problems
 
 
@@ -79,6 +88,8 @@ def warnings(loaded: LoadedJob, profile: Profile, first: int = 0) -> list[str]:
         notes += [note for before, after in pairwise(loaded.job.places[first:]) for note in _border(before, after)]
     if isinstance(loaded.job, Regmix):
         notes += _whole_steps(loaded.job.proxy.stages[0])
+    if isinstance(loaded.job, Evaluate):
+        return list(evaluation_warnings(loaded.job, profile))  # what is scored is written sample by sample
     return list(dict.fromkeys(notes))
 
 
@@ -218,7 +229,8 @@ def _wrong_resources(
 
 def _set_at(loaded: LoadedJob, stage: int, key: str) -> str:
     """Where a key of the resources of a stage is written: at it, at one before it, or for the whole job."""
-    if isinstance(loaded.job, Tuned) and not loaded.job.trains(stage):
+    job = loaded.job
+    if (isinstance(job, Tuned) and not job.trains(stage)) or (isinstance(job, Evaluate) and not job.array_of(stage)):
         for own in (("single",), ("rollout", "servers", "resources")):
             if (*own, key) in loaded.origins:
                 return ".".join((*own, key))
@@ -232,6 +244,9 @@ def _check_container(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
             "container.image",
             f"is missing, and {profile.container.runtime} runs here; write a name or a path",
         )
+    python = profile.container.python
+    if profile.scheduler == "local" and profile.container.runtime == "none" and python and not which(python):
+        yield Problem("the cluster profile", "container.python", f"{python} is no program here; write an interpreter")
     for number, mount in enumerate(loaded.job.container.mounts):
         if not Path(mount.source).exists():
             yield loaded.problem(

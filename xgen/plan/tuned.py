@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xgen.spec import Lora, ModelSpec, Preference, Profile, Rl, Trained, Tuned
+from xgen.spec import Job, Lora, ModelSpec, Preference, Profile, Rl, Trained
 
 # Of the peak, while tokens are generated one after the other: weights and keys are read for each, so memory is the
 # limit, not arithmetic. Ours; vLLM's figures for 8B models on an H100 at batches of 256 are 0.1 to 0.2.
@@ -98,7 +98,7 @@ def generation_seconds(job: Rl, profile: Profile, num_gpus: int) -> float:
     return flops / (num_gpus * profile.gpus.flops * GENERATION_MFU)
 
 
-def num_gpus(job: Tuned, stage: int) -> int:
+def num_gpus(job: Job, stage: int) -> int:
     """Of a job, with all shards of it that may run at once; a node without a GPU counts as one."""
     _, resources = job.jobs[stage]
     array = job.array_of(stage)

@@ -33,6 +33,14 @@ EventName = Literal[
     "validation_end",
     "guard",
     "straggler",
+    "evaluated",
+    "hang",
+    "unhealthy",
+    "node_excluded",
+    "asked",
+    "held",
+    "released",
+    "settled",
     "signal",
     "stopping",
     "exited",
@@ -73,7 +81,11 @@ class Event(BaseModel):
     data: str | None = None  # hex: digest of all samples consumed up to `step`
     startup: dict[str, float] | None = None  # seconds by part of the start, from the process's own start
     stage: str | None = None  # name of the stage that the job is for
+    allocated: FiniteFloat | None = None  # of `started`: since when SLURM counts it, seconds since the epoch
     action: str | None = None  # what the guard did about the step
+    rank: int | None = None  # the slowest, and
+    ratio: float | None = None  # how many times as long as the median rank it takes
+    scores: dict[str, FiniteFloat] | None = None  # of a checkpoint, by suite/task/length
 
     def to_line(self) -> str:
         return self.model_dump_json(exclude_none=True) + "\n"
@@ -126,6 +138,9 @@ class EventWriter:
         startup: dict[str, float] | None = None,
         stage: str | None = None,
         action: str | None = None,
+        rank: int | None = None,
+        ratio: float | None = None,
+        scores: dict[str, float] | None = None,
         durable: bool = False,
     ) -> Event:
         """Append one event; `durable` waits until the disk has it.
@@ -155,6 +170,9 @@ class EventWriter:
             startup=startup,
             stage=stage,
             action=action,
+            rank=rank,
+            ratio=ratio,
+            scores=scores,
         )
         fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o664)
         try:

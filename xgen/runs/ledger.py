@@ -6,6 +6,7 @@ time ratio (ETTR) as in arXiv 2410.21680: productive time over wall time of the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -53,6 +54,21 @@ class Attempt:
     stage: str = ""  # name of its stage, '' for work without stages
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found of one checkpoint; `step` is 0 for a Hugging Face folder."""
+
+    time: float
+    step: int
+    checkpoint: str  # run@step, or the folder
+    scores: Mapping[str, float]  # by suite/task/length
+
+    @property
+    def target(self) -> str:
+        """The run, or the folder."""
+        return self.checkpoint.removesuffix(f"@{self.step}")
+
+
 class Ledger:
     """Replays events in order of time; the same events always give the same totals."""
 
@@ -73,17 +89,21 @@ class Ledger:
         self._before_checkpoint: Phase = "train"
         self._before_validation: Phase = "train"
         self._saving_step: int | None = None  # of the save that the training stands still for
-        self._exited = True
+        self._decided = True  # about the newest attempt: it has ended
         self._cancelled = False  # a person's word, which may come while the attempt goes on to save
         self._restart_reason: RestartReason | None = "lost"  # None: the next attempt is the next stage's first
         self.guarded: dict[str, int] = {}  # what the guard did, and how often
+        self.evaluated: Evaluated | None = None  # of the highest step: what came before is in the run directory
 
     def add(self, event: Event) -> None:
         """Take one event; events must come in the order in which `read_events` returns them."""
         if not self.began:
-            self.began = self._until = event.time
+            self.began = self._until = _held_since(event)
         if event.event == "started":
             self._start_attempt(event)
+            return
+        if event.event == "settled":
+            self._end_lost_attempt()
             return
         if event.event == "rolled_back":  # a person's act while nothing runs: it is no time of the run's
             self.durable_step = event.step or 0
@@ -97,6 +117,8 @@ class Ledger:
         self._move_position(event)
         self._move_waits(event)
         self._transition(event, attempt)
+        if event.event == "evaluated":
+            self._evaluate(event)
         if self._cancelled:
             self.phase = None
 
@@ -107,6 +129,15 @@ class Ledger:
             totals[self.phase] += max(0.0, now - self._until)
         return totals
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more follows, as far as the events tell."""
+        return self.phase is None
+
+    def booked(self, phase: Phase) -> float:
+        """Seconds of a phase up to the newest event."""
+        return self._booked[phase]
+
     def ettr(self, now: float) -> float:
         """Effective training time ratio, 0..1; 0 before any time has passed."""
         totals = self.totals(now)
@@ -114,23 +145,28 @@ class Ledger:
         return sum(totals[phase] for phase in PRODUCTIVE) / wall if wall > 0 else 0.0
 
     def _start_attempt(self, event: Event) -> None:
-        if not self._exited:
-            # The attempt before died without a word (node lost, batch script killed): what came after its
-            # last sign of life was no work.
-            self.phase = "queued"
-            if self.attempts:
-                self.attempts[-1].end = self.attempts[-1].end or "lost"
-                self.attempts[-1].ended = self._until
-            self._restart_reason = "lost"
+        self._end_lost_attempt()
         self._cancelled = False
-        self._book(event.time)
+        began = min(event.time, max(_held_since(event), self._until))  # what is booked stays so
+        self._book(began)
         if self.attempts and self._restart_reason:
             self.restarts[self._restart_reason] += 1
-        attempt = Attempt(event.attempt, event.job_id, event.nodes or "", event.time, stage=event.stage or "")
+        attempt = Attempt(event.attempt, event.job_id, event.nodes or "", began, stage=event.stage or "")
         self.attempts.append(attempt)
-        self.phase, self._exited = "start", False
+        self.phase, self._decided = "start", False
+        self._book(event.time)
         self._waited = dict.fromkeys(WAITS, 0.0)
         self._replay_until, self._restart_reason = self.highest_step, "lost"
+
+    def _end_lost_attempt(self) -> None:
+        """One that died without a word (node lost, batch script killed): what came after its last sign of life was no
+        work."""
+        if self._decided:
+            return
+        self.phase, self._decided, self._restart_reason = "queued", True, "lost"
+        if self.attempts:
+            self.attempts[-1].end = self.attempts[-1].end or "lost"
+            self.attempts[-1].ended = self._until
 
     def _transition(self, event: Event, attempt: Attempt | None) -> None:
         match event.event:
@@ -171,9 +207,9 @@ class Ledger:
                         attempt.durable_step = event.step
             case "validation_begin" | "validation_end":
                 self._validate(begins=event.event == "validation_begin")
-            case "stopping":
+            case "stopping" | "exited":  # the batch script holds the nodes until it has decided what follows
                 self.phase = "stop"
-            case "exited" | "requeued":
+            case "requeued":
                 self._end_attempt(event, attempt)
             case "stage_finished":
                 self._end_attempt(event, attempt)
@@ -185,6 +221,11 @@ class Ledger:
             case _:
                 pass
 
+    def _evaluate(self, event: Event) -> None:
+        step = event.step or 0
+        if self.evaluated is None or step >= self.evaluated.step:  # of the same one: with samples that were added
+            self.evaluated = Evaluated(event.time, step, event.checkpoint or "", event.scores or {})
+
     def _validate(self, begins: bool) -> None:
         if begins:
             self._before_validation, self.phase = self.phase or "train", "validation"
@@ -192,7 +233,7 @@ class Ledger:
             self.phase = self._before_validation
 
     def _end_attempt(self, event: Event, attempt: Attempt | None) -> None:
-        self.phase, self._exited = "queued", True
+        self.phase, self._decided = "queued", True
         if attempt and not attempt.ended:
             attempt.ended = event.time
         if attempt and event.reason:
@@ -229,16 +270,23 @@ class Ledger:
         for wait, told in told_of.items():
             if told is None or told <= self._waited[wait]:
                 continue
+            if wait != "data_wait" and source == "replay":
+                self._waited[wait] = told
+                continue
             moved = min(told - self._waited[wait], self.attempts[-1].phases[source])
-            self._waited[wait] = told
-            if wait == "data_wait" or source == "train":
-                self._add(source, -moved)
-                self._add(wait, moved)
+            self._waited[wait] += moved  # the rest with the next: told in two parts it comes to the same
+            self._add(source, -moved)
+            self._add(wait, moved)
 
     def _add(self, phase: Phase, seconds: float) -> None:
         self._booked[phase] += seconds
         if self.attempts:
             self.attempts[-1].phases[phase] += seconds
+
+
+def _held_since(event: Event) -> float:
+    """SLURM counts a start from the allocation, the prolog included: before the batch script can say `started`."""
+    return event.time if event.allocated is None else min(event.allocated, event.time)
 
 
 def replay(events: list[Event]) -> Ledger:

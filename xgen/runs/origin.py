@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from xgen.runs.rundir import RunDir, list_runs, write_atomic
+from xgen.runs.rundir import RunDir, list_runs, write_atomic, write_once
 
 
 class Origin(BaseModel):
@@ -54,16 +53,9 @@ class Beginning(BaseModel):
 
     def write(self, run: RunDir) -> Beginning:
         """Returns what counts: of several that write at once, the shards of a job array, the first one's."""
-        place = run.path / "init.json"
-        building = place.with_name(f".init.{os.uname().nodename}.{os.getpid()}.tmp")
-        write_atomic(building, self.model_dump_json(indent=1) + "\n")
-        try:
-            os.link(building, place)
-        except FileExistsError:
-            return read_beginning(run) or self
-        finally:
-            building.unlink()
-        return self
+        if write_once(run.path / "init.json", self.model_dump_json(indent=1) + "\n"):
+            return self
+        return read_beginning(run) or self
 
     def __str__(self) -> str:
         return f"{self.run}@{self.step}" if self.run else self.path

@@ -1,11 +1,12 @@
 """What a rank says of itself when it ends (`outcome.<rank>.json`) and what the host made of all of them.
 
-The host's side is bash (`xgen/cluster/host.sh`), because it may use nothing from the container; it finds
+The host's side is bash (`xgen/cluster/host/`), because it may use nothing from the container; it finds
 the status by the text `"status":"..."`, so these files are written by `model_dump_json` only.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -42,6 +43,7 @@ class AttemptOutcome(BaseModel):
     durable_step: int = -1  # newest complete checkpoint when the attempt ended, -1 when none
     failures: int = 0  # failed attempts in a row without a new checkpoint, this one included
     stage: int = 0
+    gpu_seconds: int = 0  # for which it had its nodes, times their GPUs
     time: float
 
 
@@ -58,3 +60,20 @@ def _read(path: Path) -> AttemptOutcome | None:
         return AttemptOutcome.model_validate_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, UnicodeDecodeError, ValidationError):
         return None
+
+
+def gpu_seconds(run: RunDir) -> int:
+    """Of all attempts that have ended, those of shards too."""
+    files = (*run.attempts_dir.glob("*/outcome.json"), *run.shards_dir.glob("*/*/attempts/*/outcome.json"))
+    return sum(outcome.gpu_seconds for outcome in map(_read, files) if outcome)
+
+
+def read_rank_outcomes(run: RunDir, attempt: int) -> dict[int, RankOutcome]:
+    """What the ranks of an attempt have said of themselves, by rank. Raises OSError when the run cannot be read."""
+    found = {}
+    for file in run.attempt_dir(attempt).glob("outcome.*.json"):
+        rank = file.name.split(".")[1]
+        if rank.isdecimal():
+            with suppress(FileNotFoundError, ValidationError):
+                found[int(rank)] = RankOutcome.model_validate_json(file.read_bytes())
+    return found

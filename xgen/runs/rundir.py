@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import secrets
 from dataclasses import dataclass
@@ -13,14 +14,15 @@ _STEP_DIR = re.compile(r"^step-(\d+)$")
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no 0/o and 1/l: people read these names aloud
 
 
-def new_run_id() -> str:
-    """Six characters that make a run's name unique; about 10^9 of them."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(6))
+def new_run_id(seed: str | None = None) -> str:
+    """Six characters that make a run's name unique; about 10^9 of them. Of the same seed the same."""
+    chance = secrets.SystemRandom() if seed is None else random.Random(seed)
+    return "".join(chance.choice(_ALPHABET) for _ in range(6))
 
 
 def write_atomic(path: Path, text: str, mode: int = 0o664) -> None:
     """Write `text` durably: a reader sees the old file or the new one, never a part of it."""
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    tmp = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     fd = os.open(tmp, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
@@ -31,6 +33,20 @@ def write_atomic(path: Path, text: str, mode: int = 0o664) -> None:
     except BaseException:
         tmp.unlink(missing_ok=True)
         raise
+
+
+def write_once(path: Path, text: str) -> bool:
+    """Write `text` durably where nothing is; of several that write at once, on whatever nodes, the first one's stays.
+    Returns whether it was this."""
+    building = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.once")
+    write_atomic(building, text)
+    try:
+        os.link(building, path)
+    except FileExistsError:
+        return False
+    finally:
+        building.unlink()
+    return True
 
 
 @dataclass(frozen=True)
@@ -81,9 +97,19 @@ class RunDir:
         return self.path / "attempts"
 
     @property
+    def evaluation_dir(self) -> Path:
+        """What an evaluation writes of the checkpoints that it scores: a folder step-N of each."""
+        return self.path / "evaluation"
+
+    @property
     def cancelled_file(self) -> Path:
         """Present once a person has cancelled the run: nothing restarts it, `xgen resume` removes it."""
         return self.path / "cancelled"
+
+    @property
+    def held_file(self) -> Path:
+        """Present while a person holds the run (`xgen hold`): no attempt of it begins."""
+        return self.path / "held"
 
     @property
     def resumed_file(self) -> Path:
@@ -108,6 +134,10 @@ class RunDir:
     def shards_dir(self) -> Path:
         """The shards of each stage that is a job array: a folder a stage, in it a run directory a shard."""
         return self.path / "shards"
+
+    def point_file(self, number: int) -> Path:
+        """The spec of a point of a sweep: that of its shard."""
+        return self.path / "points" / f"{number}.yaml"
 
     def shard(self, stage: str, number: int) -> RunDir:
         """A shard of a job array: attempts, events and checkpoints of its own, and links to what the run shares."""
@@ -145,18 +175,34 @@ class RunDir:
 def list_runs(run_root: Path) -> list[RunDir]:
     """Runs below `run_root`, oldest first by the time of their resolved spec; those of others that cannot be read too,
     by the time of their folder."""
-    if not run_root.is_dir():
-        return []
-    runs = (RunDir(path) for path in run_root.iterdir() if RUN_NAME.match(path.name))
-    times = {run: time for run in runs if (time := _submitted(run)) is not None}
-    return sorted(times, key=times.__getitem__)
-
-
-def _submitted(run: RunDir) -> float | None:
-    """Seconds since the epoch; None for what is no run, or is one no longer."""
     try:
-        return run.spec_file.stat().st_mtime
+        with os.scandir(run_root) as entries:
+            found = [(entry.name, entry.path) for entry in entries if RUN_NAME.match(entry.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    times = {name: time for name, path in found if (time := submitted_at(path)) is not None}
+    return [RunDir(run_root / name) for name in sorted(times, key=times.__getitem__)]
+
+
+def submitted_at(path: str) -> float | None:
+    """When the run in this folder was submitted, in seconds since the epoch; None for what is no run, or is one no
+    longer."""
+    try:
+        return os.stat(f"{path}/spec.yaml").st_mtime  # noqa: PTH116 - of ten thousand, pathlib takes a second
     except PermissionError:
-        return run.path.stat().st_mtime
+        return os.stat(path).st_mtime  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def size_of_orders(run: RunDir) -> int:
+    """Bytes of what people have ordered: a run that was decided goes on by an `xgen resume`, which adds to it."""
+    return orders_below(str(run.path))
+
+
+def orders_below(path: str) -> int:
+    """The same of the run in this folder."""
+    try:
+        return os.stat(f"{path}/events/client.jsonl").st_size  # noqa: PTH116 - as above
+    except OSError:
+        return -1

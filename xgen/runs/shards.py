@@ -3,6 +3,7 @@ whatever their number."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from xgen.runs.rundir import RunDir, write_atomic
@@ -36,6 +37,17 @@ def forget_ended(run: RunDir, stage: str, *, finished: bool) -> None:
     for marker in (".given-up", *([".finished"] if finished else [])):
         for shard in _numbers(_folder(run, stage) / marker):
             (_folder(run, stage) / marker / str(shard)).unlink(missing_ok=True)
+
+
+def set_shards_aside(run: RunDir, stage: str) -> Callable[[], object]:
+    """What there is of the shards of a stage gets another name: all begin anew. Returns what brings it back."""
+    folder, number = _folder(run, stage), 1
+    if not folder.exists():
+        return lambda: None
+    while (aside := folder.with_name(f"{folder.name}.before-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    return lambda: aside.rename(folder)
 
 
 def mark_durable(run: RunDir, step: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from xgen.hang.board import Progress
+from xgen.hang.config import node_name
 from xgen.runs.events import EventWriter
 from xgen.runs.rundir import RunDir
 from xgen.runs.stop import StopFlag
@@ -19,7 +21,8 @@ class Diverged(Refused):
 
 @dataclass(frozen=True)
 class TaskContext:
-    """One rank of one attempt, at one stage of the work. `events` is there on rank 0 only.
+    """One rank of one attempt, at one stage of the work. `events` is there on rank 0 only. `progress` is told of every
+    step and of what begins, and its watchdog of what does not move any more.
 
     Where the stage is a job array, `run` is that of the shard.
     """
@@ -35,3 +38,9 @@ class TaskContext:
     stage: int = 0
     shard: int = 0
     num_shards: int = 1
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def node(self) -> str:
+        """SLURM's name of this node."""
+        return node_name()

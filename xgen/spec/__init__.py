@@ -4,6 +4,7 @@ from xgen.spec.cluster import Partition, Profile, with_runtime
 from xgen.spec.container import Container, Mount, RuntimeName
 from xgen.spec.curate import Curate
 from xgen.spec.errors import Problem, SpecError
+from xgen.spec.evaluate import Checkpoints, Evaluate, Harness, NeedleMap, Perplexity, Recall, RulerSuite
 from xgen.spec.export import Export
 from xgen.spec.job import PROTECTED_ENV, SECRET_ENV, Array, Command, Job, Resources, Secret
 from xgen.spec.kinds import Work
@@ -16,6 +17,7 @@ from xgen.spec.rewards import Limits, Reward, Verification
 from xgen.spec.rl import Prompts, Rl, RlLoss, Rollout, Servers
 from xgen.spec.sft import Preference, PreferenceLoss, Sft
 from xgen.spec.stage import LearningRate, Parallelism, Place, RopeScaling, Stage
+from xgen.spec.sweep import Sweep
 from xgen.spec.trained import Checkpoint, Guard, Lora, Optimizer, Sinks, Trained, WandB
 
 __all__ = [
@@ -27,12 +29,15 @@ __all__ = [
     "ChatSource",
     "ChatValidation",
     "Checkpoint",
+    "Checkpoints",
     "Command",
     "Container",
     "Curate",
     "Data",
+    "Evaluate",
     "Export",
     "Guard",
+    "Harness",
     "Init",
     "Job",
     "Layout",
@@ -42,9 +47,11 @@ __all__ = [
     "Lora",
     "ModelSpec",
     "Mount",
+    "NeedleMap",
     "Optimizer",
     "Parallelism",
     "Partition",
+    "Perplexity",
     "Place",
     "Preference",
     "PreferenceLoss",
@@ -52,6 +59,7 @@ __all__ = [
     "Problem",
     "Profile",
     "Prompts",
+    "Recall",
     "Regmix",
     "Resources",
     "Reward",
@@ -59,6 +67,7 @@ __all__ = [
     "RlLoss",
     "Rollout",
     "RopeScaling",
+    "RulerSuite",
     "RuntimeName",
     "Secret",
     "Servers",
@@ -67,6 +76,7 @@ __all__ = [
     "Sinks",
     "SpecError",
     "Stage",
+    "Sweep",
     "Trained",
     "Tuned",
     "Validation",

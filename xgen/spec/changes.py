@@ -7,17 +7,21 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xgen.spec.job import Job
+from xgen.spec.evaluate import Evaluate
+from xgen.spec.job import Command, Job
 from xgen.spec.layers import Key, show_key
+from xgen.spec.sweep import Sweep
 
 # Where and how it is computed, and not what: a resume may change these.
 _RESUMABLE = re.compile(
-    r"(proxy\.)?((resources|checkpoint|restart|container|env)(\.|\[|$)|lead$|data\.(workers|prefetch)$|array\.at_once$"
+    r"(proxy\.|spec\.)?((resources|checkpoint|restart|hang|health|notify|container|env)(\.|\[|$)|lead$|data\.(workers|prefetch)$|array\.at_once$"
     r"|(stages\[\d+\]|train)\.((parallelism|resources)(\.|$)|(micro_batch|activation_checkpointing|compile)$)"
-    r"|single(\.|$)|rollout\.(at_once$|servers(\.|$))|verification\.workers$)"
+    r"|single(\.|$)|(at_once|published|cache|harness\.(python|batch))(\[|$)|rollout\.(at_once$|servers(\.|$))"
+    r"|verification\.workers$)"
 )
 _TOPOLOGY = re.compile(r"(stages\[\d+\]\.)?resources\.(nodes|gpus_per_node)$|(stages\[\d+\]|train)\.parallelism\.")
 _DATA_ORDER = re.compile(r"(seed|stages\[\d+\]\.(seq_len|mixture)|train\.seq_len)$|(data|prompts)\.")
+SHARDS = "array.shards"  # an evaluation knows what is done of each sample, whichever shard did it
 Changes = Mapping[str, Any]  # new value by key, e.g. stages[0].lr.peak; None where it is gone
 
 
@@ -36,9 +40,22 @@ def changes(old: Job, new: Job) -> dict[str, Any]:
     }
 
 
-def may_resume(key: str) -> bool:
-    """Whether a run may go on with another value of this key: it does not change what is computed."""
-    return _RESUMABLE.match(key) is not None
+def what_is_computed(job: Job) -> dict[str, Any]:
+    """The keys that decide what comes out, with their values; of a command, or a sweep of one, its environment does
+    too."""
+    runs_command = isinstance(job, Command) or (isinstance(job, Sweep) and job.spec.get("kind") == "command")
+    own = {show_key(key): value for key, value in _leaves(job.model_dump(mode="json"), ())}
+    return {
+        key: value
+        for key, value in sorted(own.items())
+        if key not in ("name", "cluster", "project")
+        and (not may_resume(key, job) or (runs_command and key.startswith("env.")))
+    }
+
+
+def may_resume(key: str, job: Job | None = None) -> bool:
+    """Whether a run, of that job, may go on with another value of this key: it does not change what is computed."""
+    return _RESUMABLE.match(key) is not None or (key == SHARDS and isinstance(job, Evaluate))
 
 
 def is_topology(key: str) -> bool:

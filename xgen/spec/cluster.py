@@ -9,7 +9,10 @@ from pydantic import Field, field_validator, model_validator
 from xgen.spec.base import Number, Strict, nearest
 from xgen.spec.container import Mount, RuntimeName
 from xgen.spec.errors import Problem, SpecError
+from xgen.spec.health import Nodes
 from xgen.spec.job import check_env_names
+from xgen.spec.notify import SiteNotify
+from xgen.spec.restart import RestartBy
 from xgen.spec.units import Bytes, Duration, Rate
 
 
@@ -66,6 +69,9 @@ class Metrics(Strict):
     slurm_output: Literal["rows", "json"] = Field(
         default="rows", description="what squeue and sinfo are asked for; json is slower, and needs SLURM 21.08"
     )
+    settle: bool = Field(
+        default=False, description="`xgen exporter` settles runs of its own user that ended without a decision"
+    )
 
 
 class Profile(Strict):
@@ -82,7 +88,10 @@ class Profile(Strict):
     aggregate_write_bandwidth: Bytes | None = Field(
         default=None, description="bytes/s that all nodes of a job together write to run_root; default: no limit"
     )
+    restart_by: RestartBy = Field(default="requeue", description="of runs whose spec does not say it")
     metrics: Metrics = Field(default_factory=Metrics)
+    nodes: Nodes = Field(default_factory=Nodes)
+    notify: SiteNotify | None = Field(default=None, description="who is told of all runs, and how mail is sent")
     srun_args: list[str] = Field(default_factory=list, description="more arguments for srun, e.g. --mpi=none")
 
     @field_validator("env")

@@ -13,6 +13,10 @@ from pydantic import Field, field_validator, model_validator
 
 from xgen.spec.base import Count, Strict
 from xgen.spec.container import Container
+from xgen.spec.hang import AUTO, Hang
+from xgen.spec.health import Health
+from xgen.spec.notify import Notify
+from xgen.spec.restart import Restart
 from xgen.spec.units import Bytes, Duration
 
 PROTECTED_ENV = re.compile(
@@ -56,14 +60,6 @@ class Array(Strict):
     at_once: Count = Field(default=0, ge=0, description="shards that run at the same time; 0: as many as SLURM lets")
 
 
-class Restart(Strict):
-    """When a run is tried again after a failure. Preemption and time limits are no failures."""
-
-    max_failures: Count = Field(
-        default=3, ge=1, description="stop after this many failures in a row without a new durable checkpoint"
-    )
-
-
 class Secret(Strict):
     """Where the value of a secret comes from, at submission. It is never in the script, nor in the spec."""
 
@@ -105,6 +101,9 @@ class Job(Strict):
     resources: Resources
     container: Container = Field(default_factory=Container)
     restart: Restart = Field(default_factory=Restart)
+    hang: Hang = Field(default_factory=Hang)
+    health: Health = Field(default_factory=Health)
+    notify: Notify | None = Field(default=None, description="who is told of what happens to the run")
     lead: Duration = Field(default=300, description="how long before the time limit the job is told to save")
     env: dict[str, str] = Field(default_factory=dict)
     secrets: dict[str, Secret] = Field(default_factory=dict)
@@ -129,6 +128,13 @@ class Job(Strict):
         """The shards of one of the jobs; None for one that is no array."""
         del stage
         return None
+
+    @model_validator(mode="after")
+    def _guards_one_job(self) -> Self:
+        arrays = (self.array_of(stage) for stage in range(len(self.jobs)) if not self.serves(stage))
+        if self.restart.guard and any(arrays):
+            raise ValueError("restart.guard: a job array has no guard; remove it, the next xgen command settles it")
+        return self
 
     @field_validator("name")
     @classmethod
@@ -177,10 +183,24 @@ class Command(Job):
     command: list[str] = Field(min_length=1, description="program and arguments, started once per task")
     array: Array | None = Field(default=None, description="the same command for each of many shards")
     restart: Restart = Field(default_factory=lambda: Restart(max_failures=1))
+    hang: Hang = Field(default_factory=lambda: Hang.model_validate({"limit": "never"}))
 
     def array_of(self, stage: int) -> Array | None:
         del stage
         return self.array
+
+    @field_validator("restart", mode="before")
+    @classmethod
+    def _fails_once(cls, value: object) -> object:
+        """A command that says something else about its restarts keeps its own default."""
+        return {"max_failures": 1, **value} if isinstance(value, dict) else value
+
+    @field_validator("hang")
+    @classmethod
+    def _no_steps(cls, value: Hang) -> Hang:
+        if value.limit == AUTO:
+            raise ValueError("a command has no steps to learn a limit from; write hang: {limit: 30m}")
+        return value
 
     @field_validator("command", mode="before")
     @classmethod

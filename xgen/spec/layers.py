@@ -43,7 +43,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise SpecError(Problem(str(path), "", f"cannot be read: {error}")) from None
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SpecError(Problem(str(path), line, f"is not YAML: {error.problem}")) from None
+        said = f"is not YAML: {error.problem}"
+        lines = path.read_text(encoding="utf-8").splitlines()
+        at = error.problem_mark.line if error.problem_mark else len(lines)  # the end is a line behind the last
+        if "${" in "".join(lines[at : at + 1]):
+            said += '; within { } or [ ] put quotes around "${STEP.VALUE}"'
+        raise SpecError(Problem(str(path), line, said)) from None
     except yaml.YAMLError as error:
         raise SpecError(Problem(str(path), "", f"is not YAML: {str(error).splitlines()[0]}")) from None
     if not isinstance(raw, dict):
@@ -114,41 +119,52 @@ def _note_origins(value: Any, file: str, origins: dict[Key, str], at: Key) -> No
 
 def apply_override(raw: dict[str, Any], origins: dict[Key, str], override: str) -> None:
     """Apply one `--set path.to.key=value`; the value is read as YAML."""
+    text, value = read_override(override)
+    if parse_key(text) == ("extends",):
+        raise SpecError(Problem("--set", text, "is read before --set; write it into the file"))
+    set_key(raw, origins, text, value)
+
+
+def read_override(override: str) -> tuple[str, Any]:
+    """Key, as it is written, and value of `path.to.key=value`. Raises SpecError."""
     text, separator, value_text = override.partition("=")
-    key = parse_key(text)
-    if not separator or not key:
+    if not separator or not parse_key(text):
         raise SpecError(Problem("--set", override, "is not KEY=VALUE; write e.g. --set resources.nodes=4"))
     try:
-        value = yaml.load(value_text, Loader=_Loader)
+        return text, yaml.load(value_text, Loader=_Loader)
     except (yaml.YAMLError, UnicodeError):
         raise SpecError(Problem("--set", text, f"{value_text!r} is not YAML; put quotes around it")) from None
-    if key == ("extends",):
-        raise SpecError(Problem("--set", text, "is read before --set; write it into the file"))
+
+
+def set_key(raw: dict[str, Any], origins: dict[Key, str], text: str, value: Any, said_by: str = "--set") -> None:
+    """Put a value where the key that `text` names stands. Raises SpecError where it cannot stand."""
+    key = parse_key(text)
     holder: Any = raw
     for depth, part in enumerate(key[:-1]):
-        origins.setdefault(key[: depth + 1], "--set")  # a mapping that this makes
-        holder = _step_into(holder, part, key[: depth + 1], override)
+        origins.setdefault(key[: depth + 1], said_by)  # a mapping that this makes
+        holder = _step_into(holder, part, key[: depth + 1], text, said_by)
     last = key[-1]
     if isinstance(holder, list):
-        _step_into(holder, last, key, override)
+        _step_into(holder, last, key, text, said_by)
         holder[int(last)] = value
     elif isinstance(holder, dict):
         holder[str(last)] = value
     else:
-        raise SpecError(Problem("--set", text, f"{show_key(key[:-1])} is {holder!r}, which has no parts"))
-    origins[key] = "--set"
-    _replace_origins(value, "--set", origins, key)
+        whole = show_key(key[:-1])
+        raise SpecError(Problem(said_by, text, f"{whole} is {holder!r}, which has no parts; write {whole}=VALUE"))
+    origins[key] = said_by
+    _replace_origins(value, said_by, origins, key)
 
 
-def _step_into(holder: Any, part: str | int, at: Key, override: str) -> Any:
+def _step_into(holder: Any, part: str | int, at: Key, text: str, said_by: str) -> Any:
     if isinstance(holder, dict):
         return holder.setdefault(str(part), {})
     if isinstance(holder, list):
         if isinstance(part, int) and part < len(holder):
             return holder[part]
         names = ", ".join(str(i) for i in range(len(holder)))
-        raise SpecError(Problem("--set", override.partition("=")[0], f"{part!r} is no entry; write one of {names}"))
-    raise SpecError(Problem("--set", override.partition("=")[0], f"{show_key(at[:-1])} is {holder!r}: no parts"))
+        raise SpecError(Problem(said_by, text, f"{part!r} is no entry; write one of {names}"))
+    raise SpecError(Problem(said_by, text, f"{show_key(at[:-1])} is {holder!r}: no parts"))
 
 
 def parse_key(text: str) -> Key:

@@ -19,10 +19,11 @@ from xgen.spec.errors import Problem, SpecError
 from xgen.spec.image import is_registry_reference
 from xgen.spec.kinds import KINDS, Work
 from xgen.spec.layers import Key, apply_override, origin_of, parse_key, read_layers, show_key
+from xgen.spec.swept import hoist, take_in
 
 _PATH_KEYS = {
     "store", "mounts", "mounts.source", "run_root", "image_dir", "python", "file", "out", "tokenizer", "path", "work",
-    "earlier", "regmix", "template", "hf",
+    "earlier", "regmix", "template", "hf", "haystack", "qa_1", "qa_2", "datasets", "include", "cache",
 }  # fmt: skip
 _PATHS_BELOW = {
     "stores": "store",
@@ -30,7 +31,8 @@ _PATHS_BELOW = {
     "labels": "path",
     "url_lists": "path",
 }  # all that stands below is one
-_NAME_OR_PATH = {"image", "run", "model", "init"}
+_NAME_OR_PATH = {"image", "run", "model", "init", "checkpoints"}
+_WORDS = {"template": {"auto", "none"}}  # that stand where a path may
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml is ten times faster, where PyYAML has it
 ModelT = TypeVar("ModelT", bound=BaseModel)
 # What pydantic says of a wrong type, in the words of the people who write specs.
@@ -71,16 +73,18 @@ def load_job(path: Path, overrides: Sequence[str] = (), root: Path | None = None
     or a .git, unless `root` says otherwise. Raises SpecError with every problem found.
     """
     raw, origins = read_layers(path)
+    root = root or project_root(path.resolve().parent)
+    take_in(raw, origins, str(path), root)
     for override in overrides:
         apply_override(raw, origins, override)
-    root = root or project_root(path.resolve().parent)
+    take_in(raw, origins, str(path), root)  # by --set spec=PATH
+    hoist(raw, origins, str(path))
     kind = raw.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         said = "is missing" if kind is None else f"{kind!r} is no kind of work"
-        raise SpecError(
-            Problem(origin_of(origins, ("kind",), str(path)), "kind", f"{said}; {nearest(str(kind), KINDS)}")
-        )
-    job = _validate(KINDS[kind], _with_absolute_paths(raw, root), str(path), origins)
+        fix = "name the spec of one of its steps" if kind == "pipeline" else nearest(str(kind), KINDS)
+        raise SpecError(Problem(origin_of(origins, ("kind",), str(path)), "kind", f"{said}; {fix}"))
+    job = validate(KINDS[kind], _with_absolute_paths(raw, root), str(path), origins)
     assert isinstance(job, Work)
     return LoadedJob(job, str(path), root, origins)
 
@@ -93,7 +97,7 @@ def load_resolved(path: Path) -> Work:
 def load_profile(path: Path) -> Profile:
     """Read a cluster profile; relative paths start at the root of the project that holds it."""
     raw, origins = read_layers(path)
-    return _validate(Profile, _with_absolute_paths(raw, project_root(path.resolve().parent)), str(path), origins)
+    return validate(Profile, _with_absolute_paths(raw, project_root(path.resolve().parent)), str(path), origins)
 
 
 def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
@@ -104,16 +108,7 @@ def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
     """
     said_by = "--cluster" if name else "$XGEN_CLUSTER"
     wanted = name or os.environ.get("XGEN_CLUSTER") or None
-    folders = list(
-        dict.fromkeys(
-            [
-                Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "xgen" / "clusters",
-                project_root(start.resolve()) / "slurm" / "clusters",
-                Path(__file__).resolve().parents[2] / "slurm" / "clusters",
-            ]
-        )
-    )
-    known = {p.stem: p for folder in reversed(folders) if folder.is_dir() for p in sorted(folder.glob("*.yaml"))}
+    known = known_profiles(start)
     if wanted is None:
         raise SpecError(Problem("", "cluster", f"none named; write --cluster NAME or set XGEN_CLUSTER: {_list(known)}"))
     if wanted.endswith((".yaml", ".yml")) or "/" in wanted:
@@ -123,6 +118,16 @@ def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
     if wanted not in known:
         raise SpecError(Problem("", said_by, f"{wanted!r} is no known cluster; known: {_list(known)}"))
     return wanted, known[wanted]
+
+
+def known_profiles(start: Path) -> dict[str, Path]:
+    """Files of profiles by name; of one name the first that `find_profile` comes to."""
+    folders = (
+        Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "xgen" / "clusters",
+        project_root(start.resolve()) / "slurm" / "clusters",
+        Path(__file__).resolve().parents[2] / "slurm" / "clusters",
+    )
+    return {p.stem: p for folder in reversed(folders) if folder.is_dir() for p in sorted(folder.glob("*.yaml"))}
 
 
 def dump(model: BaseModel) -> str:
@@ -166,6 +171,8 @@ def _list(names: Iterable[str]) -> str:
 def _with_absolute_paths(value: Any, root: Path, key: str = "") -> Any:
     if isinstance(value, dict):
         below = _PATHS_BELOW.get(key)
+        if key in ("over", "listed", "points"):  # keys of another spec, as --set writes them
+            return {k: _with_absolute_paths(_values(v), root, _last(str(k))) for k, v in value.items()}
         prefix = "mounts." if key == "mounts" else ""  # elsewhere a source is a collection of texts
         return {k: _with_absolute_paths(v, root, below or f"{prefix}{k}") for k, v in value.items()}
     if isinstance(value, list):
@@ -173,17 +180,21 @@ def _with_absolute_paths(value: Any, root: Path, key: str = "") -> Any:
     if not isinstance(value, str):
         return value
     named = key in _NAME_OR_PATH and ("/" not in value or is_registry_reference(value))
+    named |= value in _WORDS.get(key, ())
     if key == "path":
         value = value.removeprefix("file://")
-        named |= value.startswith("hf:") or "://" in value
+        named |= value.startswith("hf:")
+    named |= key in ("path", "file") and "://" in value  # which a folder before it would hide
     if key in _PATH_KEYS | _NAME_OR_PATH and not named:
         # Joined, not resolved: .venv/bin/python is a link that must stay the name of the environment.
         head, colon, tail = value.partition(":") if key.startswith("mounts") else (value, "", "")
-        return f"{root / os.path.expandvars(Path(head).expanduser())}{colon}{tail}"
+        home = os.path.expanduser(head)  # noqa: PTH111 - leaves the ~ of whom it does not know
+        return f"{root / os.path.expandvars(home)}{colon}{tail}"
     return value
 
 
-def _validate(model: type[ModelT], raw: dict[str, Any], file: str, origins: Mapping[Key, str]) -> ModelT:
+def validate(model: type[ModelT], raw: dict[str, Any], file: str, origins: Mapping[Key, str]) -> ModelT:
+    """Raises SpecError with every problem, each with the file that set its key."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -203,6 +214,17 @@ def _validate(model: type[ModelT], raw: dict[str, Any], file: str, origins: Mapp
                 message = _plain(detail["type"], detail["input"], detail["msg"], detail.get("ctx", {}))
             problems.append(Problem(origin_of(origins, key, file), show_key(key), message))
         raise SpecError(*problems) from None
+
+
+def _last(text: str) -> str:
+    """What says of a key such as `data.stores.web` whether it is a path."""
+    parts = [str(part) for part in parse_key(text) if isinstance(part, str)] or [""]
+    return next((below for part in parts[:-1] if (below := _PATHS_BELOW.get(part))), parts[-1])
+
+
+def _values(axis: Any) -> Any:
+    """Of a key of a sweep: {choice: [VALUE]} is the same as the list."""
+    return axis["choice"] if isinstance(axis, dict) and list(axis) == ["choice"] else axis
 
 
 def _plain(kind: str, value: Any, message: str, context: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""JSON schema of the job spec and of the cluster profile, for editors and for other programs."""
+"""JSON schema of the job spec, of pipelines and of the cluster profile, for editors and for other programs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from xgen.spec.cluster import Profile
 from xgen.spec.kinds import KINDS, AnyJob
 from xgen.spec.models import MODELS
+from xgen.spec.pipeline import Pipeline
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _EXTENDS = {
@@ -21,7 +22,10 @@ _SHORT = {
     "Share": {"type": "number"},
     "Mount": {"type": "string"},
     "Init": {"type": "string"},
+    "Checkpoints": {"type": "string"},
     "ChatSource": {"type": "string"},
+    "Axis": {"type": "array"},
+    "Points": {"anyOf": [{"enum": ["grid"]}, {"type": "array", "items": {"type": "object"}}]},
     "Frequency": {"enum": ["none", "fineweb2", "rehydrate"]},
 }
 
@@ -39,6 +43,15 @@ def job_schema() -> dict[str, Any]:
     for name, short in _SHORT.items():
         definitions[name] = {"anyOf": [short, definitions[name]]}
     return {"$schema": _DRAFT, "title": "xgen job spec", **schema}
+
+
+def pipeline_schema() -> dict[str, Any]:
+    """Schema of a pipeline's file."""
+    schema = Pipeline.model_json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        part.pop("required", None)
+    schema["properties"]["extends"] = _EXTENDS
+    return {"$schema": _DRAFT, **schema, "title": "xgen pipeline"}
 
 
 def profile_schema() -> dict[str, Any]:

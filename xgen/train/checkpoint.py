@@ -193,7 +193,8 @@ class VerifiedCheckpoints(BaseCheckpointManager):
         try:
             # Not `process_group=`: shards of GPU tensors are planned over the default group. It tells all ranks of
             # what fails on one.
-            save(self._states, storage_writer=self._stager, planner=self._stager.planner())
+            with self._context.progress.during("checkpoint"):
+                save(self._states, storage_writer=self._stager, planner=self._stager.planner())
         except (CheckpointException, RuntimeError) as failure:
             error = _root_cause(failure)
             self._stager.forget_plans()
@@ -278,9 +279,10 @@ class VerifiedCheckpoints(BaseCheckpointManager):
     def _settle(self) -> None:
         """Wait until nothing is being written on any rank: for as long as it takes, for the disk may just be slow."""
         pause = 0.002
-        while self._agree():
-            time.sleep(pause)
-            pause = min(1.5 * pause, 0.2)
+        with self._context.progress.during("checkpoint"):
+            while self._agree():
+                time.sleep(pause)
+                pause = min(1.5 * pause, 0.2)
 
     def _share_failures(self) -> None:
         """A rank that could not even write that it failed says so here: rank 0 would wait for it in vain."""

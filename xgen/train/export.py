@@ -91,6 +91,7 @@ def run_export(context: TaskContext, job: Export) -> ExportResult:
     @contextmanager
     def show(text: str) -> Iterator[Tick]:
         def tick(_: int) -> None:
+            context.progress.touch()
             if context.stop:
                 raise _Stopped
 
@@ -131,7 +132,7 @@ def export(
     )
     there = _look(out, record, show)
     if there is None:
-        weights = weights_of(run, job, checkpoint.folder, lambda folder: _verify(folder, show))
+        weights = weights_of(run, job, checkpoint.folder, lambda folder: verify_checkpoint(folder, show))
         source = Source(run, job, Manifest.read(checkpoint.folder), weights, words)
         with _building(out, show) as building:
             there = _look(out, record, show)  # made by whoever held the lock
@@ -157,8 +158,8 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _verify(folder: Path, show: Show) -> None:
-    """A checkpoint that is exported, or that adapters are merged into."""
+def verify_checkpoint(folder: Path, show: Show) -> None:
+    """One that weights are read from, or that adapters are merged into. Raises Refused."""
     found = [checkpoint for checkpoint in survey(RunDir(folder.parents[1])) if checkpoint.folder == folder]
     with show(f"verifying {folder}") as tick:
         checked = check(found, tick)[0]

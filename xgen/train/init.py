@@ -16,14 +16,13 @@ from xgen.runs import Refused
 from xgen.runs.origin import Beginning, read_beginning
 from xgen.spec import ModelSpec, Tuned
 from xgen.train import preverify
-from xgen.train.manifest import checksum
+from xgen.train.manifest import checksum, manifest_fingerprint
 from xgen.train.source import complete_ones, job_of, run_beside
 from xgen.train.together import from_all, from_rank_0
 from xgen.train.weights import (
     hf_files,
     hf_fingerprint,
     load_weights,
-    manifest_fingerprint,
     open_hf,
     refuse_changed,
     weights_of,

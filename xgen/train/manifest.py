@@ -131,6 +131,14 @@ def _checksum(file: BinaryIO, kind: str) -> str:
     return f"{kind}:{digest.hexdigest()}"
 
 
+def manifest_fingerprint(checkpoint: Path) -> str:
+    """The manifest has the checksums of all else; '' where it is gone."""
+    try:
+        return hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable."""
     fd = os.open(folder, os.O_RDONLY)

@@ -69,6 +69,7 @@ def run_proxies(context: TaskContext, job: Regmix, durable: Callable[[int], None
                 if not waiting and context.rank == 0:
                     waiting = True
                     print(f"another run is at what is left, {len(left)} of {len(mine)} proxies", flush=True)
+                context.progress.touch()  # that run has a watchdog of its own
                 time.sleep(_WAIT)
                 continue
             ended = _train(context, proxy)
@@ -138,6 +139,7 @@ def _train(context: TaskContext, proxy: Proxy) -> _Ended:
             told = True
             assert process.pid
             os.kill(process.pid, signal.Signals[context.stop.signal])
+    context.progress.enter("work")  # the child, whose board is the same, has said what it was at
     try:
         ended: _Ended = receiver.recv()
     except EOFError:

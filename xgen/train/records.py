@@ -1,50 +1,50 @@
-"""Files of one JSON object a line: whole lines or nothing, whatever happens to the disk or to the attempt before."""
+"""What a training records, one JSON object a line."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
-_BLOCK = 4096
+from xgen.runs.lines import LineFile
+
+_MOST_WAITING = 32 << 20  # characters that wait for room
 _ENCODER = json.JSONEncoder(default=vars)  # of a dataclass its fields, without asdict's deep copy
 
 
 class RecordFile:
-    """Appends dataclasses. A full disk costs records, not the training."""
+    """Appends dataclasses. A full disk holds up records, not the training: they are written once there is room, the
+    oldest given up where that takes too long."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o664)
-        self._failing = False
-        self._cut_torn_line()
+        self._lines = LineFile(path)
+        self._waiting: deque[str] = deque()
+        self._size = self._num_lost = 0
 
     def append(self, record: object) -> None:
-        line = (_ENCODER.encode(record) + "\n").encode()
-        size = os.fstat(self._fd).st_size
+        self._waiting.append(_ENCODER.encode(record))
+        self._size += len(self._waiting[-1])
+        is_first = len(self._waiting) == 1
         try:
-            if os.write(self._fd, line) < len(line):
-                os.ftruncate(self._fd, size)
-                raise OSError("no room for a whole line")
-            self._failing = False
+            self._write()
         except OSError as error:
-            if not self._failing:
-                print(f"{self._path}: cannot record, the training goes on: {error}", file=sys.stderr, flush=True)
-            self._failing = True
+            if is_first:
+                print(f"{self._path}: cannot record yet, the training goes on: {error}", file=sys.stderr, flush=True)
+            while self._size > _MOST_WAITING and len(self._waiting) > 1:
+                self._size -= len(self._waiting.popleft())
+                self._num_lost += 1
+
+    def _write(self) -> None:
+        while self._waiting:
+            self._lines.append(self._waiting[0])
+            self._size -= len(self._waiting.popleft())
 
     def close(self) -> None:
-        os.close(self._fd)
-
-    def _cut_torn_line(self) -> None:
-        """What an attempt wrote last when its node died may be a part of a line; readers want whole ones."""
-        end = size = os.fstat(self._fd).st_size
-        while end > 0:
-            block = os.pread(self._fd, min(end, _BLOCK), end - min(end, _BLOCK))
-            newline = block.rfind(b"\n")
-            if newline >= 0:
-                end += newline + 1 - len(block)
-                break
-            end -= len(block)
-        if end < size:
-            os.ftruncate(self._fd, end)
+        with suppress(OSError):
+            self._write()
+        if lost := self._num_lost + len(self._waiting):
+            print(f"{self._path}: {lost:,} records were lost, there was no room", file=sys.stderr, flush=True)
+        self._lines.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xgen.runs import Ledger, Refused, TaskContext, read_events, replay
 from xgen.spec import Rl, Trained, load_profile
-from xgen.train import preverify, startup
+from xgen.train import flight, preverify, startup
 
 if TYPE_CHECKING:
     from xgen.metrics import RunExporter, TrainingPlan
@@ -55,6 +55,7 @@ def _train(
     import xgen.model  # before anything imports torchtitan: it settles the device
     from xgen.data.errors import StoreError
     from xgen.train.config import trainer_config
+    from xgen.train.fabric import check_bandwidth
     from xgen.train.rng import seed_rng
 
     own = kind()
@@ -67,12 +68,14 @@ def _train(
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         config = own.adapt(trainer_config(job, context.run, context.stage), job)
+        flight.turn_on(config.comm, context, "gloo" if xgen.model.ON_CPU else "nccl")
         trainer = own(config, context, job, exporter)
     except StoreError as error:
         raise Refused(str(error)) from None
     if exporter:
         exporter.will_train(_training_plan(trainer))
     try:
+        check_bandwidth(context, job, trainer.device)
         result = trainer.fit()
     finally:
         if exporter:

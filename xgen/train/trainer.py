@@ -20,9 +20,11 @@ from torchtitan.trainer import Trainer
 from xgen.data import MODULUS
 from xgen.model import share_rope_tables
 from xgen.runs import Diverged, EventName, TaskContext
+from xgen.runs.slow import NOTABLE
 from xgen.spec import Trained, Tuned
 from xgen.train import startup
 from xgen.train.agreement import Agreement
+from xgen.train.asked import Asking, Profiling
 from xgen.train.guard import StepGuard, Verdict
 from xgen.train.recorder import StepRecorder
 from xgen.train.rollback import roll_back
@@ -34,7 +36,6 @@ from xgen.train.validation import validation_of
 if TYPE_CHECKING:
     from xgen.metrics import RunExporter
 
-_SLOW = 1.2  # a rank is told of that takes so much longer for the same work than the median one
 _LONG_WAIT = 5.0  # seconds; so is one that waited longer for data between two reports
 _PROGRESS_EVERY = 5.0  # seconds between progress events: what the ledger can be wrong by after a kill
 _CPU_TIMEOUT = timedelta(minutes=10)  # a rank that is gone is noticed after this at the latest
@@ -86,9 +87,10 @@ class JobTrainer(UpdatingTrainer):
         self.cpu_group = group
         shared = (self.parallel_dims.get_optional_mesh(name) for name in ("tp", "cp", "pp"))
         counts = all(mesh is None or mesh.get_local_rank() == 0 for mesh in shared)
-        self._agreement = Agreement(context.stop, group, counts)
+        self._agreement = Agreement(context.stop, group, counts, Asking(context))
+        self._profiling = Profiling(context, self.device)
         self._last_progress = time.monotonic()
-        self._straggler = Straggler(group, self.device)
+        self._straggler = Straggler(group, self.device, context.node)
         self._validation = self.make_validation()
 
     @property
@@ -153,16 +155,20 @@ class JobTrainer(UpdatingTrainer):
         """Restore, train until the last step or until any rank is told to stop, save, meet at a barrier."""
         self._restore()
         result = self._train()
+        self._profiling.finish(int(self.step))
+        self.context.progress.enter("stop")
         # All ranks leave together: one that exits early would be taken for a crash of the others.
         dist.barrier(group=self.cpu_group)
         return result
 
     def _restore(self) -> None:
         startup.mark("build")
+        self.context.progress.enter("restore")
         self.tell("restore_begin")
         restored = self.checkpointer.load()
         beginning = None if restored and not self.job.adapters else self.begin()
         startup.mark("restore")
+        self.context.progress.enter("first_step")
         checkpoint = f"step-{self.step}" if self.step else None
         self.tell("restore_end", step=self.step, checkpoint=checkpoint, reason=beginning)
         if self.exporter:
@@ -173,9 +179,9 @@ class JobTrainer(UpdatingTrainer):
         self._agreement.begin()  # a signal may have come before the first step
         self._agreement.end()
         if self._validation and self.step == total and not self._validation.ended:
-            self._validation.run(self._agreement)  # the attempt before was ended between the save and this
+            self._validate()  # the attempt before was ended between the save and this
         if self._validation and self.step == 0 and self._validation.due(0):
-            self._validation.run(self._agreement)
+            self._validate()
         data = self._batches()
         self.metrics_processor.time_last_log = time.perf_counter()
         while self.step < total:
@@ -183,17 +189,23 @@ class JobTrainer(UpdatingTrainer):
                 return self._stop(self._agreement.signal)
             self.step += 1
             self.gc_handler.run(self.step)
+            self._profiling.before_step(self._agreement.asked, int(self.step))
             self.train_step(data)
+            self._profiling.after_step(int(self.step))
             if self._verdict.action == "rollback":
-                restored = roll_back(self)
+                with self.context.progress.during("restore"):
+                    restored = roll_back(self)
+                self.context.progress.enter("first_step")
                 data.close()
                 data = self._batches()
                 continue
+            self.context.progress.step(int(self.step))
             if self.step == restored + 1:
+                self.context.progress.enter("train")
                 self._event_after_first_step()
             self.checkpointer.save(self.step, last_step=self.step == total)
             if self._validation and self._validation.due(self.step):
-                self._validation.run(self._agreement)
+                self._validate()
                 self.metrics_processor.time_last_log = time.perf_counter()
             if self.job.straggler_every and self.step % self.job.straggler_every == 0:
                 self._report_slowest()
@@ -202,6 +214,11 @@ class JobTrainer(UpdatingTrainer):
             return self._stop(self._agreement.signal)  # the next attempt has only this left to do
         self._report_progress()
         return TrainResult("finished", self.step)
+
+    def _validate(self) -> None:
+        assert self._validation
+        with self.context.progress.during("validation"):
+            self._validation.run(self._agreement)
 
     def _batches(self) -> Generator[Any, None, None]:
         batches: Generator[Any, None, None] = self.batch_generator(self.dataloader)
@@ -247,6 +264,7 @@ class JobTrainer(UpdatingTrainer):
         self.tell("signal", signal=signal, step=self.step)
         self._report_progress()
         self.tell("stopping", step=self.step)
+        self.context.progress.enter("stop")
         if self.step:
             self.checkpointer.save_now(self.step)
         return TrainResult("stopped", self.step, signal)
@@ -255,12 +273,13 @@ class JobTrainer(UpdatingTrainer):
         slowest = self._straggler.report(self.metrics_processor.take_data_wait())
         if self.exporter:
             self.exporter.on_slowest(slowest.rank, slowest.ratio)
-        if slowest.ratio > _SLOW or slowest.data_wait > _LONG_WAIT:
+        if slowest.ratio > NOTABLE or slowest.data_wait > _LONG_WAIT:
             said = (
                 f"rank {slowest.rank} takes {slowest.ratio:.2f} times as long as the median rank; "
                 f"rank {slowest.data_rank} waited {slowest.data_wait:.1f} s for data"
             )
-            self.tell("straggler", step=self.step, reason=said)
+            facts = {"rank": slowest.rank, "ratio": slowest.ratio, "nodes": slowest.node}
+            self.tell("straggler", step=self.step, reason=said, **facts)
 
     def _maybe_report_progress(self) -> None:
         if time.monotonic() - self._last_progress > _PROGRESS_EVERY:

@@ -192,6 +192,7 @@ class Validation:
                     sums[number] += float(loss)
                     counts[number] += int((wanted != IGNORE).sum())
             agreement.end()
+            trainer.context.progress.touch()
             if agreement.signal:
                 return None
         both = torch.stack([sums, counts])

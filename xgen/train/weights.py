@@ -30,7 +30,7 @@ from xgen.model.lora import adapter_shapes, adapters_of, merge
 from xgen.runs import Refused, RunDir
 from xgen.runs.origin import Beginning, read_beginning
 from xgen.spec import Lora, ModelSpec, Trained
-from xgen.train.manifest import MANIFEST, checksum
+from xgen.train.manifest import checksum, manifest_fingerprint
 from xgen.train.source import job_of
 
 
@@ -135,14 +135,6 @@ def hf_files(folder: Path, weights: HuggingFaceWeights) -> list[Path]:
 def hf_fingerprint(checksums: Iterable[str]) -> str:
     """From the checksum of each of the files."""
     return hashlib.sha256("\n".join(sorted(checksums)).encode()).hexdigest()
-
-
-def manifest_fingerprint(checkpoint: Path) -> str:
-    """The manifest has the checksums of all else; '' where it is gone."""
-    try:
-        return hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return ""
 
 
 def refuse_changed(known: Beginning, fingerprint: str) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import torch
 
 from xgen.cli import task
+from xgen.engine.protocol import Request, Sampling
 from xgen.model.hf import parameter_shapes
-from xgen.posttrain.engine.protocol import Request, Sampling
 from xgen.posttrain.servers import HttpEngine
 from xgen.posttrain.servers.weights import current
 from xgen.runs import RankOutcome, TaskContext, write_atomic

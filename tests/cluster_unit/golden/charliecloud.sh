@@ -16,8 +16,8 @@
 #SBATCH --account=team-a
 #SBATCH --gres=gpu:h100:8
 # shellcheck disable=SC2317 # which of the functions are called depends on the runtime
-trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
-# small-abc234, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.
+trap '' TERM  # untrapped, it kills bash, and nobody decides; `launch` hears it
+# small-abc234, rendered by xgen. The functions below are xgen/cluster/host/; `decide` decides.
 
 RUN=/shared/runs/small-abc234
 RUN_NAME=small-abc234
@@ -31,15 +31,35 @@ NUM_TASKS=16
 TIME_LIMIT=129630
 LEAD=300
 MAX_FAILURES=3
+RESTART_BY=requeue
+BACKOFF_FIRST=30
+BACKOFF_MOST=600
+MAX_GPU_SECONDS=0
+NUM_GPUS=16
 EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,XGEN_STAGE,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,GREETING,XGEN_SECRETS_KEY
 TERMINATED=${TERMINATED-}
 FAILURES=0
 RESUMED=''
 REQUEUE_PAUSE=15
+NUM_NODES=2
+PARTITION=preempt
+CHECK_LIMIT=60
+ACT=exclude
+DEATHS=2
+WINDOW=86400
+EXCLUDE_FOR=86400
+MOST_PERMILLE=100
+NODE_DEATHS='gpu=uncorrectable ECC|fallen off the bus|\bXid\b
+cuda=CUDA error: (unknown error|an illegal instruction)
+unfit=unhealthy: node 
+bus=Bus error
+hang=^hung: '
+SURE_DEATHS='gpu unfit lost'
+EXCLUDED_HERE=''
 umask 002
 export LC_ALL=C
 
-# … the text of xgen/cluster/host.sh …
+# … the text of xgen/cluster/host/ …
 
 # shellcheck disable=SC2016 # values are literal: a $ in them is a $
 set_environment() {
@@ -76,6 +96,17 @@ run_tasks() {
 }
 
 begin_attempt
+check_nodes <<'END'
+CHECKS='gpus memory disk shm clock filesystem'
+CHECK_LIMIT=60
+NUM_GPUS=8
+GPU_FILES=''
+MEMORY_WANTED=1099511627776
+SHM_WANTED=0
+TMP_WANTED=1073741824
+# … the text of xgen/cluster/host/checks.sh …
+run_checks
+END
 export USER="${USER:-$(id -un)}"  # ch-run stops without it
 # ch-run cannot make mount points in an image that it mounts read-only
 mkdir -p /shared/images/.images/9ab19ab19ab1/folder/shared/runs/small-abc234 /shared/images/.images/9ab19ab19ab1/folder/shared/runs/small-abc234/code /shared/images/.images/9ab19ab19ab1/folder/shared/runs/.discovery /shared/images/.images/9ab19ab19ab1/folder/shared/stores/web /shared/images/.images/9ab19ab19ab1/folder/scratch /shared/images/.images/9ab19ab19ab1/folder/data || refuse 'the image /shared/images/.images/9ab19ab19ab1/folder lacks mount points, and they cannot be made'

@@ -13,8 +13,8 @@
 #SBATCH --export=HOME,USER,LOGNAME,LANG,PATH
 #SBATCH --gres=gpu:h100:4
 # shellcheck disable=SC2317 # which of the functions are called depends on the runtime
-trap 'TERMINATED=1' TERM  # untrapped, it kills bash, and nobody decides
-# small-abc234, rendered by xgen. The functions below are xgen/cluster/host.sh; `decide` decides.
+trap '' TERM  # untrapped, it kills bash, and nobody decides; `launch` hears it
+# small-abc234, rendered by xgen. The functions below are xgen/cluster/host/; `decide` decides.
 
 RUN=/shared/runs/small-abc234
 RUN_NAME=small-abc234
@@ -28,15 +28,35 @@ NUM_TASKS=8
 TIME_LIMIT=5400
 LEAD=120
 MAX_FAILURES=1
+RESTART_BY=requeue
+BACKOFF_FIRST=30
+BACKOFF_MOST=600
+MAX_GPU_SECONDS=0
+NUM_GPUS=8
 EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,XGEN_STAGE,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME,SINGULARITYENV_LC_ALL,SINGULARITYENV_XGEN_RUN_DIR,SINGULARITYENV_XGEN_ATTEMPT,SINGULARITYENV_XGEN_STAGE,SINGULARITYENV_MASTER_ADDR,SINGULARITYENV_MASTER_PORT,SINGULARITYENV_PYTHONPATH,SINGULARITYENV_PYTHONUNBUFFERED,SINGULARITYENV_NCCL_SOCKET_IFNAME
 TERMINATED=${TERMINATED-}
 FAILURES=0
 RESUMED=''
 REQUEUE_PAUSE=15
+NUM_NODES=2
+PARTITION=gpu
+CHECK_LIMIT=60
+ACT=exclude
+DEATHS=2
+WINDOW=86400
+EXCLUDE_FOR=86400
+MOST_PERMILLE=100
+NODE_DEATHS='gpu=uncorrectable ECC|fallen off the bus|\bXid\b
+cuda=CUDA error: (unknown error|an illegal instruction)
+unfit=unhealthy: node 
+bus=Bus error
+hang=^hung: '
+SURE_DEATHS='gpu unfit lost'
+EXCLUDED_HERE=''
 umask 002
 export LC_ALL=C
 
-# … the text of xgen/cluster/host.sh …
+# … the text of xgen/cluster/host/ …
 
 # shellcheck disable=SC2016 # values are literal: a $ in them is a $
 set_environment() {
@@ -82,6 +102,17 @@ run_tasks() {
 }
 
 begin_attempt
+check_nodes <<'END'
+CHECKS='gpus memory disk shm clock filesystem'
+CHECK_LIMIT=60
+NUM_GPUS=4
+GPU_FILES=''
+MEMORY_WANTED=0
+SHM_WANTED=0
+TMP_WANTED=1073741824
+# … the text of xgen/cluster/host/checks.sh …
+run_checks
+END
 choose_rendezvous
 launch
 decide

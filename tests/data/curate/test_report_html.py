@@ -15,9 +15,6 @@ from typer.testing import CliRunner
 from tests.data.curate.made_report import EMPTY, full, step_of
 from xgen.cli import data_report
 from xgen.data.curate.report_html import render_report
-from xgen.data.curate.report_html.markup import VOID
-from xgen.data.curate.report_html.svg import linear_ticks, log_ticks
-from xgen.data.curate.report_html.wording import share, size, tokens, value
 from xgen.data.curate.report_model import (
     REPORT_FILE,
     Count,
@@ -27,6 +24,7 @@ from xgen.data.curate.report_model import (
     Reason,
     Report,
 )
+from xgen.drawing.markup import VOID
 
 # Numbers that only a curve shows, and those of a breakdown of which the page has the documents.
 NOT_IN_WORDS = re.compile(
@@ -239,46 +237,6 @@ def test_many_domains_share_a_colour_and_are_all_named() -> None:
     text = "".join(Page(render_report(EMPTY.model_copy(update={"steps": (read,), "domains": domains}))).text)
     assert "13 other domains" in text
     assert all(name in text for name in names)
-
-
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1 kB"),
-        (12_345_678, "12.3 MB"),
-        (999_999, "1 MB"),
-        (5_000_000_000_000, "5 TB"),
-    ],
-)
-def test_sizes(number: int, said: str) -> None:
-    assert size(number) == said
-
-
-def test_shares_never_say_nothing_of_something_nor_all_of_less() -> None:
-    assert share(1, 10**9) == "< 0.01%" and share(10**9 - 1, 10**9) == "> 99.99%"
-    assert share(0, 5) == "0.00%" and share(5, 5) == "100.0%" and share(1, 0) == "-"
-    assert share(1, 3) == "33.3%" and share(996, 1000) == "99.60%"
-
-
-def test_numbers_of_rules_and_tokens() -> None:
-    assert value(None) == "-" and value(math.inf) == "∞" and value(50.0) == "50" and value(0.12346) == "0.1235"
-    assert tokens(20_000_000) == "20M" and tokens(1_230_000_000) == "1.23B" and tokens(12) == "12"
-
-
-@given(st.floats(-1e12, 1e12), st.floats(1e-6, 1e12))
-def test_ticks_are_few_and_inside(low: float, span: float) -> None:
-    high = low + span
-    ticks = linear_ticks(low, high)
-    assert len(ticks) <= 12
-    assert all(low - span * 1e-6 <= tick <= high + span * 1e-6 for tick in ticks)
-
-
-@given(st.floats(0.1, 1e12), st.floats(1.5, 1e12))
-def test_ticks_of_logarithms_are_few_and_inside(low: float, factor: float) -> None:
-    ticks = log_ticks(low, low * factor)
-    assert len(ticks) <= 12 and all(low * 0.99 <= tick <= low * factor * 1.01 for tick in ticks)
 
 
 def test_the_command_draws_the_page_where_it_is_missing(tmp_path: Path) -> None:

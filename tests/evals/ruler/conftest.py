@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from pydoc_data.topics import topics
 
 import pytest
 
 from xgen.data.tokenizer import Tokenizer
-from xgen.evals.ruler import Counter, Haystack, Questions, Ruler
+from xgen.evals.ruler import Counter, Haystack, Questions, Ruler, Sample
 
+SAMPLES = 240
 TEXT = "\n".join(topics.values())  # Python's language reference (PSF licence), which comes with Python
 
 
@@ -27,6 +29,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ruler(folder: Path) -> Ruler:
     return made(folder, folder / "tokenizer.json")
+
+
+@pytest.fixture(scope="session")
+def samples(ruler: Ruler) -> Callable[[str], list[Sample]]:
+    """Of a task at 4096 tokens."""
+    made: dict[str, list[Sample]] = {}
+
+    def of(task: str) -> list[Sample]:
+        if task not in made:
+            made[task] = [ruler.render(recipe) for recipe in ruler.plan(task, 4096, SAMPLES, seed=11)]
+        return made[task]
+
+    return of
 
 
 def made(folder: Path, tokenizer: Path) -> Ruler:

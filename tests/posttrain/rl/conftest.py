@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.posttrain.rl.trainings import RlTraining
 from tests.posttrain.rl.world import make_world
 from tests.train.forked import warm_up
+from xgen.runs import RunDir
 from xgen.spec import Rl
 
 SPEC: dict[str, Any] = {
@@ -51,3 +54,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     make_world(folder)
     return folder
+
+
+@pytest.fixture
+def made(world: Path, tmp_path: Path) -> Callable[..., RlTraining]:
+    numbers = iter("abcdefgh")
+
+    def make(world_size: int = 1, **changes: Any) -> RlTraining:
+        return RlTraining(RunDir(tmp_path / "runs" / f"sums-{next(numbers) * 6}"), world, world_size, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def undisturbed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> RlTraining:
+    training = RlTraining(RunDir(tmp_path_factory.mktemp("undisturbed") / "sums-undist"), world)
+    assert [o.status for o in training.go()] == ["finished"]
+    return training

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xgen.posttrain.engine import Completion, Partial, Request
+from xgen.engine import Completion, Partial, Request
 from xgen.posttrain.rl.answers import Judged
 from xgen.posttrain.rl.desk import Spent
 

@@ -17,7 +17,7 @@ from tests.cluster_unit.conftest import Bench, bench, processes, status, task_pi
 from tests.conftest import xgen
 from tests.posttrain.rl.world import spec
 from xgen.cluster import local
-from xgen.cluster.submit import prepare
+from xgen.cluster.prepare import prepare
 from xgen.cluster.submit import submit as hand_in
 from xgen.runs import RunDir, read_events
 from xgen.spec import load_job, load_profile

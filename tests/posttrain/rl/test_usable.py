@@ -11,7 +11,7 @@ from tests.posttrain.rl.conftest import rl_job
 from tests.posttrain.rl.world import make_tokenizer
 from xgen.data.chat.prompts import PromptSource, TokenPrompt, packed_record
 from xgen.data.chat.tokenizer import ChatTokenizer
-from xgen.posttrain.engine import Completion
+from xgen.engine import Completion
 from xgen.posttrain.rl.answers import Judged
 from xgen.posttrain.rl.judging import RewardJudge
 from xgen.posttrain.rl.usable import check_rewards

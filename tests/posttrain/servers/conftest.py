@@ -18,8 +18,8 @@ import httpx
 import pytest
 import torch
 
+from xgen.engine.protocol import Completion, Partial, Request, Sampling
 from xgen.model.hf import parameter_shapes
-from xgen.posttrain.engine.protocol import Completion, Partial, Request, Sampling
 from xgen.posttrain.servers import HttpEngine, registry
 from xgen.posttrain.servers.registry import Server, deregister, register
 from xgen.posttrain.servers.weights import current

@@ -14,7 +14,7 @@ import transformers
 
 from tests.posttrain.servers.conftest import Bench, Serve, collect, job_of, request, wait_until, weights_of
 from tests.posttrain.servers.proxy import Proxy
-from xgen.posttrain.engine.protocol import EngineError, Partial
+from xgen.engine.protocol import EngineError, Partial
 from xgen.posttrain.servers.registry import Server, Watch
 from xgen.posttrain.servers.weights import current, weights_dir
 

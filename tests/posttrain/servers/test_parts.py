@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.posttrain.servers.conftest import request
-from xgen.posttrain.engine.protocol import Partial
+from xgen.engine.protocol import Partial
 from xgen.posttrain.servers.answer import Answer
 from xgen.posttrain.servers.drivers import BadAnswerError, Piece, Transformers, Vllm, read_line
 from xgen.posttrain.servers.fleet import Fleet

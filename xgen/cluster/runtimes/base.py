@@ -67,6 +67,10 @@ class Launch:
     names: list[str] = field(default_factory=list)  # variables that those lines set
     srun_args: list[str] = field(default_factory=list)
     prefix: list[str] = field(default_factory=list)
+    # For a command beside a task that runs. Without these it enters the namespaces of the task's process (enter.sh).
+    inside: list[str] = field(default_factory=list)  # what starts it in the container: options, then `inside_name`
+    inside_name: str = ""
+    inside_srun: list[str] = field(default_factory=list)  # words of srun by which it comes in
 
 
 class Runtime(Protocol):

@@ -59,6 +59,7 @@ class Pyxis:
                 "--container-entrypoint" if box.entrypoint else "--no-container-entrypoint",
                 f"--container-env={','.join(box.env)}",  # else what the image sets wins
             ],
+            inside_srun=[name],  # which is there, and is used as it is
         )
 
 

@@ -36,7 +36,7 @@ class Docker:
         if box.devices:
             flags += ["--ulimit=memlock=-1"]  # RDMA pins what it registers
         image = box.image.digest if box.image.kind == "tar" and box.image.digest else box.image.location
-        label = f'"xgen.run={box.name}"'
+        label, name = f'"xgen.run={box.name}"', f'"{box.name}-$XGEN_ATTEMPT-$SLURM_PROCID"'
         return Launch(
             node=_load("docker", box, image),
             task=[
@@ -48,11 +48,13 @@ class Docker:
                 'groups=(); for group in $(id -G); do groups+=(--group-add="$group"); done',
                 "export XGEN_CLIENT=$$  # the pid of docker run, after the exec",
                 "exec docker run \\",
-                f'  --name="{box.name}-$XGEN_ATTEMPT-$SLURM_PROCID" --label={label} \\',
+                f"  --name={name} --label={label} \\",
                 '  --user="$(id -u):$(id -g)" "${groups[@]}" \\',
                 *_continued([*quoted(flags), *_env([*box.env, *SLURM_NAMES, "XGEN_CLIENT"])]),
                 f'  "${{gpus[@]}}" {shlex.quote(image)} "$@"',
             ],
+            inside=["docker", "exec"],  # whose user need not be allowed to enter it otherwise
+            inside_name=name,
             cleanup=[f"docker ps --quiet --filter=label={label} | xargs -r docker rm --force"],
         )
 

@@ -39,8 +39,9 @@ class ChatTokenizer:
     templates: Mapping[str, ChatTemplate]
 
     @classmethod
-    def load(cls, path: Path | str, template: Path | str | None = None) -> ChatTokenizer:
-        """`path`: a tokenizer.json, or a folder that has one. Raises StoreError for what is missing or broken."""
+    def load(cls, path: Path | str, template: Path | str | None = None, default: bool = True) -> ChatTokenizer:
+        """`path`: a tokenizer.json, or a folder that has one. Without a template there, and without `default`, it has
+        none. Raises StoreError for what is missing or broken."""
         import tokenizers
 
         path = Path(path)
@@ -61,7 +62,7 @@ class ChatTokenizer:
         special = {token["content"] for token in tokens if token["special"]} | (set(variables.values()) & set(added))
         templates = {
             name: ChatTemplate(source, place, variables, special, added.keys() - special)
-            for name, (source, place) in _sources(file.parent, config, template).items()
+            for name, (source, place) in _sources(file.parent, config, template, default).items()
         }
         if missing := [token for token in ("<|im_start|>", "<|im_end|>") if token not in added]:
             for made in templates.values():
@@ -89,7 +90,8 @@ class ChatTokenizer:
     @cached_property
     def stop(self) -> tuple[int, ...]:
         """Ids that end an answer: the end of a turn, and the tokenizer's eos_token."""
-        ends = (self.templates["default"].end_of_turn, self.variables.get("eos_token", ""))
+        turn = self.templates["default"].end_of_turn if self.templates else ""
+        ends = (turn, self.variables.get("eos_token", ""))
         return tuple(dict.fromkeys(self.added[token] for token in ends if token in self.added))
 
     @cached_property
@@ -100,7 +102,9 @@ class ChatTokenizer:
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _sources(folder: Path, config: Mapping[str, Any], file: Path | str | None) -> dict[str, tuple[str, str]]:
+def _sources(
+    folder: Path, config: Mapping[str, Any], file: Path | str | None, default: bool
+) -> dict[str, tuple[str, str]]:
     """Each template and its place, by name; a file goes before the configuration."""
     if file is not None:
         if not Path(file).is_file():
@@ -122,7 +126,7 @@ def _sources(folder: Path, config: Mapping[str, Any], file: Path | str | None) -
     if found and "default" not in found:
         what = f"has no template named default, only {', '.join(found)}"
         raise StoreError(place, what, "write template: FILE.jinja")
-    return found or {"default": (CHATML, "the default template")}
+    return found or ({"default": (CHATML, "the default template")} if default else {})
 
 
 def _read(path: Path) -> str:

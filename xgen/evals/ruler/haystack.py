@@ -20,6 +20,14 @@ _CHARACTERS = 2_000_000
 _SENTENCE_END = re.compile(r"""[.!?]["'\u201d\u2019)\]]*(?= ["'\u201c\u2018(\[]?[A-Z0-9])""")
 
 
+def text_files(path: Path) -> list[Path]:
+    """What a haystack is read from. Raises StoreError where there is none."""
+    files = sorted(file for file in path.rglob("*") if file.suffix in (".txt", ".md")) if path.is_dir() else [path]
+    if not files or not all(file.is_file() for file in files):
+        raise StoreError(path, "is no text", "name a text file, or a folder of .txt or .md files")
+    return files
+
+
 @dataclass(frozen=True)
 class Haystack:
     """Text with single spaces. `name` and `digest` say which: they belong beside every score."""
@@ -40,11 +48,10 @@ class Haystack:
     @classmethod
     def read(cls, path: Path) -> Haystack:
         """A text file, or all *.txt and *.md of a folder in the order of their names."""
-        files = sorted(file for file in path.rglob("*") if file.suffix in (".txt", ".md")) if path.is_dir() else [path]
-        if not files or not all(file.is_file() for file in files):
-            raise StoreError(path, "is no text", "name a text file, or a folder of .txt or .md files")
         try:
-            return cls.of((file.read_text(encoding="utf-8") for file in files), str(path))
+            return cls.of((file.read_text(encoding="utf-8") for file in text_files(path)), str(path))
+        except PermissionError as error:
+            raise StoreError(error.filename, "cannot be read", "name a text that you may read") from None
         except UnicodeDecodeError as error:
             raise StoreError(path, f"is not UTF-8 ({error.reason})", "convert it") from None
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from xgen.data.errors import StoreError
-from xgen.evals.ruler import vocabulary
-from xgen.evals.ruler.draws import identifier, number, positions, rng, walk
+from xgen.evals.ruler.draws import identifier, number, positions
 from xgen.evals.ruler.haystack import Haystack
-from xgen.evals.ruler.recipe import Noise, Recipe, Sample, upto
+from xgen.evals.ruler.pool import Pool, key_maker, pairs
+from xgen.evals.ruler.recipe import Noise, Recipe, Sample
 from xgen.evals.ruler.tasks import NEEDLE, NOISE, NeedleTask
 from xgen.evals.ruler.tokens import Counter
 
 DEPTHS = np.round(np.linspace(0, 100, num=40)).astype(int)  # percent
-_POOL = {"words": 32768, "uuids": 16384}  # lines; 256k tokens hold some 20,000 and 5,000
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,7 @@ class Needles:
     values: list[list[str]]
     lines: list[str]
     queries: list[int]
-    places: list[int]  # depths in percent of the sentences, or steps into the pool
-
-
-def key_maker(kind: str) -> Callable[[np.random.Generator], str]:
-    if kind == "uuids":
-        return identifier
-    adjectives, nouns = vocabulary.listed("adjective"), vocabulary.listed("noun")
-    return lambda random: f"{adjectives[random.integers(len(adjectives))]}-{nouns[random.integers(len(nouns))]}"
+    places: list[int]  # depths in percent of the sentences, or lines of a pool
 
 
 class _Niah:
@@ -72,7 +62,7 @@ class _Niah:
 
 
 class InNoise(_Niah):
-    """Needles between lines of noise."""
+    """Needles between lines of noise. A recipe with a depth has one needle."""
 
     smallest = 5
 
@@ -85,7 +75,11 @@ class InNoise(_Niah):
 
     def text(self, recipe: Recipe, drawn: Needles) -> Sample:
         lines = self._noise.lines(recipe.size)
-        places = positions(recipe.random("places"), len(lines), len(drawn.lines))
+        places = (
+            positions(recipe.random("places"), len(lines), len(drawn.lines))
+            if recipe.depth is None
+            else [round(recipe.depth * len(lines))]
+        )
         for place, line in zip(reversed(places), drawn.lines, strict=True):
             lines.insert(place, line)
         return self._sample(drawn, "\n".join(lines))
@@ -98,7 +92,7 @@ class InNoise(_Niah):
 
 
 class InEssay(_Niah):
-    """Needles at sentence boundaries of a text, at depths of a grid of 40."""
+    """Needles at sentence boundaries of a text, at depths of a grid of 40, or at the one that a recipe has."""
 
     def __init__(self, task: NeedleTask, counter: Counter, haystack: Haystack) -> None:
         super().__init__(task)
@@ -107,8 +101,9 @@ class InEssay(_Niah):
 
     def draw(self, recipe: Recipe) -> Needles:
         random = recipe.random("needles")
-        places = [int(DEPTHS[i]) for i in positions(random, len(DEPTHS), self._task.num_needles)]
-        return self._needles(random, places)
+        if recipe.depth is not None:
+            return self._needles(random, [round(100 * recipe.depth)])
+        return self._needles(random, [int(DEPTHS[i]) for i in positions(random, len(DEPTHS), self._task.num_needles)])
 
     def text(self, recipe: Recipe, drawn: Needles) -> Sample:
         return self._sample(drawn, self._haystack.with_needles(recipe.size, drawn.places, drawn.lines))
@@ -125,59 +120,25 @@ class InEssay(_Niah):
 
 
 class InNeedles(_Niah):
-    """One needle among its like. The lines are drawn from a pool whose tokens are known."""
+    """One needle among its like."""
+
+    smallest = Pool.smallest
 
     def __init__(self, task: NeedleTask, counter: Counter) -> None:
         super().__init__(task)
-        self._pool = _pool(task.keys, task.values)
-        lines = [self._line(key, value) for key, value in self._pool]
-        self._lines = lines
-        self._tokens = counter.cached(
-            "needles", "\n".join(lines), lambda: counter.added(lines[0], ["\n" + line for line in lines])
-        )
-        self._by_tokens = np.argsort(self._tokens, kind="stable")
-        self._sorted = self._tokens[self._by_tokens]
+        self._pairs = pairs(task.keys, task.values)
+        self._pool = Pool([self._line(key, value) for key, value in self._pairs], "\n", counter)
 
     def draw(self, recipe: Recipe) -> Needles:
-        steps = recipe.length // int(self._sorted[0]) + 2
-        places = walk(recipe.random("needles"), len(self._pool), steps).tolist()
-        key, value = self._pool[places[0]]
-        return Needles([key], [[value]], [self._lines[places[0]]], [0], places)
+        places = self._pool.draw(recipe)
+        key, value = self._pairs[places[0]]
+        return Needles([key], [[value]], [self._pool.lines[places[0]]], [0], places)
 
     def text(self, recipe: Recipe, drawn: Needles) -> Sample:
-        chosen = [*drawn.places[1 : 1 + recipe.size - len(recipe.extra)], *recipe.extra]
-        lines = [self._lines[i] for i in chosen]
-        lines.insert(int(recipe.random("places").integers(recipe.size)), drawn.lines[0])
-        return self._sample(drawn, "\n".join(lines))
+        return self._sample(drawn, self._pool.text(recipe, drawn.places))
 
     def frame(self, recipe: Recipe, drawn: Needles) -> tuple[str, int]:
         return self.text(recipe, drawn).prompt, 0
 
     def fill(self, recipe: Recipe, drawn: Needles, room: int) -> tuple[int, tuple[int, ...], int]:
-        walked = drawn.places[2:]
-        fitting, taken = upto(self._tokens[walked], room)
-        used, extra = set(drawn.places[: 2 + fitting]), []
-        # A line of UUIDs is longer than 1% of 4k tokens: the last ones give way to longer ones.
-        for last in reversed(walked[:fitting][-16:]):
-            if room - taken <= recipe.length // 256:
-                break
-            wanted = int(self._tokens[last]) + room - taken
-            at = int(np.searchsorted(self._sorted, wanted, side="right")) - 1
-            while int(self._by_tokens[at]) in used:
-                at -= 1
-            longer = int(self._by_tokens[at])
-            used.add(longer)
-            extra.append(longer)
-            taken += int(self._tokens[longer] - self._tokens[last])
-        return 1 + fitting, tuple(extra), taken
-
-
-@cache
-def _pool(keys: str, values: str) -> tuple[tuple[str, str], ...]:
-    """Pairs of a key and a value, no key twice."""
-    random = rng("pool", keys, values)
-    key, value = key_maker(keys), identifier if values == "uuids" else number
-    found: dict[str, str] = {}
-    while len(found) < _POOL[keys]:
-        found[key(random)] = value(random)
-    return tuple(found.items())
+        return self._pool.fill(recipe, drawn.places, room)

@@ -76,7 +76,8 @@ class Documents:
                 break
         if room - taken > recipe.length // 100:
             what = f"its documents fill {recipe.length - room + taken} of {recipe.length} tokens"
-            raise StoreError(self._set.name, what, f"give a larger set to {recipe.task}, or ask for a shorter length")
+            fix = f"give a larger set to {recipe.task}, or ask for another length"
+            raise StoreError(self._set.name, what, fix)
         return size, extra, taken
 
     def _sample(self, question: Question, documents: list[str]) -> Sample:

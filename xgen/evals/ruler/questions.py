@@ -33,13 +33,17 @@ class Questions:
 
     @classmethod
     def read(cls, path: Path) -> Questions:
-        """A JSON file of SQuAD 1.1 or 2.0, or of HotpotQA. Raises StoreError when it is neither or has no question."""
+        """A JSON file of SQuAD 1.1 or 2.0, or of HotpotQA; a question without an answer or documents is left out.
+        Raises StoreError when it is neither or has no question."""
         try:
             content = path.read_bytes()
             parsed = _FILE.validate_python(json.loads(content))
         except FileNotFoundError:
             raise StoreError(path, "does not exist", "name a JSON file of SQuAD or HotpotQA") from None
-        except (ValidationError, ValueError) as error:
+        except (IsADirectoryError, PermissionError) as error:
+            fix = "name a JSON file of SQuAD or HotpotQA that you may read"
+            raise StoreError(path, f"cannot be read: {error.strerror}", fix) from None
+        except (ValidationError, ValueError, RecursionError) as error:
             what = str(error).splitlines()[0]
             raise StoreError(path, f"is no question set ({what})", "give JSON as SQuAD or HotpotQA has it") from None
         documents, questions = _squad(parsed) if isinstance(parsed, _Squad) else _hotpot(parsed)
@@ -96,7 +100,7 @@ def _squad(parsed: _Squad) -> _Set:
             gold = index[paragraph.context]
             related = tuple(i for i in of_article if i != gold)
             for asked in paragraph.qas:
-                answers = tuple(answer.text for answer in asked.answers)
+                answers = tuple(answer.text for answer in asked.answers if answer.text.strip())
                 if answers and not asked.is_impossible:
                     questions.append(Question(asked.question, answers, (gold,), related))
     return tuple(documents), tuple(questions)
@@ -108,4 +112,5 @@ def _hotpot(parsed: list[_Hop]) -> _Set:
     return tuple(documents), tuple(
         Question(hop.question, (hop.answer,), tuple(dict.fromkeys(index[d] for d in hop.documents)), ())
         for hop in parsed
+        if hop.answer.strip() and hop.context  # any text contains an empty answer
     )

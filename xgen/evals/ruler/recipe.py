@@ -25,10 +25,12 @@ class Recipe:
     tokens: int
     reserved: int  # tokens left free for a chat template
     exact: bool  # `tokens` is certain: this tokenizer never merges across units
+    depth: float | None = None  # of what is asked for, where it is not random: 0 the begin, 1 the end
 
     def random(self, stream: str) -> np.random.Generator:
         """The same numbers for the same sample; each `stream` has its own."""
-        return rng(self.seed, self.task, self.length, self.index, stream)
+        depth = () if self.depth is None else (round(self.depth * 10**6),)
+        return rng(self.seed, self.task, self.length, self.index, *depth, stream)
 
 
 @dataclass(frozen=True)

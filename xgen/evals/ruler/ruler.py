@@ -1,14 +1,14 @@
-"""Plans samples as recipes, and makes their text when it is read."""
+"""RULER's tasks over the inputs that they need."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import Any
 
 from xgen.data.errors import StoreError
 from xgen.evals.ruler.haystack import Haystack
 from xgen.evals.ruler.niah import InEssay, InNeedles, InNoise
+from xgen.evals.ruler.planner import Fitted, Planner
 from xgen.evals.ruler.qa import Documents
 from xgen.evals.ruler.questions import Questions
 from xgen.evals.ruler.recipe import Generator, Recipe, Sample
@@ -17,20 +17,7 @@ from xgen.evals.ruler.tokens import Counter
 from xgen.evals.ruler.tracking import Tracking
 from xgen.evals.ruler.words import CommonWords, FrequentWords
 
-FILL = 0.99  # of the length, at least
-_SHORTEST = 1024  # tokens; below, example and question alone are too much for some tasks
-_TRIED = 8  # samples that show whether a tokenizer's counts add up
-_TRIED_LENGTH = 8192
-_ROUNDS = 16
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A sample whose tokens were counted: never over its length."""
-
-    recipe: Recipe
-    sample: Sample
-    ids: list[int]  # of the prompt
+FILL = 0.99  # of the length, at least; below 1024 tokens the last unit of a haystack may not fit
 
 
 class Ruler:
@@ -40,8 +27,7 @@ class Ruler:
         self, counter: Counter, haystack: Haystack | None = None, questions: Mapping[str, Questions] | None = None
     ) -> None:
         self._counter, self._haystack, self._questions = counter, haystack, dict(questions or {})
-        self._generators: dict[str, Generator[Any]] = {}
-        self._exact: dict[str, bool] = {}
+        self._planners: dict[str, Planner] = {}
 
     def plan(self, task: str, length: int, count: int, seed: int, *, first: int = 0, reserved: int = 0) -> list[Recipe]:
         """Samples `first` to `first + count` at `length` tokens, of which a chat template gets `reserved`.
@@ -49,91 +35,30 @@ class Ruler:
         Sample i is the same whatever `first` and `count`. Raises StoreError for an unknown task, an input that is
         missing, or a length that is too short for the task or too long for the inputs.
         """
-        if task not in TASKS:
-            raise StoreError("task", f"{task} is not one of RULER's", f"write one of {', '.join(TASKS)}")
-        if length < _SHORTEST:
-            raise StoreError("length", f"{length} tokens is too short", f"write {_SHORTEST} or more")
         if min(count, first, seed, reserved) < 0:
             raise StoreError("count, first, seed, reserved", "one is negative", "write 0 or more")
-        exact = self._adds_up(task)
-        return list(self._planned(task, length, range(first, first + count), seed, reserved, exact))
+        return self.planner(task).plan(length, range(first, first + count), seed, reserved=reserved)
 
     def render(self, recipe: Recipe) -> Sample:
         """The text. Tokens are counted only where the recipe is not exact."""
-        if not recipe.exact:
-            return self.fit(recipe).sample
-        generator = self._generator(recipe.task)
-        return generator.text(recipe, generator.draw(recipe))
+        return self.planner(recipe.task).render(recipe)
 
     def fit(self, recipe: Recipe) -> Fitted:
-        """The text with its tokens, counted. What is over, or leaves more than 1%, is made again with less or more.
-
-        Tokenizers that merge across words make counts that do not add up: each round corrects by what the last missed.
-        """
-        generator = self._generator(recipe.task)
-        drawn = generator.draw(recipe)
-        limit = recipe.length - recipe.reserved - TASKS[recipe.task].answer_tokens
-        enough = limit - recipe.length // 100
-        best: Fitted | None = None
-        wanted = recipe
-        base = room = None
-        for _ in range(_ROUNDS):
-            sample = generator.text(wanted, drawn)
-            ids = self._counter.encode(sample.prompt)
-            if len(ids) <= limit and (best is None or len(ids) > len(best.ids)):
-                best = Fitted(replace(wanted, tokens=len(ids), exact=True), sample, ids)
-            if enough <= len(ids) <= limit:
-                break
-            if base is None or room is None:
-                base = self._base(generator, recipe, drawn)
-                room = wanted.tokens - base
-            room += limit - len(ids) - recipe.length // 1024
-            if room < 0 and best is None and wanted.size == generator.smallest:
-                break
-            size, extra, taken = generator.fill(recipe, drawn, max(room, 0))
-            wanted = replace(recipe, size=size, extra=extra, tokens=base + taken)
-        if best is None:
-            raise _too_short(recipe, len(ids))
-        return best
+        """The text with its tokens, counted: never over its length."""
+        return self.planner(recipe.task).fit(recipe)
 
     def source(self, task: str) -> str:
         """What the text around the answers is: a name and a digest of an input, or the scripts' own."""
         of = self._questions.get(task) or (self._haystack if getattr(TASKS[task], "haystack", "") == "essay" else None)
         return f"{of.name} ({of.digest})" if of else "synthetic"
 
-    def _base(self, generator: Generator[Any], recipe: Recipe, drawn: object) -> int:
-        frame, beside = generator.frame(replace(recipe, size=generator.smallest, extra=()), drawn)
-        return int(self._counter.count([frame])[0]) + beside
-
-    def _planned(
-        self, task: str, length: int, indices: Sequence[int], seed: int, reserved: int, exact: bool
-    ) -> Iterator[Recipe]:
-        generator = self._generator(task)
-        smallest = [Recipe(task, length, seed, index, generator.smallest, (), 0, reserved, exact) for index in indices]
-        drawn = [generator.draw(recipe) for recipe in smallest]
-        frames = [generator.frame(recipe, of) for recipe, of in zip(smallest, drawn, strict=True)]
-        bases = self._counter.count([text for text, _ in frames]) + [beside for _, beside in frames]
-        # The small margin is for merges that the eight samples did not show.
-        limit = length - reserved - TASKS[task].answer_tokens - length // 1024
-        for recipe, of, base in zip(smallest, drawn, bases.tolist(), strict=True):
-            if base > limit:
-                raise _too_short(recipe, base)
-            size, extra, taken = generator.fill(recipe, of, limit - base)
-            yield replace(recipe, size=size, extra=extra, tokens=base + taken)
-
-    def _adds_up(self, task: str) -> bool:
-        """Whether planned and counted tokens are the same: tokenizers that split at words first, that is almost all."""
-        if task not in self._exact:
-            generator = self._generator(task)
-            tried = list(self._planned(task, _TRIED_LENGTH, range(_TRIED), 0, 0, exact=True))
-            texts = [generator.text(recipe, generator.draw(recipe)).prompt for recipe in tried]
-            self._exact[task] = self._counter.count(texts).tolist() == [recipe.tokens for recipe in tried]
-        return self._exact[task]
-
-    def _generator(self, task: str) -> Generator[Any]:
-        if task not in self._generators:
-            self._generators[task] = self._made(TASKS[task])
-        return self._generators[task]
+    def planner(self, task: str) -> Planner:
+        """Of one task. Raises StoreError for an unknown one, or an input that is missing."""
+        if task not in TASKS:
+            raise StoreError("task", f"{task} is not one of RULER's", f"write one of {', '.join(TASKS)}")
+        if task not in self._planners:
+            self._planners[task] = Planner(TASKS[task], self._made(TASKS[task]), self._counter)
+        return self._planners[task]
 
     def _made(self, task: Task) -> Generator[Any]:
         counter = self._counter
@@ -151,8 +76,3 @@ class Ruler:
         if task.kind == "vt":
             return Tracking(task, counter)
         return (CommonWords if task.kind == "cwe" else FrequentWords)(task, counter)
-
-
-def _too_short(recipe: Recipe, tokens: int) -> StoreError:
-    what = f"sample {recipe.index} of {recipe.task} takes {tokens} tokens without a haystack"
-    return StoreError(f"length {recipe.length}", what, "ask for a longer one")

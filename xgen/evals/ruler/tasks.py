@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["niah", "vt", "cwe", "fwe", "qa"]
+Kind = Literal["niah", "vt", "cwe", "fwe", "qa", "kv"]
 LENGTHS = (4096, 8192, 16384, 32768, 65536, 131072, 262144)  # tokens
 NOISE = ("The grass is green.", "The sky is blue.", "The sun is yellow.", "Here we go.", "There and back again.")
 NEEDLE = "One of the special magic {values} for {key} is: {value}."

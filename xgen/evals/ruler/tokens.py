@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -72,7 +72,8 @@ class Counter:
         return np.searchsorted(np.maximum.accumulate(starts), ends, side="left").astype(np.int64)
 
     def cached(self, what: str, content: str, make: Callable[[], Counts]) -> Counts:
-        """`make()`, or what it gave before for this tokenizer, `what` and `content`. A broken file is made again."""
+        """`make()`, or what it gave before for this tokenizer, `what` and `content`. A broken file is made again.
+        Raises StoreError where nothing may be kept, OSError for a full disk."""
         if self._cache is None:
             return make()
         digest = hashlib.blake2b("\0".join((self.key, what, content)).encode(), digest_size=16).hexdigest()
@@ -82,18 +83,28 @@ class Counter:
                 return np.asarray(stored["counts"], dtype=np.int64)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             counts = make()
-        self._cache.mkdir(parents=True, exist_ok=True)
-        # Two that make the same file at once write the same: the later rename wins.
-        with tempfile.NamedTemporaryFile(dir=self._cache, prefix=f".{digest}.", delete=False) as file:
-            try:
+        try:
+            self._keep(path, counts)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            fix = "give the folder to the group of those who share it, or name another"
+            raise StoreError(self._cache, f"keeps no counts of tokens: {error.strerror}", fix) from None
+        return counts
+
+    @staticmethod
+    def _keep(path: Path, counts: Counts) -> None:
+        """For all who share the folder. Two that make the same file at once write the same: the later rename wins."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
+        try:
+            with os.fdopen(os.open(partial, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o664), "wb") as file:
                 np.savez_compressed(file, counts=counts)
                 file.flush()
                 os.fsync(file.fileno())
-                Path(file.name).rename(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-        return counts
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _lengths(self, texts: Sequence[str]) -> Iterator[int]:
         for first in range(0, len(texts), _BATCH):

@@ -17,6 +17,7 @@ ALPHA = 2.0
 _ZETA = np.pi**2 / 6  # of ALPHA
 _NUMBERS = 131072
 _RANKS = 512  # 256k words hold 400 ranks that appear at all
+_FEWEST = 5  # the noise, the three that are asked for, and one that is not
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class FrequentWords:
         self._dots = int(counter.added(coded[0], [" ..."])[0])
 
     def draw(self, recipe: Recipe) -> Indices:
-        ranks = min(_RANKS, (recipe.length - self._task.answer_tokens) // 50)
+        ranks = max(_FEWEST, min(_RANKS, (recipe.length - self._task.answer_tokens) // 50))
         return walk(recipe.random("words"), len(self._tokens), ranks - 1)
 
     def text(self, recipe: Recipe, drawn: Indices) -> Sample:

@@ -16,6 +16,8 @@ class Stage:
     partition: str  # '' for the cluster's default
     num_gpus: int  # of one job; of an array, of each shard
     is_array: bool = False
+    num_nodes: int = 1  # as num_gpus
+    num_cpus: int = 1
     first_step: int = 0  # steps and tokens of the stages before
     first_token: int = 0
     num_steps: int = 0
@@ -58,7 +60,14 @@ def read_facts(run: RunDir) -> Facts | None:
     except (OSError, SpecError):
         return None
     stages = tuple(
-        Stage(name, resources.partition or "", resources.nodes * resources.gpus_per_node, bool(job.array_of(index)))
+        Stage(
+            name,
+            resources.partition or "",
+            resources.nodes * resources.gpus_per_node,
+            is_array=bool(job.array_of(index)),
+            num_nodes=resources.nodes,
+            num_cpus=resources.world_size * resources.cpus_per_task,
+        )
         for index, (name, resources) in enumerate(job.jobs)
     )
     if isinstance(job, Trained):

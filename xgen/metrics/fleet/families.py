@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from prometheus_client.core import Metric
 
 from xgen.metrics.exporter.collector import counters, gauges
+from xgen.metrics.fleet.scores import score_families
 from xgen.metrics.fleet.tracked import Tracked
 from xgen.runs import PHASES, PRODUCTIVE, RESTART_REASONS, Phase
 
@@ -97,6 +98,7 @@ def families(runs: Sequence[Tracked], cluster: str, partition: str, now: float) 
         ["run", "stage", "state"],
         {key: number for run in runs for key, number in _shards(run)},
     )
+    yield from score_families([(run.run.name, run.evaluated) for run in runs if run.evaluated])
 
 
 def _info(run: Tracked, cluster: str, partition: str) -> tuple[str, ...]:

@@ -10,14 +10,17 @@ from pathlib import Path
 
 from prometheus_client.core import Metric
 
+from xgen.cluster.settle import is_not_launched
 from xgen.cluster.slurm import QueueRow
 from xgen.cluster.status import QueueView, queue_view
 from xgen.metrics.exporter import CollectorError
 from xgen.metrics.exporter.collector import gauge, gauges
 from xgen.metrics.fleet.families import families
-from xgen.metrics.fleet.tracked import ENDED, Tracked, size_of_orders, user_name
+from xgen.metrics.fleet.tracked import ENDED, Tracked
 from xgen.metrics.slurm.queue import Queue
 from xgen.runs import RUN_NAME, RunDir
+from xgen.runs.rundir import size_of_orders
+from xgen.runs.users import user_name
 
 _KEPT = 7 * 86400.0  # seconds after its last event for which a run that has ended is served
 _FRESH = 3  # intervals of the queue
@@ -42,6 +45,8 @@ class Runs:
         self._left_out: dict[str, int] = {}  # ended long ago: size of what people had ordered by then
         self._sees_all = os.geteuid() == 0
         self.names: dict[str, str] | None = None  # of runs, by the numbers of their jobs; None: not known yet
+        self.lost: dict[str, str] = {}  # runs that nobody decided, and why they are thought lost
+        self.not_launched: dict[str, QueueRow] = {}  # jobs of runs that SLURM holds since a node could not start them
         self.looked = threading.Event()  # once, whatever came of it
 
     def poll(self) -> Iterable[Metric]:
@@ -73,6 +78,8 @@ class Runs:
                 continue
             if run.state in ENDED and now - run.last_event > _KEPT:
                 self._leave_out(run)
+        self.lost = {name: "no job of it is in the queue" for name, run in self._runs.items() if run.is_lost}
+        self.not_launched = {name: row for name, row in (view.jobs or {}).items() if is_not_launched(row)}
         served = [run for name, run in self._runs.items() if name not in unreadable]
         return self._metrics(served, len(unreadable), now)
 

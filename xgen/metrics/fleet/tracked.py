@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pwd
+from collections import deque
 from collections.abc import Mapping
 from typing import Literal
 
@@ -10,7 +10,9 @@ from xgen.cluster.status import QueueView, ShardsStatus, last_decision, run_stat
 from xgen.metrics.fleet.facts import Facts, read_facts
 from xgen.metrics.fleet.shards import ShardTimes
 from xgen.metrics.phases import PhaseCounters
-from xgen.runs import Event, EventReader, Ledger, Phase, RunDir
+from xgen.runs import Evaluated, Event, EventName, EventReader, Ledger, Phase, RunDir
+from xgen.runs.rundir import size_of_orders
+from xgen.runs.users import user_name
 
 State = Literal["queued", "running", "stopping", "finished", "failed", "cancelled", "lost"]
 _DECIDED: tuple[State, ...] = ("finished", "failed", "cancelled")
@@ -19,6 +21,11 @@ _STATES: Mapping[str, State] = {
     "pending": "queued", "running": "running", "finished": "finished", "failed": "failed", "cancelled": "cancelled",
     "lost": "lost",
 }  # fmt: skip
+# Of which the newest is kept: what went wrong, and what was done about it.
+_NOTED: tuple[EventName, ...] = (
+    "hang", "straggler", "unhealthy", "checkpoint_failed", "checkpoint_rejected", "guard", "failed", "finished",
+    "requeued", "held", "released", "settled",
+)  # fmt: skip
 _CLOCKS = 10.0  # seconds that the clocks of two nodes may differ by
 _SETTLED = 600.0  # seconds after which no file of a run that was decided is seen late
 
@@ -36,8 +43,11 @@ class Tracked:
         self.user = ""
         self.num_skipped = 0  # lines of its events that are none
         self.last_event = 0.0
+        self.newest: dict[EventName, Event] = {}  # of each of `_NOTED`
         self.gpu_seconds = 0.0
         self.spent: dict[Phase, float] = {}  # as counters: none ever falls
+        self.evaluated: Evaluated | None = None  # that is shown
+        self._next: deque[Evaluated] = deque()
         self._spec: tuple[int, int] | None = None
         self.job_ids: frozenset[str] = frozenset()  # the newest jobs of its stages
         self._jobs_written = 0
@@ -74,7 +84,7 @@ class Tracked:
         if self.state in _DECIDED and now - self.last_event > _SETTLED and orders == self.orders:
             return
         self.orders = orders
-        stat = self.run.spec_file.stat()
+        stat, is_first = self.run.spec_file.stat(), self._spec is None
         if self._spec != (spec := (stat.st_ino, stat.st_mtime_ns)):
             self._spec, self.facts = spec, read_facts(self.run) or Facts()
             self.user = user_name(self.run.path.stat().st_uid)
@@ -84,16 +94,29 @@ class Tracked:
             self._begin()
             self._counters.ledger = self.ledger
             events = self._reader.new()
+        scored: list[Evaluated] = []
         for event in events:
+            before = self.ledger.evaluated
             self.ledger.add(event)
+            if self.ledger.evaluated and self.ledger.evaluated is not before:
+                scored.append(self.ledger.evaluated)
+            if event.event in _NOTED:
+                self.newest[event.event] = event
             self.last_event = max(self.last_event, event.time)
             self._newest = max(self._newest, (event.attempt, event.time))
         self._decision = last_decision(events, self._decision)
+        self._take_scores(scored[-1:] if is_first else scored)
         self.num_skipped = self._reader.num_skipped
         if events and self.state in ENDED:
             self.state = None  # to be asked again
         if self.state not in _DECIDED:
             self._read_jobs()
+
+    def _take_scores(self, scored: list[Evaluated]) -> None:
+        """Each is shown for a poll at least, so that it is scraped; of what was there before the first, the newest."""
+        known = self._next[-1] if self._next else self.evaluated
+        after = (known.step, known.time) if known else (-1, 0.0)
+        self._next.extend(one for one in scored if (one.step, one.time) > after)
 
     def _read_jobs(self) -> None:
         folder = self.run.job_file(0).parent
@@ -108,6 +131,8 @@ class Tracked:
 
     def judge(self, view: QueueView, asked: float, now: float) -> None:
         """State, shards and time until now, from a queue that was asked at that time. Raises OSError."""
+        if self._next:
+            self.evaluated = self._next.popleft()
         if self.state not in _DECIDED:
             if view.jobs is not None and self.run.name not in view.jobs and asked < self.last_event + _CLOCKS:
                 view = QueueView(None)  # a job that was submitted since
@@ -155,19 +180,3 @@ class Tracked:
         if self.ledger.attempts and self.ledger.phase not in (None, "queued"):
             total += gpus * max(0.0, at - self.last_event)
         return total
-
-
-def user_name(uid: int) -> str:
-    """Its number, for one whom this machine does not know."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def size_of_orders(run: RunDir) -> int:
-    """Bytes of what people have ordered: a run that was decided goes on by an `xgen resume`, which adds to it."""
-    try:
-        return (run.events_dir / "client.jsonl").stat().st_size
-    except OSError:
-        return -1

@@ -1,4 +1,5 @@
-"""From the accounting database, at its own slow pace: fair-share (`sshare`) and the jobs that ended (`sacct`)."""
+"""From the accounting database, at its own slow pace: fair-share (`sshare`), the jobs that ended and what jobs held
+(`sacct`)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from prometheus_client.core import Metric
 
 from xgen.metrics.exporter.collector import counters, gauges
 from xgen.metrics.exporter.command import output
-from xgen.metrics.slurm.rows import EndedRow, ShareRow, columns, parse
+from xgen.metrics.slurm.rows import EndedRow, HeldRow, ShareRow, columns, parse
 
 # State of an ended job, and sacct's code for it.
 ENDED = {
@@ -18,6 +19,7 @@ ENDED = {
     "out_of_memory": "OOM", "boot_fail": "BF", "deadline": "DL", "requeued": "RQ",
 }  # fmt: skip
 _LATE = 600.0  # seconds by which the database may hear of an end too late
+_HELD_TIMEOUT = 120.0  # seconds; a month of a large cluster
 _LONGEST = 86400.0  # seconds to look back at most, after it was away
 _SHARES = {
     "": ("fairshare", "Fair-share factor, 0 to 1; under Fair Tree only users have one."),
@@ -61,7 +63,8 @@ class Ended:
     def __init__(self, partitions: Iterable[str] = ()) -> None:
         self._counts = Counter({(state, partition): 0 for partition in partitions for state in ENDED})
         self._seen: set[EndedRow] = set()
-        self._asked = self._started = time.time()
+        self._asked = time.time()
+        self._started = int(self._asked)  # ends are told in whole seconds: one in the second of the start is no earlier
 
     def poll(self) -> Iterable[Metric]:
         now = time.time()
@@ -91,3 +94,14 @@ class Ended:
             ["state", "partition"],
             self._counts,
         )
+
+
+def held(users: Iterable[str], since: float, now: float) -> list[HeldRow]:
+    """What the jobs of these users held since then, by sacct: a row for each time that a job was started; one that runs
+    ends now. Raises CollectorError, also where there is no accounting."""
+    command = (
+        "sacct", f"--user={','.join(sorted(set(users)))}", "--allocations", "--duplicates", "--truncate", "--noheader",
+        "--parsable2", f"--starttime=now-{max(1.0, now - since):.0f}seconds", "--endtime=now",
+        f"--format={columns(HeldRow)}",
+    )  # fmt: skip
+    return [row for row in parse(HeldRow, output(command, _HELD_TIMEOUT), "sacct") if row.start is not None]

@@ -87,7 +87,20 @@ class EndedRow:
     end: float | None = _column("End", values.time)
 
 
-_Row = TypeVar("_Row", JobRow, NodeRow, ShareRow, EndedRow)
+@dataclass(frozen=True, slots=True)
+class HeldRow:
+    """`sacct --parsable2`: what a job held from a start to an end."""
+
+    job: str = _column("JobID")  # 812_3 of a shard
+    state: str = _column("State", lambda text: text.split(" ")[0])
+    start: float | None = _column("Start", values.time)
+    end: float | None = _column("End", values.time)  # None: it runs
+    nodes: int = _column("NNodes", values.count)
+    cpus: int = _column("AllocCPUS", values.count)
+    gpus: int = _column("AllocTRES", values.tres_gpus)
+
+
+_Row = TypeVar("_Row", JobRow, NodeRow, ShareRow, EndedRow, HeldRow)
 
 
 def columns(row: type[_Row]) -> str:

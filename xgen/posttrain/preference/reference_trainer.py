@@ -40,6 +40,7 @@ class ReferenceTrainer(PairTrainer):
         whole = self.context.run.whole
         beginning = load_initial(self, self.model_parts)
         store = open_store(self.job, chat_store(self.job, whole.path))
+        self.context.progress.enter("work")
         blocks = list(blocks_of(store, reference_folder(whole, store, beginning)))
         result = self._take(blocks[self.context.shard :: self.context.num_shards])
         dist.barrier(group=self.cpu_group)
@@ -73,6 +74,7 @@ class ReferenceTrainer(PairTrainer):
             entries["chosen"], entries["rejected"] = values[pairs >= 0].T
             found.append(entries)
             self._agreement.end()
+            self.context.progress.touch()
             if self._agreement.signal:
                 return None
         entries = np.concatenate(from_all(self, np.concatenate(found)))

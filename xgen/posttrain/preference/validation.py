@@ -61,6 +61,7 @@ class PairValidation(Validation):
             counts = [(inputs["pairs"] >= 0).sum(), (labels != IGNORE).sum()]
             sums += torch.stack([*counts, found.loss, *found.measured]).double().cpu()
             agreement.end()
+            trainer.context.progress.touch()
             if agreement.signal:
                 return None
         dims = trainer.parallel_dims

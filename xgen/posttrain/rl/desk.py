@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from xgen.posttrain.engine import Completion, Engine, Partial, Request
+from xgen.engine import Completion, Engine, Partial, Request
 from xgen.posttrain.rl.answers import Answer, Judged
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xgen.data.chat.prompts import PromptSource, read_evaluation
 from xgen.data.permutation import shuffle_keys
-from xgen.posttrain.engine import Request, Sampling
+from xgen.engine import Request, Sampling
 from xgen.posttrain.rl.answers import Answer
 from xgen.posttrain.rl.desk import Ticket
 from xgen.posttrain.rl.rollouts import StoppedWaitingError
@@ -139,7 +139,7 @@ class Evaluation:
                 rollout.max_tokens, policy.temperature, rollout.top_p, self._trainer.rollouts.stop_tokens
             )
             request = Request(_name(source, number, sample), prompt.tokens, seed, sampling)
-            self._trainer.rollouts.desk.ask(Ticket(request, prompt))
+            self._trainer.rollouts.desk.ask(Ticket(request, prompt, lambda _: self._trainer.context.progress.touch()))
 
     def _record(self, record: EvaluationRecord) -> None:
         rates = self._tell({name: vars(found) for name, found in record.sources.items()})

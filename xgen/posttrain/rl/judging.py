@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from xgen.data.chat.tokenizer import ChatTokenizer
-from xgen.posttrain.engine import Completion
+from xgen.engine import Completion
 from xgen.posttrain.rewards import Task, Verdict, Verifiers
 from xgen.posttrain.rl.answers import Judged
 from xgen.posttrain.rl.desk import Spent

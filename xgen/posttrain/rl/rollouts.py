@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from xgen.posttrain.engine import Completion, Partial, Request, Sampling
+from xgen.engine import Completion, Partial, Request, Sampling
 from xgen.posttrain.rl.allotment import Allotment, Round
 from xgen.posttrain.rl.answers import Answer, Group, Judged, Versions, answer_seed
 from xgen.posttrain.rl.desk import Desk, Effort, Ticket
@@ -84,6 +84,7 @@ class Rollouts:
     journal: Journal
     ranks: Ranks
     stop_tokens: tuple[int, ...]
+    on_progress: Callable[[], None] = lambda: None  # told of every answer and verdict
     waits: Waits = field(default_factory=Waits)
     _known: dict[int, Mapping[Key, Known]] = field(default_factory=dict)  # by step
 
@@ -157,10 +158,12 @@ class Rollouts:
         )
 
         def generated(completion: Completion) -> None:
+            self.on_progress()
             whole = Begun(completion.tokens, completion.logprobs, completion.finish, completion.versions)
             self.journal.add_answer(step, key, whole)
 
         def judged(verdict: Judged) -> None:
+            self.on_progress()
             self.journal.add_verdict(step, key, verdict)
 
         ticket = Ticket(request, prompt, generated, judged)

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 
 from xgen.data.chat.tokenizer import ChatTokenizer
-from xgen.posttrain.engine import Engine
-from xgen.posttrain.engine.inprocess import InProcessEngine
+from xgen.engine import Engine
+from xgen.engine.inprocess import InProcessEngine
 from xgen.posttrain.rl.judging import RewardJudge
 from xgen.runs import TaskContext
 from xgen.spec import Rl

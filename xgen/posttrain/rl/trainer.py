@@ -15,8 +15,8 @@ from torchtitan.distributed import utils as dist_utils
 
 from xgen.data import MODULUS
 from xgen.data.chat.prompts import load_tokenizer
-from xgen.posttrain.engine import EngineError
-from xgen.posttrain.engine.weights import full_weights
+from xgen.engine import EngineError
+from xgen.engine.weights import full_weights
 from xgen.posttrain.losses import Normalizer, Sampled
 from xgen.posttrain.preference.frozen import Frozen
 from xgen.posttrain.rl import learning, stats
@@ -97,6 +97,7 @@ class RlTrainer(JobTrainer):
             journal=Journal(context.run.path / "rollouts", context.rank, answers_follow_from(job, loader.fingerprint)),
             ranks=Ranks(context.rank, context.world_size, self.cpu_group, self._told_to_stop),
             stop_tokens=tokenizer.stop,
+            on_progress=context.progress.touch,
         )
         self._efforts = (desk.effort,) * context.world_size
         return Evaluation(self) if job.evaluation else None
@@ -104,7 +105,8 @@ class RlTrainer(JobTrainer):
     def hand_over(self) -> None:
         """The engine gets the weights of this step, unless it has them."""
         if self.rollouts.desk.engine.version != self.step:
-            self.rollouts.desk.engine.load(int(self.step), full_weights(self.model_parts[0]))
+            with self.context.progress.during("generate"):  # servers take as long as a checkpoint
+                self.rollouts.desk.engine.load(int(self.step), full_weights(self.model_parts[0]))
 
     def _told_to_stop(self) -> bool:
         self._agreement.begin()
@@ -148,7 +150,8 @@ class RlTrainer(JobTrainer):
     def train_step(self, data_iterator: Iterator[Any]) -> None:
         rate = next(iter(self.lr_schedulers.get_metrics().values()))
         self.rollouts.journal.prune(self.checkpointer.durable_step)
-        collected = self.rollouts.collect(int(self.step), self.dataloader.allotment)
+        with self.context.progress.during("generate"):
+            collected = self.rollouts.collect(int(self.step), self.dataloader.allotment)
         began = time.perf_counter()
         pieces = self._learn_from(collected)
         updates = self._updates(pieces)

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from xgen.posttrain.engine.protocol import Completion, Partial, Request
+from xgen.engine.protocol import Completion, Partial, Request
 from xgen.posttrain.servers.drivers import Piece
 from xgen.posttrain.servers.registry import Server
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 import httpx
 
-from xgen.posttrain.engine.protocol import Request
+from xgen.engine.protocol import Request
 from xgen.posttrain.servers.weights import as_words, from_words
 
 _SEEDS = 2**63

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 
-from xgen.posttrain.engine.protocol import Completion, EngineError, Partial, Request
+from xgen.engine.protocol import Completion, EngineError, Partial, Request
 from xgen.posttrain.servers.answer import Answer
 from xgen.posttrain.servers.drivers import DRIVERS, BadAnswerError, read_line
 from xgen.posttrain.servers.fleet import Fleet, Host

@@ -152,6 +152,7 @@ class Shard:
         """Raises _Over when all is over, Ended when the process is."""
         end = time.monotonic() + seconds
         while True:
+            self._context.progress.touch()
             if self._context.stop or self._run.ended_file.exists() or self._run.cancelled_file.exists():
                 raise _Over
             if process:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.tables import table
-from xgen.data.curate.report_html.wording import count, exact_size, many
 from xgen.data.curate.report_model import Count, Flow, Report, sum_of
+from xgen.drawing.markup import Child, Html, el
+from xgen.drawing.wording import count, exact_size, many
 
 _HEADS = (
     "step", "domain|", "documents came", "dropped", "went on", "bytes came", "dropped", "cut out", "went on",

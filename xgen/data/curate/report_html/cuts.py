@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.palette import Palette
 from xgen.data.curate.report_html.rules import step_cards
-from xgen.data.curate.report_html.svg import meter
 from xgen.data.curate.report_html.tables import nothing, section, table, tile
-from xgen.data.curate.report_html.wording import count, exact_size, many, share
 from xgen.data.curate.report_model import Lines, Report
+from xgen.drawing.markup import Child, Html, el
+from xgen.drawing.svg import meter
+from xgen.drawing.wording import count, exact_size, many, share
 
 
 def leaks(report: Report, palette: Palette) -> Html:

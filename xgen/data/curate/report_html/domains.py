@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.palette import Palette
-from xgen.data.curate.report_html.svg import Axis, Frame, legend, meter
 from xgen.data.curate.report_html.tables import nothing, section, table
-from xgen.data.curate.report_html.wording import count, exact_size, many, share, value
 from xgen.data.curate.report_model import Count, Domain, Histogram, Mixture, Report
+from xgen.drawing.markup import Child, Html, el
+from xgen.drawing.svg import Axis, Frame, legend, meter
+from xgen.drawing.wording import count, exact_size, many, share, value
 
 
 def domains(report: Report, palette: Palette) -> Html:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.palette import Palette
 from xgen.data.curate.report_html.rules import step_cards
-from xgen.data.curate.report_html.svg import Axis, Frame, legend
 from xgen.data.curate.report_html.tables import nothing, section, table, tile
-from xgen.data.curate.report_html.wording import count, many, share, value
 from xgen.data.curate.report_model import Dedup, Frequency, Report
+from xgen.drawing.markup import Child, Html, el
+from xgen.drawing.svg import Axis, Frame, legend
+from xgen.drawing.wording import count, many, share, value
 
 
 def duplicates(report: Report, palette: Palette) -> Html:

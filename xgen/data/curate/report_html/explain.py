@@ -6,7 +6,7 @@ import re
 
 from pydantic import BaseModel
 
-from xgen.data.curate.report_html.wording import value
+from xgen.drawing.wording import value
 from xgen.spec.filters import C4, FineWeb, GopherQuality, GopherRepetition, Language, Pii, Urls
 
 _FILTERS: dict[str, type[BaseModel]] = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from xgen.data.curate.report_html.markup import Html, el
 from xgen.data.curate.report_html.palette import Palette
 from xgen.data.curate.report_html.rules import step_card
-from xgen.data.curate.report_html.svg import meter
 from xgen.data.curate.report_html.tables import nothing, section, table
-from xgen.data.curate.report_html.wording import count
 from xgen.data.curate.report_model import Report
+from xgen.drawing.markup import Html, el
+from xgen.drawing.svg import meter
+from xgen.drawing.wording import count
 
 ELSEWHERE = ("earlier", "exact", "near", "common_lines", "leaks")  # steps that other sections show
 

@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from xgen.data.curate.report_html.explain import explain_step
-from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.palette import Palette
 from xgen.data.curate.report_html.reading import unreadable
 from xgen.data.curate.report_html.rules import step_anchor
-from xgen.data.curate.report_html.svg import picture
-from xgen.data.curate.report_html.wording import documents, exact_size, many, share, tokens
+from xgen.data.curate.report_html.tables import documents
 from xgen.data.curate.report_model import Count, Mixture, Report, Step
+from xgen.drawing.markup import Child, Html, el
+from xgen.drawing.svg import picture
+from xgen.drawing.wording import exact_size, many, share, tokens
 
 _WIDTH, _GAP, _FALL, _BAR = 1000.0, 6.0, 24.0, 20.0  # of a row's picture: it is stretched to the column's width
 _MEASURES = ("bytes", "documents")

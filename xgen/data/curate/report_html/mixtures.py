@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.palette import Palette
-from xgen.data.curate.report_html.svg import meter
 from xgen.data.curate.report_html.tables import nothing, section, table, tile
-from xgen.data.curate.report_html.wording import count, many, share
 from xgen.data.curate.report_model import Mixture, PlanRow, Report
+from xgen.drawing.markup import Child, Html, el
+from xgen.drawing.svg import meter
+from xgen.drawing.wording import count, many, share
 
 _ROWS = 200  # of the whole plan
 _SOURCES = 12  # at first sight

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from xgen.data.curate.report_html.accounts import accounts
 from xgen.data.curate.report_html.funnel import funnel
-from xgen.data.curate.report_html.markup import Html, el
 from xgen.data.curate.report_html.palette import Palette
 from xgen.data.curate.report_html.reading import unreadable
 from xgen.data.curate.report_html.tables import nothing, section, tile
-from xgen.data.curate.report_html.wording import count, many, share, size, tokens
 from xgen.data.curate.report_model import Count, Report
+from xgen.drawing.markup import Html, el
+from xgen.drawing.wording import count, many, share, size, tokens
 
 
 def overview(report: Report, palette: Palette) -> Html:

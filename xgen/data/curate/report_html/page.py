@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from xgen.data.curate.report_html.cuts import leaks, shared_lines
+from xgen.data.curate.report_html.document import page
 from xgen.data.curate.report_html.domains import domains
 from xgen.data.curate.report_html.duplicates import duplicates
 from xgen.data.curate.report_html.filtering import filtering
-from xgen.data.curate.report_html.markup import Child, Html, el, page
 from xgen.data.curate.report_html.mixtures import mixtures
 from xgen.data.curate.report_html.overview import overview
 from xgen.data.curate.report_html.palette import Palette
 from xgen.data.curate.report_html.reading import reading
 from xgen.data.curate.report_html.tables import section, table
 from xgen.data.curate.report_model import Report
+from xgen.drawing.markup import Child, Html, el
 
 REPORT_PAGE = "report.html"
 _SCRIPT = Path(__file__).with_name("page.js")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from xgen.data.curate.report_html.markup import Html, el
-from xgen.data.curate.report_html.svg import legend
 from xgen.data.curate.report_model import Report
+from xgen.drawing.markup import Html, el
+from xgen.drawing.svg import legend
 
 _NUM_COLOURS = 7
 _REST = "rest"

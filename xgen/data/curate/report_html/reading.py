@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from xgen.data.curate.report_html.markup import Child, Html, el
-from xgen.data.curate.report_html.svg import meter
 from xgen.data.curate.report_html.tables import nothing, section, table
-from xgen.data.curate.report_html.wording import count, exact_size, many
 from xgen.data.curate.report_model import Quarantined, Report
+from xgen.drawing.markup import Child, Html, el
+from xgen.drawing.svg import meter
+from xgen.drawing.wording import count, exact_size, many
 
 _READ = "read, and dropped in the funnel: by ids, or by a filter before it"
 

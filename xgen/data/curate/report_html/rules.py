@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable
 
 from xgen.data.curate.report_html.explain import explain_rule, explain_step, measured
-from xgen.data.curate.report_html.markup import Child, Html, el
 from xgen.data.curate.report_html.palette import Palette
-from xgen.data.curate.report_html.svg import meter
-from xgen.data.curate.report_html.tables import excerpt, nothing
-from xgen.data.curate.report_html.wording import documents, exact_size, share, value
+from xgen.data.curate.report_html.tables import documents, excerpt, nothing
 from xgen.data.curate.report_model import Reason, Report, Sample, Step
+from xgen.drawing.markup import Child, Html, el
+from xgen.drawing.svg import meter
+from xgen.drawing.wording import exact_size, share, value
 
 
 def step_anchor(number: int) -> str:

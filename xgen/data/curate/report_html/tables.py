@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from xgen.data.curate.report_html.markup import Child, Html, el
+from xgen.data.curate.report_model import Count
+from xgen.drawing.markup import Child, Html, el
+from xgen.drawing.wording import exact_size, many
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Child]], left: int = 1) -> Html:
@@ -35,6 +37,11 @@ def tile(name: str, number: Child, *more: Child, class_: str = "") -> Html:
 def excerpt(text: str) -> Html:
     """Text of a document: whatever is in it is shown and not obeyed."""
     return el("pre", text or "(empty)", dir="auto")
+
+
+def documents(counted: Count) -> Html:
+    """1,234 documents, 5.6 MB"""
+    return el("span", many(counted.documents, "document"), ", ", exact_size(counted.bytes))
 
 
 def _side(word: bool) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from xgen.data.curate.regmix_model import ProxyRow, RegmixReport
-from xgen.data.curate.report_html.markup import Child, Html, el, page
-from xgen.data.curate.report_html.svg import Axis, Frame, legend, meter
+from xgen.data.curate.report_html.document import page
 from xgen.data.curate.report_html.tables import section, table, tile
-from xgen.data.curate.report_html.wording import count
+from xgen.drawing.markup import Child, Html, el
+from xgen.drawing.svg import Axis, Frame, legend, meter
+from xgen.drawing.wording import count
 
 
 def render_weights(report: RegmixReport) -> str:

@@ -1,0 +1,1 @@
+"""`xgen watch`: what runs do now, on one screen, the worst first."""
