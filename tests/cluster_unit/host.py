@@ -10,6 +10,7 @@ from typing import Any
 
 from xgen.cluster.checks import health_settings
 from xgen.cluster.host import host_library
+from xgen.cluster.slurm import FROM_CLIENT
 from xgen.runs import AttemptOutcome, RankOutcome, RunDir, read_attempt_outcome, read_events
 from xgen.spec import Command, Partition, Profile, Resources
 
@@ -18,7 +19,7 @@ RUN={run} RUN_NAME=demo-abc234 NUM_TASKS={tasks} TIME_LIMIT=3600 LEAD=60 MAX_FAI
 STAGE={stage} LAST_STAGE={last} STAGE_NAME={name}
 DISCOVERY_FILE="$RUN/discovery.json" SLURM_JOB_ID=7 SLURM_JOB_NODELIST=localhost ATTEMPT={attempt} FAILURES=0 RESUMED=''
 REQUEUE_PAUSE=0.1 NUM_GPUS=4 RESTART_BY={by} BACKOFF_FIRST=30 BACKOFF_MOST=600 MAX_GPU_SECONDS={budget}
-TERMINATED={terminated}
+TERMINATED={terminated} FROM_CLIENT={kept}
 {health}
 . {host}
 ATTEMPT_DIR=$(attempt_dir "$ATTEMPT")
@@ -98,7 +99,7 @@ class Host:
         prelude = _PRELUDE.format(
             run=shlex.quote(str(self.run.path)), host=shlex.quote(str(self.library)), tasks=tasks,
             most=most, attempt=attempt, terminated=terminated, stage=stage, last=last, name=name,
-            by=by, budget=budget, health=_HEALTH,
+            by=by, budget=budget, health=_HEALTH, kept=shlex.quote(" ".join(FROM_CLIENT)),
         )  # fmt: skip
         environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "LC_ALL": "C"}
         return subprocess.run(

@@ -197,7 +197,7 @@ def test_of_a_secret_the_text_has_the_name_of_its_key_only() -> None:
     text = text_of("docker")
     assert "MY_TOKEN" not in text
     assert "HF_TOKEN" not in text
-    assert re.search(r"^#SBATCH --export=.*\bXGEN_SECRETS_KEY$", text, re.MULTILINE)
+    assert re.search(r"^FROM_CLIENT='.*\bXGEN_SECRETS_KEY'$", text, re.MULTILINE)
     assert "--env=XGEN_SECRETS_KEY" in text
     assert "XGEN_SECRETS_KEY" not in text_of("none")
 

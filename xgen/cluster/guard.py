@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xgen.cluster.asked import Clock, new_key, submit_keyed
-from xgen.cluster.render import from_client, library
+from xgen.cluster.render import library
 from xgen.runs import RunDir, write_atomic
 from xgen.spec import Job, Profile
 
@@ -26,7 +26,7 @@ def guard_script(job: Job, profile: Profile, run: RunDir, stage: int, job_id: st
         "time=15",
         f"output={run.attempts_dir}/guard-%j.log",
         f"chdir={run.path}",
-        f"export={','.join(from_client(job))}",
+        "export=ALL",
         f"dependency=afternotok:{job_id}",
         "kill-on-invalid-dep=yes",
         *([f"account={job.project}"] if job.project is not None else []),

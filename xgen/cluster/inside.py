@@ -9,11 +9,12 @@ from pathlib import Path
 from xgen.cluster.prepare import pinned_images
 from xgen.cluster.render import container_box
 from xgen.cluster.runtimes import RUNTIMES
+from xgen.cluster.slurm import WHO
 from xgen.runs import RunDir, read_attempt_outcome
 from xgen.spec import Job, Profile
 
 # What srun hands to the shell that looks for the task; the command itself has the task's environment.
-_OF_CLIENT = "PATH,HOME,USER,LOGNAME,LANG,TERM"
+_OF_CLIENT = ",".join([*WHO, "TERM"])
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,12 @@ from xgen.cluster.host import host_library
 from xgen.cluster.mounts import all_mounts
 from xgen.cluster.runtimes import RUNTIMES, Box, Launch
 from xgen.cluster.secrets import KEY_VARIABLE
+from xgen.cluster.slurm import FROM_CLIENT, WHO
 from xgen.images.resolve import Image
 from xgen.runs import RunDir
 from xgen.spec import Job, Profile, Resources
 
 SIGNAL = "USR2"  # USR1 belongs to NCCL's tooling (submitit#1709)
-# What the job takes over from the environment of `xgen submit`; sbatch leaves everything else behind.
-_FROM_CLIENT = ("HOME", "USER", "LOGNAME", "LANG", "PATH")
 _FOR_TASKS = (
     "LC_ALL",
     "XGEN_RUN_DIR",
@@ -50,7 +49,7 @@ def render(
     not start before `wait` seconds."""
     box = container_box(job, profile, run, image, stage)
     launch = RUNTIMES[profile.container.runtime].launch(box)
-    names = dict.fromkeys((*_FROM_CLIENT, *box.env, *launch.names))
+    names = dict.fromkeys((*WHO, *box.env, *launch.names))
     parts = [
         "#!/bin/bash",
         *(f"#SBATCH --{line}" for line in _sbatch_options(job, profile, run, stage, after, shards, behind)),
@@ -64,11 +63,6 @@ def render(
         *_body(job, profile, run, image, launch, stage),
     ]
     return "\n".join(parts) + "\n"
-
-
-def from_client(job: Job) -> list[str]:
-    """Names of what the job takes over from the environment of sbatch."""
-    return [*_FROM_CLIENT, *([KEY_VARIABLE] if job.secrets else [])]
 
 
 def _sbatch_options(
@@ -94,7 +88,7 @@ def _sbatch_options(
         "open-mode=append",
         f"output={run.shards_dir if array else run.attempts_dir}/slurm-%{'A_%a' if array else 'j'}.log",
         f"chdir={run.path}",
-        f"export={','.join(from_client(job))}",
+        "export=ALL",  # of what sbatch is run with: FROM_CLIENT
     ]
     if array:
         numbers = _ranges(range(array.shards) if shards is None else shards)
@@ -167,6 +161,7 @@ def _settings(job: Job, profile: Profile, run: RunDir, names: Iterable[str], sta
         "MAX_GPU_SECONDS": math.ceil((job.restart.max_gpu_hours or 0) * 3600),
         "NUM_GPUS": resources.nodes * resources.gpus_per_node,
         "EXPORT": ",".join(names),
+        "FROM_CLIENT": " ".join([*FROM_CLIENT, *([KEY_VARIABLE] if job.secrets else [])]),
         "TERMINATED": "${TERMINATED-}",
         "FAILURES": 0,
         "RESUMED": "",

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,17 @@ _NO_ANSWER = re.compile(
     r"ommunication|Broken pipe|Socket|Unexpected message|in standby|Insane message length|Incompatible versions",
     re.IGNORECASE,
 )
+
+WHO = ("HOME", "USER", "LOGNAME", "LANG", "PATH")
+# Of a client's environment a job has these, and what SBATCH_… says of the submission. sbatch is run with nothing else,
+# and told to export all of it: where it is given names to export, SLURM makes a login, `su - USER`, for each start of a
+# job, which costs seconds, counts as the job's time, and holds the job for ever where it fails (seen in 22.05).
+FROM_CLIENT = (
+    *WHO, "SLURM_CONF", "SLURM_JWT",
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),  # for images that nodes fetch
+)  # fmt: skip
+_OF_SBATCH = "SBATCH_"
+_NOT_OF_SBATCH = ("SBATCH_EXPORT", "SBATCH_GET_USER_ENV")
 
 _KILLED = (124, 137, -9, -15)  # exit codes of a command that its time limit has ended
 
@@ -152,8 +163,8 @@ def cancel(name: str) -> None:
 
 
 def submit_script(script: str, folder: Path, num_tasks: int, environment: Mapping[str, str], comment: str) -> Job[Any]:
-    """Submit `script` through submitit and return its job, which has the comment; sbatch sees `environment` too. Raises
-    SchedulerError, UnansweredError where the job may be there all the same."""
+    """Submit `script` through submitit and return its job, which has the comment and the variables of FROM_CLIENT and
+    `environment`. Raises SchedulerError, UnansweredError where the job may be there all the same."""
     # Imported here: submitit takes 120 ms, and a dry run works where no SLURM is installed.
     from submitit.core.utils import FailedJobError, FailedSubmissionError
     from submitit.slurm.slurm import SlurmExecutor
@@ -167,7 +178,8 @@ def submit_script(script: str, folder: Path, num_tasks: int, environment: Mappin
 
         def _make_submission_command(self, submission_file_path: Path) -> list[str]:
             seconds = f"{_TIMEOUT:g}"
-            return ["timeout", "--kill-after=5", seconds, "sbatch", f"--comment={comment}", str(submission_file_path)]
+            sbatch = ["sbatch", f"--comment={comment}", str(submission_file_path)]
+            return ["timeout", "--kill-after=5", seconds, "env", *_without(environment), *sbatch]
 
         def _num_tasks(self) -> int:
             return num_tasks
@@ -184,6 +196,13 @@ def submit_script(script: str, folder: Path, num_tasks: int, environment: Mappin
         raise _error(_first_line(str(error)) or "sbatch failed") from None
     except RuntimeError as error:
         raise SchedulerError(_first_line(str(error))) from None
+
+
+def _without(names: Collection[str]) -> list[str]:
+    """Options of `env` that take away what is none of the job's."""
+    kept = {*FROM_CLIENT, *names}
+    kept |= {name for name in os.environ if name.startswith(_OF_SBATCH) and name not in _NOT_OF_SBATCH}
+    return [f"--unset={name}" for name in os.environ if name not in kept]
 
 
 @contextmanager

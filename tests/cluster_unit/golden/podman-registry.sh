@@ -10,7 +10,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=/shared/runs/small-abc234/attempts/slurm-%j.log
 #SBATCH --chdir=/shared/runs/small-abc234
-#SBATCH --export=HOME,USER,LOGNAME,LANG,PATH
+#SBATCH --export=ALL
 #SBATCH --gres=gpu:h100:4
 # shellcheck disable=SC2317 # which of the functions are called depends on the runtime
 trap '' TERM  # untrapped, it kills bash, and nobody decides; `launch` hears it
@@ -34,6 +34,7 @@ BACKOFF_MOST=600
 MAX_GPU_SECONDS=0
 NUM_GPUS=8
 EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,XGEN_STAGE,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME
+FROM_CLIENT='HOME USER LOGNAME LANG PATH SLURM_CONF SLURM_JWT http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY'
 TERMINATED=${TERMINATED-}
 FAILURES=0
 RESUMED=''

@@ -35,7 +35,7 @@ submit_rest() {
   for ((stage = STAGE + 1; stage <= LAST_STAGE; stage++)); do
     old=$(cat "$WHOLE/jobs/$stage")
     if ! have_wait "$old" afterok:"$before"; then
-      new=$(timeout -s KILL 60 sbatch --parsable --dependency=afterok:"$before" "$WHOLE/jobs/$stage.sh") || exit 1
+      new=$(submit_job --parsable --dependency=afterok:"$before" "$WHOLE/jobs/$stage.sh") || exit 1
       new=${new%%;*}
       write_whole "$WHOLE/jobs/$stage" "$new"
       event queued ",\"reason\":\"job $old of stage $stage had been removed: $new\""

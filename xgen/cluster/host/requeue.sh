@@ -61,6 +61,16 @@ wait_until() {
 # let_go JOB: the run was released while its next job was being held: nobody else would release that.
 let_go() { [ -e "$WHOLE/held" ] || timeout -s KILL 60 scontrol release "$1"; }
 
+# submit_job ARGS…: sbatch, with no more of this environment than a client has: SLURM exports all of it (xgen/cluster/slurm.py).
+submit_job() {
+  local name without=()
+  for name in $(compgen -e); do
+    case " $FROM_CLIENT " in *" $name "*) continue ;; esac
+    [[ $name == SBATCH_* ]] || without+=("--unset=$name")
+  done
+  timeout -s KILL 60 env "${without[@]}" sbatch "$@"
+}
+
 # A new job for the same run. This script holds the run's lock, and the dependency keeps the new job waiting until this one
 # has ended: the run is never two. A shard ends well then: what waits for the array waits for the rest of it, and for the
 # new job.
@@ -73,7 +83,7 @@ successor() {
   : "${script:=$0}" # no attempt has begun
   word="after:$JOB:$ATTEMPT"
   options+=(--comment="${STAGE_NAME:+stage:$STAGE_NAME }$word")
-  until answer=$(timeout -s KILL 60 sbatch "${options[@]}" "$script" 2>&1); do
+  until answer=$(submit_job "${options[@]}" "$script" 2>&1); do
     case $answer in
       *ontact* | *"imed out"* | *"Zero Bytes"* | '') ;; # the controller is away: as above
       *"ependency problem"*) # SLURM has forgotten this job: a guard calls, which has waited for long
@@ -137,6 +147,6 @@ hand_over() (
 # node of a job that it must not requeue, or was removed with what it guarded.
 guard_job() {
   local new
-  new=$(timeout -s KILL 60 sbatch --parsable --dependency=afternotok:"$2" "$WHOLE/jobs/$1.guard.sh") || return 1
+  new=$(submit_job --parsable --dependency=afternotok:"$2" "$WHOLE/jobs/$1.guard.sh") || return 1
   write_whole "$WHOLE/jobs/$1.guard" "${new%%;*}"
 }
