@@ -20,7 +20,7 @@ from tests.posttrain.rewards.conftest import limited, task
 from xgen.posttrain.rewards import Task, Verifiers, kernel
 from xgen.spec.rewards import Code, Math
 
-SECONDS = 0.5
+SECONDS = 1.0  # of an answer; a right one needs a tenth, and five times that on a busy machine (seen)
 GRACE = 2.5  # for a verdict: what a busy machine adds
 EVERY = 6  # hostile answers to one that is right
 QUICK = 8  # one of so many is in the quick selection
