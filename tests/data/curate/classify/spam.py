@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = ["SPAM", "halves", "real_texts", "sections", "spam"]
 
 @cache
 def real_texts() -> dict[str, list[str]]:
-    """By domain: code, reference, literature, and web (what packages say of themselves to the world)."""
+    """By domain: code, reference, literature."""
     texts: dict[str, list[str]] = defaultdict(list)
     for source in tiny_sources():
         for unit in source.units():
@@ -25,17 +25,15 @@ def real_texts() -> dict[str, list[str]]:
             except (OSError, ValueError, SyntaxError):
                 continue
             texts[source.domain] += (text for text in read if len(text) > 400)
-    for package in sorted(importlib.metadata.distributions(), key=lambda found: found.name):
-        text = str(package.metadata.get_payload())  # type: ignore[attr-defined]
-        if len(text) > 400:
-            texts["web"].append(text)
     return dict(texts)
 
 
 def halves(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Every second document. Equal ones are on one side only."""
-    unique = list(dict.fromkeys(texts))
-    return unique[::2], unique[1::2]
+    """By each document's own text: equal ones are on one side, and another release of a package moves few."""
+    sides: tuple[list[str], list[str]] = ([], [])
+    for text in dict.fromkeys(texts):
+        sides[hashlib.sha256(text.encode()).digest()[0] % 2].append(text)
+    return sides
 
 
 def sections(texts: Sequence[str], seed: int = 0, most: int = 6) -> list[str]:

@@ -62,7 +62,7 @@ def test_spam_goes_and_real_text_stays_on_the_other_half(model: Model, both: tup
     gone = unwanted < np.quantile(real, 0.02)
     by_kind = {kind: gone[[name == kind for name, _ in other.spam]].mean() for kind in SPAM}
     assert gone.mean() >= 0.98, by_kind  # where exactly 0.98 of real text stays
-    assert min(by_kind.values()) >= 0.9, by_kind  # 200 documents each, of text that comes with whatever is installed
+    assert min(by_kind.values()) >= 0.95, by_kind  # 200 documents each
     # The model's own bound is of a few hundred documents and errs on the side of keeping: 10 trainings on other splits
     # and halves kept 0.984 to 0.995 and rejected 0.968 to 0.989.
     bound = next(cut.log_odds for cut in model.meta.cuts if cut.wanted == 0.98)
@@ -74,8 +74,7 @@ def test_probabilities_mean_what_they_say_on_the_other_half(model: Model, both: 
     found = figures(model.logits(both[1].texts), both[1].truth, model.labels)
     assert found.ece < 0.02
     assert found.auc > 0.998
-    # Its own figures are of a fifth as many documents: with one set of installed packages they were 0.032 apart.
-    assert abs(found.log_loss - model.meta.figures.log_loss) < 0.05
+    assert abs(found.log_loss - model.meta.figures.log_loss) < 0.03  # its own are of a fifth as many documents
 
 
 def test_the_bands_are_those_of_the_sample(model: Model, both: tuple[Half, Half]) -> None:
@@ -92,7 +91,7 @@ def test_an_ensemble_is_at_least_as_good_as_its_members(model: Model) -> None:
 
 @pytest.fixture(scope="module")
 def few() -> dict[str, list[str]]:
-    texts = {name: sections(found, most=1)[:80] for name, found in real_texts().items() if name != "web"}
+    texts = {name: sections(found, most=1)[:80] for name, found in real_texts().items()}
     assert all(len(found) == 80 for found in texts.values())
     return texts
 
