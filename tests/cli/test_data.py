@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import shutil
 import signal
 import subprocess
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.terminal import Terminal
 
 
 def xgen(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -129,26 +128,17 @@ def test_interrupted_build_shows_its_progress_leaves_no_process_and_can_go_on(fo
     for number in range(3):
         (tmp_path / "in" / f"{number}.jsonl").write_text(lines * 5000)
     arguments = ["--input", tmp_path / "in", *options(folder)[2:-2], "--tokenizer", folder / "store/tokenizer.json"]
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        command("build", tmp_path / "out", *arguments, "--workers", 1), cwd=ROOT, stderr=theirs, stdout=theirs
-    )
-    os.close(theirs)
-    shown, units = b"", tmp_path / ".out.building" / "units"
+    terminal, units = Terminal(), tmp_path / ".out.building" / "units"
+    build = command("build", tmp_path / "out", *arguments, "--workers", 1)
+    process = subprocess.Popen(build, cwd=ROOT, stderr=terminal.fd, stdout=terminal.fd)
     deadline = time.monotonic() + 60
     while not (units / "000000").exists() and time.monotonic() < deadline:
-        if select.select([ours], [], [], 0.05)[0]:
-            shown += os.read(ours, 4096)
+        time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
-    while select.select([ours], [], [], 0.2)[0]:
-        try:
-            shown += os.read(ours, 4096)
-        except OSError:
-            break
-    os.close(ours)
-    assert b"units" in shown and b"MB of text" in shown and b"Traceback" not in shown
+    shown = terminal.close()
+    assert "units" in shown and "MB of text" in shown and "Traceback" not in shown
     time.sleep(0.5)
     assert children and not any(Path(f"/proc/{pid}/cwd").exists() for pid in children)
     again = json.loads(xgen("build", tmp_path / "out", *arguments, "--json").stdout)

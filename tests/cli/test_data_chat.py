@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from tests.cli.test_data import command, xgen
 from tests.conftest import ROOT
 from tests.data.chat.made import assistant, preference, rl, sft, user, write_lines, write_tokenizer
+from tests.terminal import Terminal
 from xgen.data.chat.template import CHATML
 
 
@@ -54,13 +53,9 @@ def test_a_dry_run_shows_what_is_learnt_and_writes_nothing(folder: Path) -> None
 
 def test_what_is_learnt_is_green_on_a_terminal(folder: Path) -> None:
     sft(folder)
-    parent, child = pty.openpty()
-    done = subprocess.run(
-        command("chat", folder / "spec.yaml", "--dry-run", "--show", "1"), cwd=ROOT, stdout=child, timeout=60
-    )
-    os.close(child)
-    shown = os.read(parent, 1 << 16).decode().replace("\r\n", "\n")
-    os.close(parent)
+    terminal, chat = Terminal(), command("chat", folder / "spec.yaml", "--dry-run", "--show", "1")
+    done = subprocess.run(chat, cwd=ROOT, stdout=terminal.fd, timeout=60)
+    shown = terminal.close().replace("\r\n", "\n")
     assert done.returncode == 0
     assert "assistant\n\x1b[1;32mfox <|im_end|>\x1b[0m\n" in shown
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
 import signal
 import subprocess
 import sys
@@ -18,6 +15,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.data.conftest import MAX_BYTES, VOCAB_SIZE, build_small
+from tests.terminal import Terminal
 from xgen.data import StoreError, TokenStore
 from xgen.data.build import Build
 from xgen.data.staging import exclusive, staged
@@ -138,17 +136,9 @@ def test_verify_says_what_it_found(store_copy: Path) -> None:
 
 
 def test_progress_shows_on_a_terminal_only(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    shown = b""
-    with started(tmp_path / "a", stderr=theirs) as process:
-        os.close(theirs)
-        try:
-            while select.select([ours], [], [], 60)[0]:
-                shown += os.read(ours, 4096)
-        except OSError:  # the other end is closed: the build has ended
-            os.close(ours)
+    with Terminal() as terminal, started(tmp_path / "a", stderr=terminal.fd) as process:
         assert process.wait(timeout=60) == 0
-    assert b"tokenizer" in shown and b"literature" in shown
+    assert "tokenizer" in terminal.shown and "literature" in terminal.shown
     piped = run("build", "--out", str(tmp_path / "a"), *command(tmp_path)[6:])
     assert piped.stderr == "" and "up to date" in piped.stdout
 

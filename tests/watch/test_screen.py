@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Project, make_project
+from tests.terminal import Terminal
 from xgen.runs import EventWriter, RunDir
 from xgen.spec import dump, load_job
 from xgen.watch.screen import Screen
@@ -101,34 +97,22 @@ def test_without_a_terminal_it_prints_one_frame_and_as_json_all_facts(project: P
 
 def test_in_a_terminal_it_lives_follows_the_windows_size_and_ends_with_ctrl_c(project: Project) -> None:
     train(make_run(project, "train-aaaaaa"), 1, 100)
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    terminal = Terminal()
     child = subprocess.Popen(
         [sys.executable, "-m", "xgen.cli.main", "watch", "--cluster", "local", "--every", "3600"],
-        cwd=project.path, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        cwd=project.path, stdin=terminal.fd, stdout=terminal.fd, stderr=terminal.fd, start_new_session=True,
         env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "80", "LINES": "24"},  # as a shell exports them
     )  # fmt: skip
     try:
-        first = _until(ours, "Ctrl-C leaves")
+        first = terminal.until("Ctrl-C leaves")
         assert "train-aaaaaa" in first
         assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", first)  # bold and dim stay
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 130, 0, 0))
+        terminal.resize(130, 40)
         child.send_signal(signal.SIGWINCH)
-        while "what is wrong" not in _until(ours, "Ctrl-C leaves"):  # a frame of the old size may have been on its way
-            pass
+        terminal.until("what is wrong")
         child.send_signal(signal.SIGINT)
         assert child.wait(60) == 0
     finally:
         child.kill()
         child.wait(60)
-        os.close(ours)
-        os.close(theirs)
-
-
-def _until(terminal: int, text: str) -> str:
-    said, deadline = "", time.monotonic() + 60
-    while text not in said:
-        assert time.monotonic() < deadline, said
-        if select.select([terminal], [], [], 1.0)[0]:
-            said += os.read(terminal, 1 << 16).decode(errors="replace")
-    return said
+        terminal.close()
