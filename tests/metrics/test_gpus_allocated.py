@@ -9,12 +9,12 @@ import pytest
 
 from tests.metrics.fake_slurm import DOWN, OUTPUTS, FakeSlurm, read_page, slurm
 from tests.metrics.fleet_runs import PRETRAIN, FleetRun, fleet, polled, root
+from xgen.cluster.values import gpu_numbers, hosts
 from xgen.metrics.exporter import CollectorError
 from xgen.metrics.exporter.page import render
 from xgen.metrics.gpu import Allocated
 from xgen.metrics.gpu.allocated import Held, parse
 from xgen.metrics.slurm import Queue
-from xgen.metrics.slurm.values import gpu_numbers, hosts
 
 __all__ = ["root", "slurm"]
 PRINTED = OUTPUTS / "22.05.8_scontrol_show-job_as-our-dev-slurm-prints.txt"

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.metrics.fake_slurm import OUTPUTS
+from xgen.cluster import values
 from xgen.metrics.exporter import CollectorError
-from xgen.metrics.slurm import json_rows, values
+from xgen.metrics.slurm import json_rows
 from xgen.metrics.slurm.rows import EndedRow, JobRow, NodeRow, ShareRow, columns, parse, wide_columns
 
 JOBS = parse(JobRow, (OUTPUTS / "22.05.8_squeue_rows_as-our-dev-slurm-prints.txt").read_text(), "squeue")

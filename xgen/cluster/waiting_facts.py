@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from xgen.cluster.slurm import QueueRow, SchedulerError, command
+from xgen.cluster.values import records
 from xgen.cluster.waiting import LIMIT
 
 _MOST = 3  # lines of a kind: the rest is counted
@@ -73,12 +74,10 @@ def _add(found: Facts, row: QueueRow, job: dict[str, str]) -> None:
                 found.too_large |= wants > may_have
 
 
-def _records(*what: str) -> list[dict[str, str]]:
-    """What `scontrol show` says, a record a line; '' for what this version does not have. Raises SchedulerError."""
-    lines = command("scontrol", "show", *what[:1], "-o", *what[1:]).splitlines()
-    found = [re.findall(r"(\S+?)=(.*?)(?= \S+?=|\s*$)", line) for line in lines]
-    if records := [defaultdict(str, pairs) for pairs in found if pairs]:
-        return list(records)
+def _records(*what: str) -> list[defaultdict[str, str]]:
+    """What `scontrol show` says; '' for what this version does not have. Raises SchedulerError."""
+    if found := records(command("scontrol", "show", *what[:1], "-o", *what[1:])):
+        return found
     raise SchedulerError(f"no {' '.join(what)}")
 
 

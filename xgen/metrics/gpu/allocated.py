@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from prometheus_client.core import Metric
 
+from xgen.cluster import values
 from xgen.metrics.exporter import CollectorError
 from xgen.metrics.exporter.collector import gauges
 from xgen.metrics.exporter.command import chunks
 from xgen.metrics.fleet import Runs
-from xgen.metrics.slurm import values
 from xgen.metrics.slurm.queue import Queue
 
 _COMMAND = ("scontrol", "show", "job", "--details")

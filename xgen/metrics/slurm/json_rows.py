@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from xgen.cluster import values
 from xgen.metrics.exporter import CollectorError
-from xgen.metrics.slurm import values
 from xgen.metrics.slurm.rows import JobRow, NodeRow
 
 _MAX_OBJECT = 1 << 24  # characters of one job or node

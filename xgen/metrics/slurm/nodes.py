@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import Metric
 
+from xgen.cluster import values
 from xgen.metrics.exporter import CollectorError
 from xgen.metrics.exporter.collector import counters, gauge, gauges
 from xgen.metrics.exporter.command import chunks, output
-from xgen.metrics.slurm import json_rows, values
+from xgen.metrics.slurm import json_rows
 from xgen.metrics.slurm.rows import NodeRow, parse, wide_columns
 
 _COMMAND = ("sinfo", "--all", "--Node")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from xgen.cluster import values
 from xgen.metrics.exporter import CollectorError
-from xgen.metrics.slurm import values
 
 
 def _column(name: str, read: Callable[[str], Any] = str) -> Any:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from xgen.metrics.slurm import values
+from xgen.cluster import values
 from xgen.metrics.slurm.rows import JobRow, NodeRow
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -16,6 +17,13 @@ _SHOWN_FIRST = ("COMPLETING", "CONFIGURING", "RESIZING", "REQUEUED", "REQUEUE_HO
 
 # Base words of sinfo's states in which a node takes work, or has it.
 WORKING = frozenset({"idle", "allocated", "mixed", "completing", "planned"})
+
+
+def records(text: str) -> list[defaultdict[str, str]]:
+    """What `scontrol show … -o` prints, a record a line; '' for what this version does not have. A word that comes again
+    is part of a free text, such as a reason."""
+    found = [re.findall(r"(\S+?)=(.*?)(?=\s+\S+?=|\s*$)", line) for line in text.splitlines()]
+    return [defaultdict(str, reversed(pairs)) for pairs in found if pairs]
 
 
 def text(written: str) -> str:
@@ -94,6 +102,18 @@ def _numbers(text: str) -> list[str]:
     """Each of `01-03,7`, as wide as the first of its range."""
     bounds = [part.partition("-") for part in text.split(",")]
     return [f"{n:0{len(low)}}" for low, _, high in bounds for n in range(int(low), int(high or low) + 1)]
+
+
+def duration(text: str) -> float | None:
+    """Seconds of `1-00:00:00`, `00:10:00`, `30 sec`, `30`; None for no limit, and for nothing."""
+    if text.upper() in ("UNLIMITED", "INFINITE", "NOT_SET") or text in _NOTHING:
+        return None
+    if found := re.fullmatch(r"(\d+)(?: (sec|min|hour|day)\w*)?", text):
+        return float(found[1]) * {"sec": 1, "min": 60, "hour": 3600, "day": 86400}[found[2] or "sec"]
+    days, _, clock = text.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    hours, minutes, seconds = [0] * (3 - len(parts)) + parts
+    return float(int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds)
 
 
 def num_tasks(job: str) -> int:
