@@ -20,8 +20,8 @@ WORKING = frozenset({"idle", "allocated", "mixed", "completing", "planned"})
 
 
 def records(text: str) -> list[defaultdict[str, str]]:
-    """What `scontrol show … -o` prints, a record a line; '' for what this version does not have. A word that comes again
-    is part of a free text, such as a reason."""
+    """What `scontrol show … -o` prints, a record a line; '' for what this version does not have. A word that comes
+    again is part of a free text, such as a reason."""
     found = [re.findall(r"(\S+?)=(.*?)(?=\s+\S+?=|\s*$)", line) for line in text.splitlines()]
     return [defaultdict(str, reversed(pairs)) for pairs in found if pairs]
 
