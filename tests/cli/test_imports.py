@@ -41,6 +41,8 @@ def modules_of(project: Project, *arguments: str) -> set[str]:
         ("submit", "train.yaml", "--cluster", "batch", "--dry-run"),
         ("plan", "train.yaml", "--cluster", "batch"),
         ("status", "--cluster", "local"),
+        ("cluster", "list"),
+        ("cluster", "show", "local"),
         ("schema",),
     ],
     ids=" ".join,

@@ -9,43 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster_unit.sites import OUTPUTS, dev, university
 from xgen.cluster import values
-from xgen.cluster.site import Preemption, Qos, Site, SiteGpus, ask_site, parse, preemption
+from xgen.cluster.site import Preemption, Qos, SiteGpus, ask_site, parse, preemption
 from xgen.cluster.slurm import SchedulerError
 from xgen.runs.users import user_name
-
-OUTPUTS = Path(__file__).with_name("site_outputs")
-
-
-def said(name: str) -> str:
-    return (OUTPUTS / name).read_text()
-
-
-def dev() -> Site:
-    """The dev SLURM, as it was recorded."""
-    config = parse.config(said("22.05.8_show-config.txt"))
-    return Site(
-        cluster=config["ClusterName"],
-        version=config["SLURM_VERSION"],
-        config=config,
-        partitions=parse.partitions(said("22.05.8_show-partition.txt"), config),
-        nodes=parse.nodes(said("22.05.8_show-node.txt")),
-        user="root",
-        accounting=True,
-        default_account="root",
-        associations=parse.associations(said("22.05.8_show-assoc.txt")),
-        qos=parse.qos(said("22.05.8_show-qos.txt")),
-    )
-
-
-def university(kind: str = "partition_prio") -> Site:
-    """A larger one, of SLURM 24.11."""
-    config = {"PreemptType": f"preempt/{kind}", "PreemptMode": "CANCEL"}
-    return Site(
-        cluster="uni", version="24.11.1", config=config, user="ana",
-        partitions=parse.partitions(said("24.11_show-partition.txt"), config),
-        nodes=parse.nodes(said("24.11_show-node.txt")),
-    )  # fmt: skip
 
 
 def test_settings_are_those_of_both_files_and_empty_where_slurm_prints_null() -> None:

@@ -23,8 +23,11 @@ _COMMANDS = (
     "hold", "release", "requeue", "resume", "fork", "sweep", "checkpoints", "compare", "export", "lengths", "samples",
     "notify", "fetch", "schema", "doctor", "exporter",
 )  # fmt: skip
-_GROUPS = ("image", "data", "evals", "monitor", "runs", "nodes")
-_FILES_OF = {"image": ("build", "check")}  # commands of a group that have a file of their own
+_GROUPS = ("cluster", "image", "data", "evals", "monitor", "runs", "nodes")
+_FILES_OF = {
+    "cluster": ("init", "show"),
+    "image": ("build", "check"),
+}  # commands of a group that have a file of their own
 
 
 class _ByNeed(TyperGroup):

@@ -187,3 +187,24 @@ def origin_of(origins: Mapping[Key, str], key: Key, default: str) -> str:
         if key[:length] in origins:
             return origins[key[:length]]
     return default
+
+
+def places(path: Path, keys: Iterable[Key]) -> dict[Key, str]:
+    """`FILE:LINE` of each key, or of the nearest one around it, in the file that sets it, which may be one that this
+    file extends. Raises SpecError."""
+    _, origins = read_layers(path)
+    return {key: _place(origin_of(origins, key, str(path)), key) for key in keys}
+
+
+def _place(file: str, key: Key) -> str:
+    node = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=_SafeLoader)
+    line = 0
+    for part in key:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+        elif isinstance(node, yaml.MappingNode) and (pair := [p for p in node.value if p[0].value == str(part)]):
+            line, node = pair[0][0].start_mark.line, pair[0][1]
+        else:
+            break
+    return f"{file}:{line + 1}"

@@ -84,7 +84,7 @@ def load_job(path: Path, overrides: Sequence[str] = (), root: Path | None = None
         said = "is missing" if kind is None else f"{kind!r} is no kind of work"
         fix = "name the spec of one of its steps" if kind == "pipeline" else nearest(str(kind), KINDS)
         raise SpecError(Problem(origin_of(origins, ("kind",), str(path)), "kind", f"{said}; {fix}"))
-    job = validate(KINDS[kind], _with_absolute_paths(raw, root), str(path), origins)
+    job = validate(KINDS[kind], with_absolute_paths(raw, root), str(path), origins)
     assert isinstance(job, Work)
     return LoadedJob(job, str(path), root, origins)
 
@@ -97,7 +97,7 @@ def load_resolved(path: Path) -> Work:
 def load_profile(path: Path) -> Profile:
     """Read a cluster profile; relative paths start at the root of the project that holds it."""
     raw, origins = read_layers(path)
-    return validate(Profile, _with_absolute_paths(raw, project_root(path.resolve().parent)), str(path), origins)
+    return validate(Profile, with_absolute_paths(raw, project_root(path.resolve().parent)), str(path), origins)
 
 
 def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
@@ -120,10 +120,15 @@ def find_profile(name: str | None, start: Path) -> tuple[str, Path]:
     return wanted, known[wanted]
 
 
+def profile_folder() -> Path:
+    """Of the profiles of this person."""
+    return Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "xgen" / "clusters"
+
+
 def known_profiles(start: Path) -> dict[str, Path]:
     """Files of profiles by name; of one name the first that `find_profile` comes to."""
     folders = (
-        Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "xgen" / "clusters",
+        profile_folder(),
         project_root(start.resolve()) / "slurm" / "clusters",
         Path(__file__).resolve().parents[2] / "slurm" / "clusters",
     )
@@ -168,15 +173,16 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def _with_absolute_paths(value: Any, root: Path, key: str = "") -> Any:
+def with_absolute_paths(value: Any, root: Path, key: str = "") -> Any:
+    """What YAML says of a spec or a profile, each relative path in it begun at `root`."""
     if isinstance(value, dict):
         below = _PATHS_BELOW.get(key)
         if key in ("over", "listed", "points"):  # keys of another spec, as --set writes them
-            return {k: _with_absolute_paths(_values(v), root, _last(str(k))) for k, v in value.items()}
+            return {k: with_absolute_paths(_values(v), root, _last(str(k))) for k, v in value.items()}
         prefix = "mounts." if key == "mounts" else ""  # elsewhere a source is a collection of texts
-        return {k: _with_absolute_paths(v, root, below or f"{prefix}{k}") for k, v in value.items()}
+        return {k: with_absolute_paths(v, root, below or f"{prefix}{k}") for k, v in value.items()}
     if isinstance(value, list):
-        return [_with_absolute_paths(v, root, key) for v in value]
+        return [with_absolute_paths(v, root, key) for v in value]
     if not isinstance(value, str):
         return value
     named = key in _NAME_OR_PATH and ("/" not in value or is_registry_reference(value))

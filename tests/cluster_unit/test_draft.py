@@ -1,0 +1,202 @@
+"""From what is known of a site to a profile: every value says where it is from, and a guess how to check it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster_unit.sites import OUTPUTS, dev, university
+from xgen.cluster.site import Association, Qos, Site, SiteGpus, SiteNode
+from xgen.cluster.site.draft import Draft, default_partition, draft, local_draft, usable
+from xgen.cluster.site.machine import Asked, Folder, LocalGpus, Machine
+from xgen.cluster.site.text import guesses, profile_text, raw_profile
+from xgen.cluster.site.write import read_back, write_profile
+from xgen.spec import Profile, SpecError
+
+SCRATCH = Folder(Path("/scratch/ana"), "lustre", "$SCRATCH")
+
+
+def machine(**changes: Any) -> Machine:
+    base = Machine(
+        host="login1", user="ana", root=Path("/home/ana/xgen"),
+        runtimes=(("pyxis", "srun --help has --container-image"), ("enroot", "/usr/bin/enroot is on this machine")),
+        folders=(SCRATCH,), gpu_devices=None, gpus=None, image_dir=None, environment=None,
+    )  # fmt: skip
+    return replace(base, **changes)
+
+
+def text_of(found: Draft, *overrides: str) -> str:
+    raw, whys = raw_profile(found, overrides)
+    return profile_text(found, raw, whys, "Written by a test.")
+
+
+def profile_of(found: Draft, *overrides: str) -> Profile:
+    return read_back(text_of(found, *overrides), "the profile")
+
+
+def h100(kind: str = "partition_prio") -> Site:
+    """The larger site without its odd node, and with GPUs of one type."""
+    site = university(kind)
+    config = {**site.config, "SelectType": "select/cons_tres", "KillWait": "60 sec", "JobRequeue": "1"}
+    nodes = tuple(
+        replace(site.nodes[0], name=f"g{n:02}", address=f"10.0.0.{n}", state="idle", gpus_used=0) for n in range(1, 17)
+    )
+    return replace(site, config=config, nodes=nodes)
+
+
+def same_as_file(text: str, name: str) -> None:
+    """XGEN_GOLDEN=write writes the file anew."""
+    file = OUTPUTS / name
+    if os.environ.get("XGEN_GOLDEN") == "write":
+        file.write_text(text)
+    assert text == file.read_text()
+
+
+def test_the_profile_of_the_dev_slurm_is_that_text() -> None:
+    seen = machine(
+        root=Path("/work/xgen"), runtimes=(("charliecloud", "/usr/bin/ch-run is on this machine"),), folders=(),
+        gpu_devices="/srv/dev/fakegpu{}", image_dir=Path("/work/xgen/.cache/images"),
+        environment=Path("/work/xgen/.venv"),
+    )  # fmt: skip
+    same_as_file(text_of(draft(dev(), seen, Asked())), "dev-profile.yaml")
+
+
+def test_the_profile_of_an_h100_cluster_is_that_text() -> None:
+    same_as_file(text_of(draft(h100(), machine(), Asked())), "h100-profile.yaml")
+
+
+def test_the_profile_of_a_machine_without_slurm_is_that_text() -> None:
+    seen = machine(gpus=LocalGpus(2, "NVIDIA GeForce RTX 4090", 24564))
+    same_as_file(text_of(local_draft(seen, Asked(), "scontrol is not on PATH")), "gpu-box-profile.yaml")
+
+
+def test_a_machine_without_gpus_has_a_profile_too() -> None:
+    profile = profile_of(local_draft(machine(), Asked(), "scontrol is not on PATH"))
+    assert (profile.scheduler, profile.gpus.request, profile.container.runtime) == ("local", "none", "none")
+
+
+def test_what_preempts_by_cancel_or_is_not_requeued_goes_on_as_a_successor() -> None:
+    site = dev()
+    gpu, preempt = site.partitions
+    cancels = replace(site, partitions=(gpu, replace(preempt, preempt_mode="CANCEL")))
+    assert profile_of(draft(site, machine(), Asked())).restart_by == "requeue"
+    assert profile_of(draft(cancels, machine(), Asked())).restart_by == "successor"
+    assert "PreemptMode=CANCEL in preempt" in text_of(draft(cancels, machine(), Asked()))
+    never = replace(site, config={**site.config, "JobRequeue": "0"})
+    assert profile_of(draft(never, machine(), Asked())).restart_by == "successor"
+
+
+def test_a_suspended_job_is_not_a_preempted_one() -> None:
+    site = h100()
+    scavenge = profile_of(draft(site, machine(), Asked())).partitions["scavenge"]
+    assert scavenge.preemptible is False
+    assert "PreemptMode=SUSPEND: main suspend its jobs" in text_of(draft(site, machine(), Asked()))
+
+
+def test_gpus_are_asked_for_as_the_site_understands_it() -> None:
+    site = h100()
+    old = replace(site, config={**site.config, "SelectType": "select/cons_res"})
+    none = replace(site, nodes=tuple(replace(node, gpus=()) for node in site.nodes))
+    assert [profile_of(draft(one, machine(), Asked())).gpus.request for one in (site, old, none)] == [
+        "gpus-per-node", "gres", "none",
+    ]  # fmt: skip
+
+
+def test_of_several_types_none_is_chosen() -> None:
+    site = h100()
+    mixed = replace(site, nodes=(*site.nodes, replace(site.nodes[0], name="t1", gpus=(SiteGpus(4, "a100"),))))
+    found = draft(mixed, machine(), Asked())
+    assert profile_of(found).gpus.type is None
+    raw, whys = raw_profile(found)
+    assert raw["gpus"]["type"] is None
+    assert guesses(whys)["gpus.type"].startswith("nodes have several: h100 on 16, a100 on 1")
+    assert profile_of(found, "gpus.type=h100").gpus.type == "h100"
+
+
+def test_the_shortest_of_the_limits_on_time_counts() -> None:
+    week = Association("lab", None, ("normal",), "normal", 7 * 86400, "", "")
+    day = Qos("normal", 0, (), None, (), 86400, "")
+    site = replace(h100(), associations=(week,), default_account="lab", qos=(day,))
+    found = draft(site, machine(), Asked())
+    assert profile_of(found).partitions["main"].max_time == 86400
+    assert "MaxWall of your QOS normal=1d" in text_of(found)
+    assert profile_of(draft(h100(), machine(), Asked())).partitions["scavenge"].max_time == 365 * 86400
+
+
+def test_partitions_that_are_closed_to_the_user_are_left_out_and_named() -> None:
+    lab = Association("lab", None, ("normal",), None, None, "", "")
+    site = replace(h100(), associations=(lab,), default_account="lab")
+    main, scavenge, closed = site.partitions
+    open_one = replace(closed, root_only=False, nodes=("g01",))
+    site = replace(site, partitions=(main, replace(scavenge, deny_accounts=("lab",)), open_one))
+    assert [part.name for part in usable(site)] == ["main"]
+    text = text_of(draft(site, machine(), Asked()))
+    assert "# Left out: partition closed: AllowAccounts=ops,physics, and yours are lab" in text
+    assert "# Left out: partition scavenge: DenyAccounts=guest,students" not in text
+    assert "# Left out: partition scavenge: DenyAccounts=lab" in text
+
+
+def test_a_default_without_gpus_is_not_the_default_of_trainings() -> None:
+    site = h100()
+    main, scavenge, _ = site.partitions
+    cpu = replace(main, name="cpu", nodes=("c1",))
+    node = SiteNode("c1", "idle", "10.0.1.1", 64, 1 << 38, (), 0, (), ("cpu",), "")
+    site = replace(site, partitions=(cpu, replace(main, default=False), scavenge), nodes=(*site.nodes, node))
+    assert default_partition(site) == "main"
+    assert profile_of(draft(site, machine(), Asked())).default_partition == "main"
+
+
+def test_what_a_person_says_counts_more_than_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "pyvenv.cfg").touch()
+    asked = Asked(run_root=Path("/lustre/runs"), image_dir=Path("/lustre/images"), python=tmp_path / "bin/python")
+    profile = profile_of(draft(h100(), machine(), asked), "kill_wait=1m", "nodes.deaths=5", "gpus.mfu=0.5")
+    assert (profile.run_root, profile.container.image_dir) == ("/lustre/runs", "/lustre/images")
+    assert profile.container.python == f"{tmp_path}/bin/python"
+    assert [mount.source for mount in profile.container.mounts] == [str(tmp_path)]
+    assert (profile.kill_wait, profile.nodes.deaths, profile.gpus.mfu) == (60, 5, 0.5)
+    text = text_of(draft(h100(), machine(), Asked()), "partitions.scavenge.grace=1m")
+    assert "grace: 1m" in text
+    assert "partitions.scavenge.grace: as you said" in text
+
+
+def test_a_wrong_override_names_the_key_and_nothing_is_written() -> None:
+    with pytest.raises(SpecError, match=r"the profile: gpus\.request: 'cons' is not known"):
+        profile_of(draft(h100(), machine(), Asked()), "gpus.request=cons")
+    with pytest.raises(SpecError, match="is not KEY=VALUE"):
+        profile_of(draft(h100(), machine(), Asked()), "gpus.request")
+
+
+def test_mpi_is_switched_off_where_the_site_has_it_on() -> None:
+    site = h100()
+    pmix = replace(site, config={**site.config, "MpiDefault": "pmix"})
+    assert profile_of(draft(pmix, machine(), Asked())).srun_args == ["--mpi=none"]
+    assert profile_of(draft(site, machine(), Asked())).srun_args == []
+
+
+def test_runs_lie_where_nodes_look_or_nowhere() -> None:
+    local = replace(SCRATCH, file_system="xfs")
+    assert profile_of(draft(h100(), machine(), Asked())).run_root == "/scratch/ana/xgen/runs"
+    assert "which may be this machine's own" in text_of(draft(h100(), machine(folders=(local,)), Asked()))
+    assert "run_root" not in raw_profile(draft(h100(), machine(folders=()), Asked()))[0]
+
+
+def test_names_that_yaml_reads_otherwise_are_quoted() -> None:
+    site = h100()
+    main = replace(site.partitions[0], name="on")
+    text = text_of(draft(replace(site, partitions=(main,)), machine(), Asked()))
+    assert list(yaml.safe_load(text)["partitions"]) == ["on"]
+
+
+def test_a_profile_that_is_there_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "clusters/a.yaml"
+    assert write_profile(file, "one", force=False)
+    assert not write_profile(file, "two", force=False)
+    assert file.read_text() == "one"
+    assert write_profile(file, "two", force=True)
+    assert file.read_text() == "two"
+    assert [path.name for path in file.parent.iterdir()] == ["a.yaml"]
