@@ -140,6 +140,17 @@ def test_where_no_folder_looks_shared_it_asks_for_one(site: Site) -> None:
     assert site.xgen("init", "--run-root", "/shared/runs", "--dry-run").returncode == 0
 
 
+def test_where_no_partition_is_open_it_says_why(site: Site) -> None:
+    site.slurm.say("sacctmgr", 'case "$*" in *assoc*) echo "lab||normal||||" ;; esac')
+    closed = "-partition.txt | sed s/AllowAccounts=ALL/AllowAccounts=ops/"
+    site.slurm.say("scontrol", SCONTROL.replace("-partition.txt", closed))
+    done = site.xgen("init")
+    assert done.returncode == 2
+    first, *_, last = done.stderr.splitlines()
+    assert first == "Left out: partition gpu: AllowAccounts=ops, and yours are lab"
+    assert last == "no partition is known to be open to you; write --set 'partitions={NAME: {max_time: 1d}}'"
+
+
 def test_what_slurm_did_not_say_is_said(site: Site) -> None:
     site.slurm.say("sacctmgr", 'echo "sacctmgr: error: Connection refused" >&2; exit 1')
     done = site.xgen("init", "--dry-run")

@@ -65,6 +65,14 @@ def test_a_requeue_that_cannot_be_is_named_and_a_successor_is_a_choice() -> None
     assert to_write(ours(restart_by="successor")) == {}
 
 
+def test_less_than_the_site_gives_is_a_choice_and_so_is_another_qos() -> None:
+    gpu, preempt = dev().partitions
+    site = replace(dev(), partitions=(replace(gpu, max_time=7 * 86400), preempt))
+    assert to_write(ours(), site) == {}
+    by_qos = replace(dev(), config={**dev().config, "PreemptType": "preempt/qos"})
+    assert to_write(ours(), by_qos) == {}
+
+
 def test_a_partition_without_a_limit_contradicts_no_profile() -> None:
     gpu, preempt = dev().partitions
     site = replace(dev(), partitions=(replace(gpu, max_time=None), preempt))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ def text_of(found: Draft, *overrides: str) -> str:
     return profile_text(found, raw, whys, "Written by a test.")
 
 
+def said(found: Draft, *overrides: str) -> str:
+    """Comments that were broken, each on one line again."""
+    return re.sub(r"\n *#   ", " ", text_of(found, *overrides))
+
+
 def profile_of(found: Draft, *overrides: str) -> Profile:
     return read_back(text_of(found, *overrides), "the profile")
 
@@ -60,7 +66,7 @@ def same_as_file(text: str, name: str) -> None:
 def test_the_profile_of_the_dev_slurm_is_that_text() -> None:
     seen = machine(
         root=Path("/work/xgen"), runtimes=(("charliecloud", "/usr/bin/ch-run is on this machine"),), folders=(),
-        gpu_devices="/srv/dev/fakegpu{}", image_dir=Path("/work/xgen/.cache/images"),
+        gpu_devices="/srv/dev/fakegpu{}", image_dir=Folder(Path("/work/xgen/.cache/images"), "ext4", "/work/xgen"),
         environment=Path("/work/xgen/.venv"),
     )  # fmt: skip
     same_as_file(text_of(draft(dev(), seen, Asked())), "dev-profile.yaml")
@@ -86,16 +92,36 @@ def test_what_preempts_by_cancel_or_is_not_requeued_goes_on_as_a_successor() -> 
     cancels = replace(site, partitions=(gpu, replace(preempt, preempt_mode="CANCEL")))
     assert profile_of(draft(site, machine(), Asked())).restart_by == "requeue"
     assert profile_of(draft(cancels, machine(), Asked())).restart_by == "successor"
-    assert "PreemptMode=CANCEL in preempt" in text_of(draft(cancels, machine(), Asked()))
+    assert "PreemptMode=CANCEL in preempt" in said(draft(cancels, machine(), Asked()))
     never = replace(site, config={**site.config, "JobRequeue": "0"})
     assert profile_of(draft(never, machine(), Asked())).restart_by == "successor"
+
+
+def test_what_a_preempted_job_does_not_hear_stands_beside_its_partition() -> None:
+    site = dev()
+    deaf = replace(site, config={**site.config, "SlurmctldParameters": "idle_on_node_suspend"})
+    assert "without preempt_send_user_signal: no --signal comes" in said(draft(deaf, machine(), Asked()))
+    gpu, preempt = site.partitions
+    at_once = replace(site, partitions=(gpu, replace(preempt, grace=0)))
+    assert "GraceTime=0: only periodic checkpoints protect a run" in said(draft(at_once, machine(), Asked()))
+
+
+def test_images_of_a_project_that_nodes_do_not_share_are_not_those_of_the_cluster() -> None:
+    images, python = Path("/home/ana/xgen/.cache/images"), Path("/home/ana/xgen/.venv")
+    own = machine(image_dir=Folder(images, "xfs", "/home/ana/xgen"), environment=python)
+    container = profile_of(draft(h100(), own, Asked())).container
+    assert (container.image_dir, container.python) == ("/scratch/ana/xgen/images", None)
+    shared = machine(image_dir=Folder(images, "nfs4", "/home/ana/xgen"), environment=python)
+    found = draft(h100(), shared, Asked())
+    assert profile_of(found).container.image_dir == str(images)
+    assert "(check: srun -N2 ls /home/ana/xgen/.venv/bin/python)" in said(found)
 
 
 def test_a_suspended_job_is_not_a_preempted_one() -> None:
     site = h100()
     scavenge = profile_of(draft(site, machine(), Asked())).partitions["scavenge"]
     assert scavenge.preemptible is False
-    assert "PreemptMode=SUSPEND: main suspend its jobs" in text_of(draft(site, machine(), Asked()))
+    assert "PreemptMode=SUSPEND: main suspend its jobs" in said(draft(site, machine(), Asked()))
 
 
 def test_gpus_are_asked_for_as_the_site_understands_it() -> None:
@@ -181,7 +207,7 @@ def test_mpi_is_switched_off_where_the_site_has_it_on() -> None:
 def test_runs_lie_where_nodes_look_or_nowhere() -> None:
     local = replace(SCRATCH, file_system="xfs")
     assert profile_of(draft(h100(), machine(), Asked())).run_root == "/scratch/ana/xgen/runs"
-    assert "which may be this machine's own" in text_of(draft(h100(), machine(folders=(local,)), Asked()))
+    assert "which may be this machine's own" in said(draft(h100(), machine(folders=(local,)), Asked()))
     assert "run_root" not in raw_profile(draft(h100(), machine(folders=()), Asked()))[0]
 
 

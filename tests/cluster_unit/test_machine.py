@@ -102,7 +102,8 @@ def test_an_environment_is_mounted_into_images_that_have_python_and_no_torch(tmp
     images = tmp_path / ".cache/images"
     image(images / "bare", torch=False)
     seen = look_around(tmp_path)
-    assert (seen.image_dir, seen.environment) == (images, Path(sys.prefix))
+    assert seen.image_dir is not None
+    assert (seen.image_dir.path, seen.environment) == (images, Path(sys.prefix))
     image(images / "trainer", torch=True)
     assert look_around(tmp_path).environment is None
     (tmp_path / "other").mkdir()

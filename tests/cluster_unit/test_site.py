@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster_unit.sites import OUTPUTS, dev, university
 from xgen.cluster import values
-from xgen.cluster.site import Preemption, Qos, SiteGpus, ask_site, parse, preemption
+from xgen.cluster.site import Association, Preemption, Qos, SiteGpus, ask_site, parse, preemption
 from xgen.cluster.slurm import SchedulerError
 from xgen.runs.users import user_name
 
@@ -128,13 +128,16 @@ def test_without_preempt_type_nothing_is_preempted() -> None:
 
 
 def test_by_qos_a_job_is_preempted_by_those_that_list_its_own() -> None:
-    low = Qos("low", 120, (), "CANCEL", (), None, "")
+    low = Qos("low", 120, (), "REQUEUE", (), None, "")
     high = Qos("high", 0, ("low",), None, (), None, "")
-    site = replace(university("qos"), qos=(low, high))
-    main, _, _ = site.partitions
-    assert preemption(site, main) is None  # PreemptMode=OFF, and its jobs have QOS normal
-    lax = replace(main, qos="low")
-    assert preemption(site, lax) == Preemption("CANCEL", 120, ("high",), by_qos=True)
+    lab = Association("lab", None, ("high", "low"), "low", None, "", "")
+    site = replace(university("qos"), qos=(low, high), associations=(lab,))
+    main, _, _ = site.partitions  # whose own PreemptMode counts for nothing here
+    assert preemption(site, main) == Preemption("REQUEUE", 120, ("high",), by_qos=True)
+    as_the_cluster = replace(site, qos=(replace(low, preempt_mode=None), high))
+    assert preemption(as_the_cluster, main) == Preemption("CANCEL", 120, ("high",), by_qos=True)
+    assert preemption(replace(site, associations=(replace(lab, default_qos=None),)), main) is None
+    assert preemption(replace(site, associations=()), main) is None
 
 
 @pytest.mark.parametrize(

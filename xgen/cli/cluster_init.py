@@ -75,9 +75,12 @@ def command(
     name = name or site
     if "/" in name:
         usage(f"{name!r} is no name; write a word, or --out FILE")
-    if not any(setting.key == ("run_root",) for setting in found.settings) and not _says(overrides, "run_root"):
-        usage("no folder of this machine looks shared between nodes; write --run-root DIR")
     raw, whys = raw_profile(found, overrides or ())
+    if "run_root" not in raw:
+        usage("no folder of this machine looks shared between nodes; write --run-root DIR")
+    if "partitions" not in raw:
+        said = "".join(f"{line}\n" for line in found.head[1:])
+        usage(f"{said}no partition is known to be open to you; write --set 'partitions={{NAME: {{max_time: 1d}}}}'")
     raw = with_absolute_paths(raw, root)
     file = (Path.cwd() / out.expanduser()) if out else profile_folder() / f"{name}.yaml"
     written = f"Written by xgen cluster init on {datetime.now():%d %b %Y}; xgen cluster show {name} compares it again."
@@ -112,10 +115,6 @@ def _draft(root: Path, asked: Asked) -> tuple[str, Draft]:
         print(f"not known: {line}", file=sys.stderr)
     machine = look_around(root, site.config.get("SLURM_CONF", ""), asked.image_dir)
     return site.cluster, draft(site, machine, asked)
-
-
-def _says(overrides: list[str] | None, key: str) -> bool:
-    return any(override.partition("=")[0] == key for override in overrides or ())
 
 
 def _print_next(name: str, check: dict[str, str]) -> None:

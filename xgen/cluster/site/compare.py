@@ -94,12 +94,13 @@ def _partitions(profile: Profile, site: Site) -> Iterator[Compared]:
 def _values(key: Key, ours: Partition, site: Site, part: SitePartition) -> Iterator[Compared]:
     theirs = Partition.model_validate(partition_values(site, part))
     seconds, limit = max_time(site, part)
-    longer = format_duration(theirs.max_time)
-    differs = seconds is not None and theirs.max_time != ours.max_time
-    yield Compared((*key, "max_time"), format_duration(ours.max_time), limit, longer if differs else "")
+    longer = seconds is not None and ours.max_time > theirs.max_time
+    write = format_duration(theirs.max_time) if longer else ""
+    yield Compared((*key, "max_time"), format_duration(ours.max_time), limit, write)
     found = preemption(site, part)
     said = f"by {', '.join(found.by)}, PreemptMode={found.mode}" if found else "nothing preempts its jobs"
-    differs = ours.preemptible != theirs.preemptible
+    by_qos = site.config.get("PreemptType", "").endswith("/qos")  # of a job, which may name another
+    differs = ours.preemptible != theirs.preemptible and not (by_qos and ours.preemptible)
     yield Compared((*key, "preemptible"), _word(ours.preemptible), said, _word(theirs.preemptible) if differs else "")
     if theirs.preemptible:
         here, there = format_duration(ours.grace), format_duration(theirs.grace)

@@ -48,7 +48,7 @@ def draft(site: Site, machine: Machine, asked: Asked) -> Draft:
             for part in usable(site)
         ),
         *_gpus(site, machine),
-        *_container(machine, asked, runs),
+        *_container(machine, asked, runs, _is_here(site)),
         *_network(site),
         *_times(site),
         *_restart(site),
@@ -65,7 +65,7 @@ def local_draft(machine: Machine, asked: Asked, said: str) -> Draft:
         Setting(("partitions", "gpu"), {"max_time": _NO_LIMIT, "default": True}, "a name for specs: there is no queue"),
         *_local_gpus(machine),
         Setting(("container", "runtime"), "none", "programs run as they are; --runtime NAME: docs/containers.md"),
-        *_images(asked, machine, []),
+        *([Setting(("container", "image_dir"), str(asked.image_dir), _SAID)] if asked.image_dir else []),
         *_interpreter(asked.python, mounted=False),
         Setting(("env", "GLOO_SOCKET_IFNAME"), "lo", _HERE),
         Setting(("env", "NCCL_SOCKET_IFNAME"), "lo", _HERE),
@@ -120,11 +120,7 @@ def partition_why(site: Site, part: SitePartition) -> str:
     parts = [f"{len(part.nodes)} nodes with {_gpus_of(Counter(n.num_gpus for n in nodes))}", limit]
     found = preemption(site, part)
     if found and found.mode in _KILLS:
-        others = "QOS" if found.by_qos else "partition"
-        parts.append(
-            f"jobs of {others} {', '.join(found.by)} preempt its jobs (PreemptMode={found.mode}, "
-            f"GraceTime={found.grace:.0f})"
-        )
+        parts.append(_ends(site, found))
     elif found:
         parts.append(f"PreemptMode={found.mode}: {', '.join(found.by)} suspend its jobs and let them go on later")
     else:
@@ -134,6 +130,15 @@ def partition_why(site: Site, part: SitePartition) -> str:
     if part.default and part.name != default_partition(site):
         parts.append("SLURM's own default, without GPUs")
     return "; ".join(parts)
+
+
+def _ends(site: Site, found: Preemption) -> str:
+    others = "QOS" if found.by_qos else "partition"
+    said = f"jobs of {others} {', '.join(found.by)} preempt its jobs (PreemptMode={found.mode}"
+    if found.grace == 0:
+        return f"{said}, GraceTime=0: only periodic checkpoints protect a run)"
+    deaf = "preempt_send_user_signal" not in site.words("SlurmctldParameters")
+    return f"{said}, GraceTime={found.grace:.0f}{', without preempt_send_user_signal: no --signal comes' * deaf})"
 
 
 def max_time(site: Site, part: SitePartition) -> tuple[float | None, str]:
@@ -183,7 +188,7 @@ def gpu_request(site: Site) -> tuple[str, str]:
 def restart_by(site: Site) -> tuple[str, str]:
     """How a job goes on after preemption, and what says so."""
     if site.config.get("JobRequeue") == "0":
-        return "successor", "JobRequeue=0: jobs are not requeued here"
+        return "successor", "JobRequeue=0: the site may take --requeue away from a job"
     if cancelled := [part.name for part in usable(site) if (_ended_by(site, part) or _NOBODY).mode == "CANCEL"]:
         return "successor", f"PreemptMode=CANCEL in {', '.join(cancelled)}: SLURM requeues nothing that it preempts"
     return "requeue", "JobRequeue=1, no PreemptMode=CANCEL"
@@ -264,7 +269,7 @@ def _peak(name: str | None) -> Setting:
     return Setting(key, "989T", "an H100's peak, dense bf16: of this type we know none", "its data sheet")
 
 
-def _container(machine: Machine, asked: Asked, runs: list[Setting]) -> Iterator[Setting]:
+def _container(machine: Machine, asked: Asked, runs: list[Setting], here: bool) -> Iterator[Setting]:
     if not machine.runtimes:
         yield Setting(("container", "runtime"), "none", "no container runtime is on this machine's PATH")
         yield from _interpreter(asked.python, mounted=False)
@@ -274,24 +279,21 @@ def _container(machine: Machine, asked: Asked, runs: list[Setting]) -> Iterator[
     also = f" ({others} too)" if others else ""
     check = f"xgen doctor --prove-runtime --runtime {name} --image IMAGE"
     yield Setting(("container", "runtime"), name, f"{seen}{also}; the nodes need it", check)
-    yield from _images(asked, machine, runs)
-    if asked.python is not None or machine.environment is None:
-        yield from _interpreter(asked.python, mounted=True)
-        return
-    why = "the one that runs xgen here: the images have Python and no torch"
-    yield Setting(("container", "python"), f"{machine.environment}/bin/python", why)
-    yield Setting(("container", "mounts"), [str(machine.environment)], "the environment of that Python")
-
-
-def _images(asked: Asked, machine: Machine, runs: list[Setting]) -> Iterator[Setting]:
-    key = ("container", "image_dir")
+    images = machine.image_dir if here or (machine.image_dir and machine.image_dir.is_shared) else None
     if asked.image_dir is not None:
-        yield Setting(key, str(asked.image_dir), _SAID)
-    elif machine.image_dir is not None:
-        yield Setting(key, str(machine.image_dir), "there are images in it")
+        yield Setting(("container", "image_dir"), str(asked.image_dir), _SAID)
+    elif images is not None:
+        yield Setting(("container", "image_dir"), str(images.path), "there are images in it")
     elif runs:
         folder = str(runs[0].value).removesuffix("/runs") + "/images"
-        yield Setting(key, folder, "beside the runs; xgen image build and import fill it")
+        yield Setting(("container", "image_dir"), folder, "beside the runs; xgen image build and import fill it")
+    if asked.python is not None:
+        yield from _interpreter(asked.python, mounted=True)
+    elif machine.environment is not None and (images or asked.image_dir):
+        python = f"{machine.environment}/bin/python"
+        why = "the one that runs xgen here: the images have Python and no torch"
+        yield Setting(("container", "python"), python, why, "" if here else f"srun -N2 ls {python}")
+        yield Setting(("container", "mounts"), [str(machine.environment)], "the environment of that Python")
 
 
 def _interpreter(python: Path | None, mounted: bool) -> Iterator[Setting]:

@@ -37,7 +37,7 @@ _TIMEOUT = 20  # seconds for a program of this machine
 
 @dataclass(frozen=True)
 class Folder:
-    """One that this user can write to. `said_by`: a variable such as $SCRATCH, or the mount that holds it."""
+    """`said_by`: a variable such as $SCRATCH, or the place that holds it."""
 
     path: Path
     file_system: str  # its type, as the mount table names it
@@ -61,10 +61,10 @@ class Machine:
     user: str
     root: Path  # of the project around the current folder
     runtimes: tuple[tuple[RuntimeName, str], ...]  # with what was seen of it, the best first
-    folders: tuple[Folder, ...]  # where runs could lie, the best first
+    folders: tuple[Folder, ...]  # that this user can write to, for runs, the best first
     gpu_devices: str | None  # of gres.conf, {} for the number; None: NVIDIA's own, or it cannot be read here
     gpus: LocalGpus | None  # of this machine
-    image_dir: Path | None  # of the project, where there is one with images in it
+    image_dir: Folder | None  # with images in it: of the project, or the one that was asked for
     environment: Path | None  # that a job must mount: the images have Python and nothing for it
 
 
@@ -86,16 +86,17 @@ def look_around(root: Path, slurm_conf: str = "", image_dir: Path | None = None)
     """`root`: of the project; `slurm_conf`: SLURM's own file, beside which gres.conf lies; `image_dir`: of the images,
     where it is known."""
     images = image_dir or root / ".cache" / "images"
-    user = user_name(os.getuid())
+    user, mounts = user_name(os.getuid()), parse_mounts(_read(Path("/proc/mounts")))
+    there = images.is_dir() and any(images.iterdir())
     return Machine(
         host=socket.gethostname().partition(".")[0],
         user=user,
         root=root,
         runtimes=tuple(_runtimes()),
-        folders=tuple(_folders(_read(Path("/proc/mounts")), user)),
+        folders=tuple(_folders(mounts, user)),
         gpu_devices=gpu_devices(_read(Path(slurm_conf).with_name("gres.conf"))) if slurm_conf else None,
         gpus=_local_gpus(),
-        image_dir=images if images.is_dir() and any(images.iterdir()) else None,
+        image_dir=Folder(images, file_system_of(mounts, str(images)), str(root)) if there else None,
         environment=_environment(images),
     )
 
@@ -118,8 +119,7 @@ def _runtimes() -> Iterable[tuple[RuntimeName, str]]:
             yield name, f"{path} is on this machine"
 
 
-def _folders(mount_table: str, user: str) -> list[Folder]:
-    mounts = parse_mounts(mount_table)
+def _folders(mounts: dict[str, str], user: str) -> list[Folder]:
     found = [
         Folder(Path(value), file_system_of(mounts, value), f"${name}")
         for name in _SAID

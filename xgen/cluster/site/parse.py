@@ -31,7 +31,7 @@ def _partition(record: Mapping[str, str], settings: Mapping[str, str]) -> SitePa
         default=record["Default"] == "YES",
         max_time=values.duration(record["MaxTime"]),
         default_time=values.duration(record["DefaultTime"]),
-        preempt_mode=_mode(record["PreemptMode"] or settings.get("PreemptMode", "")),
+        preempt_mode=preempt_mode(record["PreemptMode"] or settings.get("PreemptMode", "")),
         grace=values.duration(record["GraceTime"]) or 0,
         priority_tier=_count(record["PriorityTier"]),
         num_nodes=_count(record["TotalNodes"]),
@@ -85,7 +85,7 @@ def qos(text: str) -> tuple[Qos, ...]:
             name=name,
             grace=values.duration(grace) or 0,
             preempts=_list(preempts),
-            preempt_mode=None if mode.lower() == "cluster" else _mode(mode),
+            preempt_mode=None if mode.lower() == "cluster" else preempt_mode(mode),
             flags=_list(flags),
             max_wall=values.duration(wall),
             max_tres_per_user=tres,
@@ -98,7 +98,7 @@ def _rows(text: str, columns: int) -> list[list[str]]:
     return [parts for line in text.splitlines() if len(parts := line.split("|")) == columns]
 
 
-def _mode(text: str) -> str | None:
+def preempt_mode(text: str) -> str | None:
     """GANG is said beside another word, which says what becomes of a job: `GANG,SUSPEND`."""
     words = [word for word in text.upper().split(",") if word and word != "WITHIN"]
     return next((word for word in words if word != "GANG"), words[0] if words else None)

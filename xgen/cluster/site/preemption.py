@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xgen.cluster.site.facts import Site, SitePartition
+from xgen.cluster.site.parse import preempt_mode
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,21 @@ class Preemption:
 def preemption(site: Site, partition: SitePartition) -> Preemption | None:
     """None: nobody can, as far as SLURM says.
 
-    By QOS it is that of a job which counts: here the user's default one, or the partition's.
+    By QOS it is that of a job which counts: here the one that a job of this user has when it names none.
     """
     kind = site.config.get("PreemptType", "").removeprefix("preempt/")
-    mode = partition.preempt_mode
-    if kind == "partition_prio" and mode not in (None, "OFF"):
+    if kind == "partition_prio":
         by = tuple(other.name for other in site.partitions if _is_over(other, partition))
-        return Preemption(mode, partition.grace, by, by_qos=False) if mode and by else None
-    if kind == "qos":
-        names = _qos_of(site, partition)
-        by = tuple(one.name for one in site.qos if set(one.preempts) & set(names))
+        mode, grace = partition.preempt_mode, partition.grace
+    elif kind == "qos":
+        names = _default_qos(site, partition)
         own = [one for one in site.qos if one.name in names]
-        mode = next((one.preempt_mode for one in own if one.preempt_mode), mode)
-        if by and mode not in (None, "OFF"):
-            return Preemption(mode, max((one.grace for one in own), default=0), by, by_qos=True)
-    return None
+        by = tuple(one.name for one in site.qos if set(one.preempts) & names)
+        mode = next((one.preempt_mode for one in own if one.preempt_mode), preempt_mode(site.config["PreemptMode"]))
+        grace = max((one.grace for one in own), default=0)
+    else:
+        return None
+    return Preemption(mode, grace, by, by_qos=kind == "qos") if by and mode not in (None, "OFF") else None
 
 
 def _is_over(other: SitePartition, partition: SitePartition) -> bool:
@@ -43,8 +44,6 @@ def _is_over(other: SitePartition, partition: SitePartition) -> bool:
     return above and bool(set(other.nodes) & set(partition.nodes))
 
 
-def _qos_of(site: Site, partition: SitePartition) -> tuple[str, ...]:
-    """Those that a job there has when it names none."""
+def _default_qos(site: Site, partition: SitePartition) -> set[str]:
     own = [one.default_qos for one in site.associations if one.partition in (None, partition.name)]
-    mine = {*own, partition.qos, None if any(own) or not site.associations else "normal"}
-    return tuple(sorted(name for name in mine if name))
+    return set(filter(None, own)) or ({"normal"} if site.associations else set())
