@@ -193,4 +193,6 @@ def test_list_names_each_profile_its_file_and_what_is_wrong_with_it(site: Site) 
     assert facts["atlas"]["scheduler"] == "slurm"
     assert "run_root: is missing" in facts["broken"]["error"]
     assert {"dev", "local", "example-h100"} <= set(facts)
-    assert "atlas" in site.xgen("list").stdout
+    done = site.xgen("list")
+    assert "atlas" in done.stdout
+    assert done.stderr.splitlines()[0] == f"{site.clusters}/broken.yaml: run_root: is missing; add it"

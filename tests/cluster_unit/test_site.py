@@ -122,8 +122,9 @@ def test_a_partition_of_a_lower_tier_is_preempted_by_those_above_that_share_its_
     assert preemption(site, replace(preempt, preempt_mode="OFF")) is None
 
 
-def test_without_preempt_type_nothing_is_preempted() -> None:
-    site = replace(dev(), config={**dev().config, "PreemptType": "preempt/none"})
+@pytest.mark.parametrize(("key", "value"), [("PreemptType", "preempt/none"), ("PreemptMode", "OFF")])
+def test_where_preemption_is_off_nothing_is_preempted(key: str, value: str) -> None:
+    site = replace(dev(), config={**dev().config, key: value})
     assert preemption(site, site.partitions[1]) is None
 
 

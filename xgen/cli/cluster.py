@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import typer
@@ -57,4 +58,4 @@ def list_command(as_json: JsonOption = False) -> None:
     print("\n".join(table.to_text(shutil.get_terminal_size().columns)))
     for fact in facts:
         if fact["error"]:
-            print(fact["error"])
+            print(fact["error"], file=sys.stderr)

@@ -65,7 +65,7 @@ def command(
     from datetime import datetime
 
     from xgen.cluster.site.machine import Asked
-    from xgen.cluster.site.text import guesses, profile_text, raw_profile
+    from xgen.cluster.site.text import guesses, profile_text, raw_profile, reasons
     from xgen.cluster.site.write import read_back, write_profile
     from xgen.spec.load import profile_folder, project_root, with_absolute_paths
 
@@ -90,7 +90,7 @@ def command(
         usage(f"{file} is there already; write --force to replace it, --out FILE, or --dry-run to look")
     if as_json:
         facts = {"name": name, "file": None if dry_run else str(file), "profile": raw, "check": guesses(whys)}
-        print_json(facts | {"from": {".".join(map(str, key)): why for key, why in whys.items()}})
+        print_json(facts | {"from": reasons(whys)})
     elif dry_run:
         print(text, end="")
     else:

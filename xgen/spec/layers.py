@@ -208,3 +208,9 @@ def _place(file: str, key: Key) -> str:
         else:
             break
     return f"{file}:{line + 1}"
+
+
+def in_flow(value: Any) -> str:
+    """A value on one line of YAML: `{max_time: 1d, default: true}`."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")

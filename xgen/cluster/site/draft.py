@@ -266,7 +266,7 @@ def _peak(name: str | None) -> Setting:
     key = ("gpus", "flops")
     if name and (known := known_gpu(name)):
         return Setting(key, known.flops, "peak of one, dense bf16, from its maker's data sheet")
-    return Setting(key, "989T", "an H100's peak, dense bf16: of this type we know none", "its data sheet")
+    return Setting(key, "989T", "an H100's peak, dense bf16, for want of a known type", "its data sheet")
 
 
 def _container(machine: Machine, asked: Asked, runs: list[Setting], here: bool) -> Iterator[Setting]:

@@ -63,7 +63,7 @@ class Machine:
     runtimes: tuple[tuple[RuntimeName, str], ...]  # with what was seen of it, the best first
     folders: tuple[Folder, ...]  # that this user can write to, for runs, the best first
     gpu_devices: str | None  # of gres.conf, {} for the number; None: NVIDIA's own, or it cannot be read here
-    gpus: LocalGpus | None  # of this machine
+    gpus: LocalGpus | None  # of this machine, where it has no SLURM
     image_dir: Folder | None  # with images in it: of the project, or the one that was asked for
     environment: Path | None  # that a job must mount: the images have Python and nothing for it
 
@@ -95,7 +95,7 @@ def look_around(root: Path, slurm_conf: str = "", image_dir: Path | None = None)
         runtimes=tuple(_runtimes()),
         folders=tuple(_folders(mounts, user)),
         gpu_devices=gpu_devices(_read(Path(slurm_conf).with_name("gres.conf"))) if slurm_conf else None,
-        gpus=_local_gpus(),
+        gpus=None if slurm_conf else _local_gpus(),
         image_dir=Folder(images, file_system_of(mounts, str(images)), str(root)) if there else None,
         environment=_environment(images),
     )

@@ -24,6 +24,9 @@ def preemption(site: Site, partition: SitePartition) -> Preemption | None:
     By QOS it is that of a job which counts: here the one that a job of this user has when it names none.
     """
     kind = site.config.get("PreemptType", "").removeprefix("preempt/")
+    everywhere = preempt_mode(site.config.get("PreemptMode", ""))
+    if everywhere == "OFF":  # of no use then what a partition says
+        return None
     if kind == "partition_prio":
         by = tuple(other.name for other in site.partitions if _is_over(other, partition))
         mode, grace = partition.preempt_mode, partition.grace
@@ -31,7 +34,7 @@ def preemption(site: Site, partition: SitePartition) -> Preemption | None:
         names = _default_qos(site, partition)
         own = [one for one in site.qos if one.name in names]
         by = tuple(one.name for one in site.qos if set(one.preempts) & names)
-        mode = next((one.preempt_mode for one in own if one.preempt_mode), preempt_mode(site.config["PreemptMode"]))
+        mode = next((one.preempt_mode for one in own if one.preempt_mode), everywhere)
         grace = max((one.grace for one in own), default=0)
     else:
         return None

@@ -6,10 +6,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from xgen.cluster.site.draft import Draft
-from xgen.spec.layers import Key, parse_key, read_override, set_key
+from xgen.spec.layers import Key, in_flow, parse_key, read_override, set_key
 
 _WIDTH = 118
 _COLUMN = 36  # of comments beside their values
@@ -37,9 +35,14 @@ def raw_profile(draft: Draft, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     return raw, whys
 
 
+def reasons(whys: Mapping[Key, str]) -> dict[str, str]:
+    """What is known of each value, by its key as people write it."""
+    return {".".join(map(str, key)): why.removeprefix(_GUESS) for key, why in whys.items()}
+
+
 def guesses(whys: Mapping[Key, str]) -> dict[str, str]:
-    """What is to be checked, by key."""
-    return {".".join(map(str, key)): why.removeprefix(_GUESS) for key, why in whys.items() if why.startswith(_GUESS)}
+    """What is to be checked."""
+    return reasons({key: why for key, why in whys.items() if why.startswith(_GUESS)})
 
 
 def profile_text(draft: Draft, raw: Mapping[str, Any], whys: Mapping[Key, str], written: str) -> str:
@@ -57,11 +60,11 @@ def profile_text(draft: Draft, raw: Mapping[str, Any], whys: Mapping[Key, str], 
 def _entry(key: Key, value: Any, whys: Mapping[Key, str]) -> Iterator[str]:
     indent, why = "  " * (len(key) - 1), whys.get(key, "")
     if len(key) == 1 and isinstance(value, dict) and value:
-        yield from ("", *_comment(why, ""), f"{_flow(key[0])}:")
+        yield from ("", *_comment(why, ""), f"{in_flow(key[0])}:")
         for name, below in value.items():
             yield from _entry((*key, name), below, whys)
         return
-    line = f"{indent}{_flow(key[-1])}: {_flow(value)}"
+    line = f"{indent}{in_flow(key[-1])}: {in_flow(value)}"
     beside = f"{line:<{_COLUMN}}  # {why}"
     if len(key) == 1:
         yield ""
@@ -76,8 +79,3 @@ def _comment(text: str, indent: str) -> list[str]:
         text, _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   ", break_on_hyphens=False,
         break_long_words=False,
     )  # fmt: skip
-
-
-def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
