@@ -169,7 +169,7 @@ def test_show_marks_what_differs_with_its_line(site: Site) -> None:
     assert f"! {file}:{line}: partitions.preempt.grace: write 30s" in done.stdout.splitlines()
     facts = json.loads(site.xgen("show", "atlas", "--json").stdout)
     [row] = [row for row in facts["compared"] if row["write"]]
-    assert (row["key"], row["profile"], row["write"], row["line"]) == (
+    assert (row["key"], row["profile"], row["write"], row["place"]) == (
         "partitions.preempt.grace", "5m", "30s", f"{file}:{line}",
     )  # fmt: skip
     assert [part["gpus_free"] for part in facts["partitions"]] == [32, 32]

@@ -21,7 +21,7 @@ from xgen.spec import (
     load_resolved,
     project_root,
 )
-from xgen.spec.layers import parse_key, show_key
+from xgen.spec.layers import parse_key, places, show_key
 
 HELLO = """\
 kind: command
@@ -290,6 +290,16 @@ def test_two_default_partitions_are_one_too_many(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("run_root: r\npartitions: {a: {default: true}, b: {default: true}}\n")
     with pytest.raises(SpecError, match="a, b are all default; write `default: true` once"):
         load_profile(tmp_path / "c.yaml")
+
+
+def test_the_place_of_a_key_is_the_line_that_sets_it(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("a: 1\nlist:\n  - {x: 1}\n  - {x: 2}\n")
+    file = tmp_path / "c.yaml"
+    file.write_text("extends: base.yaml\nmap:\n  one: {y: 1}\n")
+    keys = [("map", "one", "y"), ("map", "one", "z"), ("a",), ("list", 1, "x"), ("none",)]
+    assert list(places(file, keys).values()) == [
+        f"{file}:3", f"{file}:3", f"{tmp_path}/base.yaml:1", f"{tmp_path}/base.yaml:4", str(file),
+    ]  # fmt: skip
 
 
 @given(st.lists(st.integers(0, 99) | st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True), min_size=1, max_size=5))

@@ -57,9 +57,9 @@ def command(
             silent = str(error)
     rows = compare(profile, site) if site else []
     now = partitions_now(profile, site) if site else []
-    lines = places(file, [row.key for row in rows if row.write])
+    found_at = places(file, [row.key for row in rows if row.write])
     if as_json:
-        facts = [asdict(row) | {"key": show_key(row.key), "line": lines.get(row.key)} for row in rows]
+        facts = [asdict(row) | {"key": show_key(row.key), "place": found_at.get(row.key)} for row in rows]
         print_json(
             {
                 "cluster": name, "file": str(file), "profile": profile.model_dump(mode="json"),
@@ -67,7 +67,7 @@ def command(
             }
         )  # fmt: skip
     else:
-        _print(name, file, profile, site, rows, now, lines)
+        _print(name, file, profile, site, rows, now, found_at)
     for said in _unknown(site, silent):
         print(f"cluster {name}: not known: {said}", file=sys.stderr)
     if silent:
@@ -95,7 +95,7 @@ def _print(
     site: Site | None,
     rows: Sequence[Compared],
     now: Sequence[PartitionNow],
-    lines: dict[tuple[str | int, ...], str],
+    found_at: dict[tuple[str | int, ...], str],
 ) -> None:
     from xgen.spec.layers import show_key
 
@@ -114,7 +114,7 @@ def _print(
     print("\n".join(_compared(rows).to_text(max(width, _WIDE))))
     for row in rows:
         if row.write:
-            print(f"! {lines.get(row.key, file)}: {show_key(row.key)}: write {row.write}")
+            print(f"! {found_at.get(row.key, file)}: {show_key(row.key)}: write {row.write}")
     print()
     print("\n".join(_partitions(now).to_text(width)))
     if any(not part.in_profile for part in now):

@@ -191,14 +191,14 @@ def origin_of(origins: Mapping[Key, str], key: Key, default: str) -> str:
 
 def places(path: Path, keys: Iterable[Key]) -> dict[Key, str]:
     """`FILE:LINE` of each key, or of the nearest one around it, in the file that sets it, which may be one that this
-    file extends. Raises SpecError."""
+    file extends; the file alone where none is written. Raises SpecError."""
     _, origins = read_layers(path)
     return {key: _place(origin_of(origins, key, str(path)), key) for key in keys}
 
 
 def _place(file: str, key: Key) -> str:
     node = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=_SafeLoader)
-    line = 0
+    line: int | None = None
     for part in key:
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
@@ -207,7 +207,7 @@ def _place(file: str, key: Key) -> str:
             line, node = pair[0][0].start_mark.line, pair[0][1]
         else:
             break
-    return f"{file}:{line + 1}"
+    return file if line is None else f"{file}:{line + 1}"
 
 
 def in_flow(value: Any) -> str:
