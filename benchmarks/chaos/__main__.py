@@ -58,11 +58,14 @@ def main() -> int:
             campaign = Campaign(lab, planned, project, cluster_faults(options.seed))
             campaign.play(options.minutes * 60, _say)
             time.sleep(5)  # accounting and Prometheus come a little later
-            wrong = wrongs(campaign, reference, accounting(began)) + _other_story(lab, campaign)
+            records = accounting(began)
+            wrong = wrongs(campaign, reference, records) + _other_story(lab, campaign)
             report = _report(campaign, floor, wrong, time.time() - began)
             report.print(options.json)
             if wrong and options.out:
                 _keep(campaign, reference, wrong, options.out)
+                (options.out / "accounting").write_text("".join(f"{record}\n" for record in records))
+                (options.out / "refused").write_text("".join(f"{said}\n" for said in campaign.refused))
     except (LabError, OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or ""
         print(f"chaos: {error} {said if isinstance(said, str) else said.decode()}".rstrip(), file=sys.stderr)
@@ -76,6 +79,7 @@ def _say(text: str) -> None:
 
 def _keep(campaign: Campaign, reference: RunDir | None, wrong: Sequence[str], out: Path) -> None:
     """The laboratory takes its disk with it."""
+    out.mkdir(parents=True)
     runs = [one.run for one in campaign.runs if any(said.startswith(one.run.name) for said in wrong)]
     for run in [*runs, reference] if reference else runs:
         shutil.copytree(run.path, out / run.name, symlinks=True, ignore=shutil.ignore_patterns("code"))

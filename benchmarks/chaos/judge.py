@@ -76,7 +76,9 @@ def wrongs(campaign: Campaign, reference: RunDir | None, records: Iterable[JobRe
     strays = {name for name in by_name if name.startswith(("chain-", "train-"))} - submitted
     if reference:
         strays.discard(reference.name)
-    return found + [f"{name} has a job, and is no run of the campaign" for name in sorted(strays)]
+    # Whose submission was refused after SLURM had heard it is cancelled.
+    ran = [r for name in sorted(strays) for r in by_name[name] if r.start and not r.state.startswith("CANCELLED")]
+    return found + [f"{r.name} is no run of the campaign, and its job {r.job_id} ran: {r.state}" for r in ran]
 
 
 def _wrongs(one: Live, reference: RunDir | None, records: Sequence[JobRecord]) -> Iterable[str]:
@@ -89,7 +91,7 @@ def _wrongs(one: Live, reference: RunDir | None, records: Sequence[JobRecord]) -
         yield f"{attempts} attempts"
     if not records:
         yield "SLURM knows no job of it"
-    yield from _overlaps(records)
+    yield from _overlaps(records, one.run)
     yield from _lost_checkpoints(one)
 
 
@@ -116,9 +118,16 @@ def losses(run: RunDir) -> Mapping[int, str]:
     return {record["step"]: record["loss_hex"] for record in map(json.loads, lines)}
 
 
-def _overlaps(records: Sequence[JobRecord]) -> Iterable[str]:
-    """Two jobs of one run at the same time. sacct counts whole seconds."""
-    spans = sorted((r.start, r.end or float("inf"), r.job_id) for r in records if r.start is not None)
+def _overlaps(records: Sequence[JobRecord], run: RunDir) -> Iterable[str]:
+    """Two jobs of one run at the same time. sacct counts whole seconds. Of one that the controller has forgotten it has
+    no end: when its tasks had ended its batch script has said, if it did after that start."""
+    exits = {e.job_id: e.time for e in read_events(run) if e.event == "exited"}
+
+    def end(record: JobRecord) -> float:
+        said = exits.get(record.job_id, 0.0)
+        return record.end or (said if said >= (record.start or 0) else float("inf"))
+
+    spans = sorted((r.start, end(r), r.job_id) for r in records if r.start is not None)
     for (_, end, job), (start, _, other) in itertools.pairwise(spans):
         if start is not None and start < end - 1 and job != other:
             yield f"job {other} started before job {job} had ended"

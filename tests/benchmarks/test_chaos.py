@@ -105,6 +105,34 @@ def test_what_is_wrong_is_found(
     assert found.startswith(run.name) and said in found
 
 
+@pytest.mark.parametrize(("after", "wrong"), [(1, 0), (-1, 1)], ids=["said-it-had-ended", "has-begun-again"])
+def test_a_job_that_the_controller_forgot_has_ended_when_its_batch_script_said_so(
+    tmp_path: Path, after: int, wrong: int
+) -> None:
+    run = new_run(tmp_path)
+    (run.path / "result").write_text(value_after(60))
+    exited = EventWriter(run, "host", 1, "7").write("exited", exit_code=0).time
+    records = [
+        JobRecord("7", run.name, "RUNNING", exited - after, None),
+        JobRecord("8", run.name, "COMPLETED", exited + 10, exited + 20),
+    ]
+    found = wrongs(ended(run, Planned(0, "command", 60, ())), None, records)
+    assert found == [f"{run.name}: job 8 started before job 7 had ended"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("state", "start", "wrong"), [("CANCELLED by 0", 10, 0), ("PENDING", None, 0), ("COMPLETED", 10, 1)]
+)
+def test_what_a_refused_submission_left_may_not_run(
+    tmp_path: Path, state: str, start: float | None, wrong: int
+) -> None:
+    run = new_run(tmp_path)
+    (run.path / "result").write_text(value_after(60))
+    records = [JobRecord("7", run.name, "COMPLETED", 10, 20), JobRecord("8", "chain-9-aaaaaa", state, start, 20)]
+    found = wrongs(ended(run, Planned(0, "command", 60, ())), None, records)
+    assert found == ["chain-9-aaaaaa is no run of the campaign, and its job 8 ran: COMPLETED"] * wrong
+
+
 def test_a_checkpoint_that_was_durable_and_not_taken_is_found_and_a_restart_is_timed(tmp_path: Path) -> None:
     run = new_run(tmp_path)
     (run.path / "result").write_text(value_after(60))
