@@ -150,7 +150,7 @@ def test_the_doctor_proves_a_runtime_in_a_job_of_its_own(boxed: Cluster, runtime
     options = ("--prove-runtime", "--runtime", runtime, "--image", "xgen-cpu", "--timeout", "100", "--json")
     done = boxed.xgen("doctor", *options)
     report = json.loads(done.stdout)
-    verdicts = {finding["what"]: finding["verdict"] for finding in report["findings"]}
+    verdicts = {finding["what"]: finding["severity"] for finding in report["findings"]}
     assert (done.returncode, report["proven"]) == (0, True), report
     assert verdicts["signal"] == verdicts["secret"] == verdicts["rendezvous"] == "ok"
     assert verdicts["read-only code"] == ("warning" if runtime == "charliecloud" else "ok")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from xgen.cluster.prove import _VALUES, judge
+from xgen.cluster.doctor.prove import _VALUES, judge
 from xgen.runs import RunDir
 from xgen.spec import Profile
 
@@ -40,8 +40,8 @@ def verdicts(tmp_path: Path, **second: Any) -> dict[str, str]:
     run = RunDir(tmp_path / "prove-pyxis-abc234")
     run.create()
     found = list(judge([GOOD, GOOD | second], "hush", profile, run, 0.0))
-    assert all(bool(finding.fix) == (finding.verdict != "ok") for finding in found)
-    return {finding.what: finding.verdict for finding in found}
+    assert all(bool(finding.fix) == (finding.severity != "ok") for finding in found)
+    return {finding.what: finding.severity for finding in found}
 
 
 def test_a_runtime_that_does_all_is_proven(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What one rank of `xgen doctor --prove-runtime` does: say what it sees, meet the others, wait for the stop signal.
 
-    python -m xgen.cluster.prove_task
+    python -m xgen.cluster.doctor.prove_task
 
 Standard library only: it runs in whatever image a site has.
 """

@@ -12,31 +12,19 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xgen.cluster import local, slurm
-from xgen.cluster.prepare import prepare
+from xgen.cluster.doctor.finding import Finding, expect
+from xgen.cluster.doctor.nodes import SMALL_SHM
+from xgen.cluster.doctor.small_job import end_job, has_ended, not_done, start_job, wait_for
 from xgen.cluster.render import interpreter
-from xgen.cluster.submit import submit
 from xgen.runs import RunDir, read_attempt_outcome, read_events
-from xgen.spec import Command, LoadedJob, Profile
+from xgen.spec import Command, Profile
 from xgen.spec.units import format_bytes
 
 _VALUES = {"PROOF_WORDS": 'it\'s "two"  words, a=b; $HOME `id` #', "PROOF_EMPTY": "", "PROOF_UNICODE": "größe"}
-_SMALL_SHM = 2**30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. `fix` says what to do about a failure, or what a warning means."""
-
-    what: str
-    verdict: str  # ok | warning | failed
-    evidence: str
-    fix: str = ""
 
 
 def proof_job(profile: Profile, image: str | None, nodes: int, partition: str | None) -> Command:
@@ -44,7 +32,7 @@ def proof_job(profile: Profile, image: str | None, nodes: int, partition: str | 
         {
             "kind": "command",
             "name": f"prove-{profile.container.runtime}",
-            "command": [interpreter(profile), "-m", "xgen.cluster.prove_task"],
+            "command": [interpreter(profile), "-m", "xgen.cluster.doctor.prove_task"],
             "resources": {"nodes": nodes, "gpus_per_node": 1, "time": "15m", "partition": partition},
             "lead": "1m",
             "container": {"image": image},
@@ -65,32 +53,29 @@ def prove(
     secret = secrets.token_hex(16)
     os.environ["XGEN_PROOF_SECRET"] = secret
     try:
-        prepared = prepare(LoadedJob(job, "proof", folder, {}), cluster, profile)
         began = time.time()
-        (job_id,), _ = submit(prepared)
+        run, job_id = start_job(job, cluster, profile, folder)
     finally:
         del os.environ["XGEN_PROOF_SECRET"]
-    run = prepared.run
     say(f"{run.name} is job {job_id}; waiting for it to start, at most {timeout:.0f} s")
     deadline = time.monotonic() + timeout
     ranks = range(job.resources.world_size)
     try:
         files = [run.path / f"seen.{rank}.json" for rank in ranks]
-        _wait(lambda: all(f.exists() for f in files) or _ended(run), deadline)
+        wait_for(lambda: all(f.exists() for f in files) or has_ended(run), deadline)
         started = [f for f in files if f.exists()]
         if len(started) < len(files):
-            return run, [_not_started(run, len(started), len(files))]
+            return run, [not_done("start", run, len(started), len(files))]
         facts = [json.loads(f.read_text()) for f in files]
         say("it runs; sending it the stop signal")
         asked = time.monotonic()
         _signal(run, job_id, profile)
-        _wait(lambda: read_attempt_outcome(run, 1), min(deadline, asked + 120))
+        wait_for(lambda: read_attempt_outcome(run, 1), min(deadline, asked + 120))
         findings = list(judge(facts, secret, profile, run, began))
         findings.append(_stop_finding(run, time.monotonic() - asked))
         return run, findings
     finally:
-        run.cancelled_file.touch()
-        _cancel(run, job_id, profile)
+        end_job(run, profile)
 
 
 def judge(facts: list[dict[str, Any]], secret: str, profile: Profile, run: RunDir, began: float) -> Iterator[Finding]:
@@ -100,9 +85,6 @@ def judge(facts: list[dict[str, Any]], secret: str, profile: Profile, run: RunDi
     nodes = sorted({fact["node"] for fact in facts})
     yield Finding("start", "ok", f"{len(facts)} ranks on {', '.join(nodes)}, {ready - attempt:.1f} s after the job")
     runtime = profile.container.runtime
-
-    def expect(what: str, good: bool, evidence: str, fix: str, otherwise: str = "failed") -> Finding:
-        return Finding(what, "ok" if good else otherwise, evidence, "" if good else fix)
 
     arrived = [fact["environment"] for fact in facts]
     wrong = sorted({name for env in arrived for name, value in _VALUES.items() if env.get(name) != value})
@@ -143,7 +125,7 @@ def judge(facts: list[dict[str, Any]], secret: str, profile: Profile, run: RunDi
     )  # fmt: skip
     smallest = min(f["shm_bytes"] for f in facts)
     yield expect(
-        "/dev/shm", smallest >= _SMALL_SHM, format_bytes(smallest),
+        "/dev/shm", smallest >= SMALL_SHM, format_bytes(smallest),
         "NCCL and data loaders need some GB; have it enlarged on the nodes", "warning",
     )  # fmt: skip
     if profile.gpus.request != "none" and profile.gpus.devices is None:
@@ -169,33 +151,8 @@ def _stop_finding(run: RunDir, seconds: float) -> Finding:
     return Finding("signal", "ok", f"every rank stopped when told, {seconds:.1f} s after the signal")
 
 
-def _not_started(run: RunDir, num_started: int, num_ranks: int) -> Finding:
-    outcome = read_attempt_outcome(run, 1)
-    log = run.attempt_dir(1) / "err.log"
-    lines = log.read_text(errors="replace").splitlines()[-5:] if log.exists() else []
-    reason = outcome.reason if outcome else "the job did not start in time"
-    return Finding("start", "failed", f"{num_started} of {num_ranks} ranks: {reason}", "\n".join(lines) or "see squeue")
-
-
-def _ended(run: RunDir) -> bool:
-    return any(e.event in ("failed", "requeued", "cancelled") for e in read_events(run))
-
-
-def _wait(condition: Callable[[], object], deadline: float) -> None:
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.2)
-
-
 def _signal(run: RunDir, job_id: str, profile: Profile) -> None:
     if profile.scheduler == "local":
         local.send(run, signal.SIGUSR2)
     else:
         slurm.command("scancel", "--signal=USR2", job_id)  # to the steps, as a preemption sends it
-
-
-def _cancel(run: RunDir, job_id: str, profile: Profile) -> None:
-    if profile.scheduler == "local":
-        local.send(run, signal.SIGTERM)
-        return
-    with suppress(slurm.SchedulerError):  # it has ended
-        slurm.cancel(job_id)
