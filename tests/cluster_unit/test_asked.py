@@ -149,13 +149,13 @@ PROFILE = Profile(run_root="/runs", partitions={"gpu": Partition()})
 def test_of_the_client_s_environment_the_job_gets_what_is_its_own(
     controller: FakeController, run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SLURM_CONF", "SBATCH_ACCOUNT", "SBATCH_EXPORT", "SLURM_JOB_ID", "HF_TOKEN", "https_proxy"):
+    for name in ("SLURM_CONF", "SBATCH_ACCOUNT", "SBATCH_WAIT", "SLURM_JOB_ID", "HF_TOKEN", "https_proxy"):
         monkeypatch.setenv(name, "x")
     (controller.bin / "sbatch").write_text(f"#!/bin/sh\nenv >'{run.path}/given'\necho Submitted batch job 7\n")
     submit_once(run, 0, SCRIPT, 1, {"XGEN_SECRETS_KEY": "k"})
     given = {line.partition("=")[0] for line in (run.path / "given").read_text().splitlines()}
-    assert {"SLURM_CONF", "SBATCH_ACCOUNT", "XGEN_SECRETS_KEY", "https_proxy", "PATH"} <= given
-    assert not given & {"SBATCH_EXPORT", "SLURM_JOB_ID", "HF_TOKEN"}
+    assert {"SLURM_CONF", "SBATCH_ACCOUNT", "XGEN_SECRETS_KEY", "PATH"} <= given
+    assert not given & {"SBATCH_WAIT", "SLURM_JOB_ID", "HF_TOKEN", "https_proxy"}
 
 
 @pytest.mark.parametrize("answer", ["well", "heard", "silent", "late", "deaf"])

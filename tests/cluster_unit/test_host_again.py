@@ -58,7 +58,8 @@ def test_a_successor_gets_what_the_client_gave_and_nothing_of_this_job_s(host: H
     stopped(host)
     host.scontrol(answer="Requested operation is presently disabled for job 7", code=1)
     host.command("sbatch", f"env >'{host.run.path}/environment'; echo 8")
-    host.bash("export SLURM_RESTART_COUNT=3 SLURM_CONF=/etc/s XGEN_STAGE=0 SBATCH_ACCOUNT=us HOME=/home/a; decide")
+    exported = "SLURM_RESTART_COUNT=3 SLURM_CONF=/etc/s XGEN_STAGE=0 SBATCH_ACCOUNT=us SBATCH_WAIT=1 HOME=/home/a"
+    host.bash(f"export {exported}; decide")
     given = dict(line.split("=", 1) for line in (host.run.path / "environment").read_text().splitlines())
     assert {"SLURM_CONF": "/etc/s", "SBATCH_ACCOUNT": "us", "HOME": "/home/a"}.items() <= given.items()
     assert set(given) <= {"SLURM_CONF", "SBATCH_ACCOUNT", "HOME", "PATH", "PWD", "SHLVL", "_", "OLDPWD"}  # sh's own

@@ -20,6 +20,10 @@ def test_failures_in_a_row_wait_ever_longer_and_end(bench: Bench, by: str) -> No
     assert [(e.reason, e.action, e.seconds) for e in events(run, "requeued")] == [
         ("crashed", by, None), ("crashed", by, 1.0),
     ]  # fmt: skip
+    if by == "successor":
+        number = events(run, "started")[0].job_id
+        assert events(run, "queued")[-1].reason == f"successor of job {number}: {number}"
+        assert run.job_file(0).read_text() == f"{number}\n"
     started, exited = events(run, "started"), events(run, "exited")
     assert started[2].time - exited[1].time > 0.9
 

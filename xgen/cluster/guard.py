@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xgen.cluster.asked import Clock, new_key, submit_keyed
-from xgen.cluster.render import library
+from xgen.cluster.render import NO_TOKEN, library
 from xgen.runs import RunDir, write_atomic
 from xgen.spec import Job, Profile
 
@@ -36,6 +36,7 @@ def guard_script(job: Job, profile: Profile, run: RunDir, stage: int, job_id: st
             "#!/bin/bash",
             *(f"#SBATCH --{option}" for option in options),
             "# shellcheck disable=SC2317 # most of the functions are the batch script's",
+            NO_TOKEN,
             library(job, profile, run, stage),
             _ROOM.read_text(encoding="utf-8"),
             "guard",

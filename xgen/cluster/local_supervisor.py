@@ -41,7 +41,7 @@ _SBATCH = """#!/bin/sh
 # A successor: the script once more, as after a requeue.
 for word; do case $word in --begin=now+*) echo "${{word#*+}}" >{begin} ;; esac; done
 grep -q JobState=CANCELLED {state} || : >{requeue}
-echo "$SLURM_JOB_ID"
+echo {number}
 """
 
 
@@ -180,7 +180,7 @@ class Supervisor:
         words = (sys.executable, "-m", "xgen.cluster.local_srun", str(self._folder))
         srun = f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'
         places = {name: shlex.quote(str(self._folder / name)) for name in ("state", "requeue", "begin")}
-        scontrol, sbatch = _SCONTROL.format(**places), _SBATCH.format(**places)
+        scontrol, sbatch = _SCONTROL.format(**places), _SBATCH.format(**places, number=os.getpid())
         for name, text in (("scontrol", scontrol), ("sbatch", sbatch), ("srun", srun)):
             write_atomic(bin_dir / name, text)
             (bin_dir / name).chmod(0o755)

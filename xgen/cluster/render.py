@@ -18,6 +18,7 @@ from xgen.runs import RunDir
 from xgen.spec import Job, Profile, Resources
 
 SIGNAL = "USR2"  # USR1 belongs to NCCL's tooling (submitit#1709)
+NO_TOKEN = "unset SLURM_JWT  # a client's, of minutes: on a node SLURM knows who asks, and srun takes none"
 _FOR_TASKS = (
     "LC_ALL",
     "XGEN_RUN_DIR",
@@ -57,6 +58,7 @@ def render(
         *([f"#SBATCH --begin=now+{wait}"] if wait else []),
         "# shellcheck disable=SC2317 # which of the functions are called depends on the runtime",
         "trap '' TERM  # untrapped, it kills bash, and nobody decides; `launch` hears it",
+        NO_TOKEN,
         f"# {run.name}, rendered by xgen. The functions below are xgen/cluster/host/; `decide` decides.",
         "",
         library(job, profile, run, stage, names),

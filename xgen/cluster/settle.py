@@ -21,7 +21,7 @@ from xgen.cluster.asked import asked_of
 from xgen.cluster.orders import job_of
 from xgen.cluster.pipeline import is_pipeline, membership
 from xgen.cluster.render import library
-from xgen.cluster.slurm import QueueRow, SchedulerError
+from xgen.cluster.slurm import FROM_CLIENT, QueueRow, SchedulerError
 from xgen.cluster.status import QueueView, ask_slurm, ask_state, not_ours
 from xgen.cluster.submit import next_stage, resubmit, tell_queued
 from xgen.runs import Event, EventWriter, RunDir, read_attempt_outcome, read_events
@@ -188,7 +188,7 @@ def _decide(job: Job, profile: Profile, run: RunDir, stage: int, who: str, lock:
 
 
 def _environment(run: RunDir) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("HOME", "USER", "LOGNAME", "SLURM_CONF") if name in os.environ}
+    kept = {name: os.environ[name] for name in FROM_CLIENT if name in os.environ}
     path = os.environ.get("PATH", "/usr/bin:/bin")
     if local.is_local(run):  # whose scontrol speaks of the job, but not for a supervisor that is gone
         return {**kept, "PATH": f"{run.path}/local/bin:{path}", "NO_SCHEDULER": "1"}

@@ -26,15 +26,15 @@ _NO_ANSWER = re.compile(
 )
 
 WHO = ("HOME", "USER", "LOGNAME", "LANG", "PATH")
-# Of a client's environment a job has these, and what SBATCH_… says of the submission. sbatch is run with nothing else,
-# and told to export all of it: where it is given names to export, SLURM makes a login, `su - USER`, for each start of a
-# job, which costs seconds, counts as the job's time, and holds the job for ever where it fails (seen in 22.05).
+# Of a client's environment a job has these. sbatch is run with nothing else, and told to export all of it: where it is
+# given names to export, SLURM makes a login, `su - USER`, for each start of a job, which costs seconds, counts as the
+# job's time, and holds the job for ever where it fails (seen in 22.05). What a spec says, no SBATCH_… says otherwise.
 FROM_CLIENT = (
-    *WHO, "SLURM_CONF", "SLURM_JWT",
-    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),  # for images that nodes fetch
+    *WHO, "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_SACK_SOCKET", "SLURM_JWT",
+    "SBATCH_ACCOUNT", "SBATCH_CLUSTERS", "SBATCH_CONSTRAINT", "SBATCH_NO_REQUEUE", "SBATCH_QOS", "SBATCH_RESERVATION",
+    "SBATCH_WCKEY",
+    "LD_LIBRARY_PATH", "LD_PRELOAD", "KRB5CCNAME",  # SLURM from a module, and its plugins
 )  # fmt: skip
-_OF_SBATCH = "SBATCH_"
-_NOT_OF_SBATCH = ("SBATCH_EXPORT", "SBATCH_GET_USER_ENV")
 
 _KILLED = (124, 137, -9, -15)  # exit codes of a command that its time limit has ended
 
@@ -58,11 +58,15 @@ def command(*arguments: str) -> str:
     return _run(*arguments).stdout
 
 
-def _run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+def _run(
+    *arguments: str, stdin: str | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     if shutil.which(arguments[0]) is None:
         raise SchedulerError(f"{arguments[0]} is not on PATH: there is no SLURM client on this machine")
     try:
-        done = subprocess.run(arguments, input=stdin, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        done = subprocess.run(
+            arguments, input=stdin, env=environment, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
     except subprocess.TimeoutExpired:
         raise UnansweredError(f"{arguments[0]} did not answer within {_TIMEOUT:g} s") from None
     if done.returncode:
@@ -79,7 +83,8 @@ def test_only(script: str) -> str:
 
     Raises SchedulerError with the scheduler's reason.
     """
-    return _first_line(_run("sbatch", "--test-only", stdin=script).stderr)
+    environment = {name: os.environ[name] for name in FROM_CLIENT if name in os.environ}
+    return _first_line(_run("sbatch", "--test-only", stdin=script, environment=environment).stderr)
 
 
 def max_array_size() -> int | None:
@@ -200,9 +205,7 @@ def submit_script(script: str, folder: Path, num_tasks: int, environment: Mappin
 
 def _without(names: Collection[str]) -> list[str]:
     """Options of `env` that take away what is none of the job's."""
-    kept = {*FROM_CLIENT, *names}
-    kept |= {name for name in os.environ if name.startswith(_OF_SBATCH) and name not in _NOT_OF_SBATCH}
-    return [f"--unset={name}" for name in os.environ if name not in kept]
+    return [f"--unset={name}" for name in os.environ if name not in {*FROM_CLIENT, *names}]
 
 
 @contextmanager

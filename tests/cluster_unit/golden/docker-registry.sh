@@ -14,6 +14,7 @@
 #SBATCH --gres=gpu:h100:4
 # shellcheck disable=SC2317 # which of the functions are called depends on the runtime
 trap '' TERM  # untrapped, it kills bash, and nobody decides; `launch` hears it
+unset SLURM_JWT  # a client's, of minutes: on a node SLURM knows who asks, and srun takes none
 # small-abc234, rendered by xgen. The functions below are xgen/cluster/host/; `decide` decides.
 
 RUN=/shared/runs/small-abc234
@@ -34,7 +35,7 @@ BACKOFF_MOST=600
 MAX_GPU_SECONDS=0
 NUM_GPUS=8
 EXPORT=HOME,USER,LOGNAME,LANG,PATH,LC_ALL,XGEN_RUN_DIR,XGEN_ATTEMPT,XGEN_STAGE,MASTER_ADDR,MASTER_PORT,PYTHONPATH,PYTHONUNBUFFERED,NCCL_SOCKET_IFNAME
-FROM_CLIENT='HOME USER LOGNAME LANG PATH SLURM_CONF SLURM_JWT http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY'
+FROM_CLIENT='HOME USER LOGNAME LANG PATH SLURM_CONF SLURM_CONF_SERVER SLURM_CLUSTERS SLURM_SACK_SOCKET SLURM_JWT SBATCH_ACCOUNT SBATCH_CLUSTERS SBATCH_CONSTRAINT SBATCH_NO_REQUEUE SBATCH_QOS SBATCH_RESERVATION SBATCH_WCKEY LD_LIBRARY_PATH LD_PRELOAD KRB5CCNAME'
 TERMINATED=${TERMINATED-}
 FAILURES=0
 RESUMED=''

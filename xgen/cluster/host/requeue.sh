@@ -65,8 +65,7 @@ let_go() { [ -e "$WHOLE/held" ] || timeout -s KILL 60 scontrol release "$1"; }
 submit_job() {
   local name without=()
   for name in $(compgen -e); do
-    case " $FROM_CLIENT " in *" $name "*) continue ;; esac
-    [[ $name == SBATCH_* ]] || without+=("--unset=$name")
+    case " $FROM_CLIENT " in *" $name "*) ;; *) without+=("--unset=$name") ;; esac
   done
   timeout -s KILL 60 env "${without[@]}" sbatch "$@"
 }

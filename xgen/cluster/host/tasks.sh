@@ -6,7 +6,7 @@ record_environment() {
   local name
   for name in $(compgen -e | sort); do
     case $name in
-      *TOKEN* | *SECRET* | *PASSW* | *API_KEY* | *APIKEY* | *CREDENTIAL* | *PRIVATE_KEY*) printf '%s=***\n' "$name" ;;
+      *TOKEN* | *SECRET* | *PASSW* | *API_KEY* | *APIKEY* | *CREDENTIAL* | *PRIVATE_KEY* | *JWT*) printf '%s=***\n' "$name" ;;
       *) printf '%s=%q\n' "$name" "${!name}" ;;
     esac
   done >"$1"
