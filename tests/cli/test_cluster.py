@@ -13,6 +13,7 @@ import yaml
 from tests.cli.conftest import Project
 from tests.cluster_unit.sites import OUTPUTS
 from tests.metrics.fake_slurm import FakeSlurm
+from xgen.cluster.site.machine import FOLDER_VARIABLES, is_shared, parse_mounts
 from xgen.spec import load_profile
 
 DOWN = 'echo "slurm_load_ctl_conf error: Unable to contact slurm controller (connect failure)" >&2; exit 1'
@@ -41,7 +42,7 @@ class Site:
     def xgen(self, *arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": path or f"{self.slurm.bin}:{os.environ['PATH']}", "HOME": str(self.home), "COLUMNS": "100",
-            "XDG_CONFIG_HOME": str(self.home / "config"), "SCRATCH": "", "WORK": "",
+            "XDG_CONFIG_HOME": str(self.home / "config"), **dict.fromkeys(FOLDER_VARIABLES, ""),
         }  # fmt: skip
         return self.project.xgen("cluster", *arguments, env=environment)
 
@@ -132,10 +133,11 @@ def test_without_slurm_it_is_the_profile_of_one_machine(site: Site, tmp_path: Pa
 
 
 def test_where_no_folder_looks_shared_it_asks_for_one(site: Site) -> None:
+    if any(map(is_shared, parse_mounts(Path("/proc/mounts").read_text()).values())):
+        pytest.skip("this machine mounts a shared file system")
     site.slurm.say("scontrol", SCONTROL.replace("cat", "sed s/127.0.0.1/10.0.0.1/", 2))
     done = site.xgen("init")
-    if done.returncode == 0:  # this machine has a file system that is
-        pytest.skip("this machine mounts a shared file system")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "no folder of this machine looks shared between nodes; write --run-root DIR\n"
     assert site.xgen("init", "--run-root", "/shared/runs", "--dry-run").returncode == 0
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from xgen.cluster.site.known import known_gpu
 from xgen.cluster.site.machine import (
+    FOLDER_VARIABLES,
     LocalGpus,
+    ask_disk,
     environment_of,
     file_system_of,
+    folders,
     gpu_devices,
     is_shared,
     look_around,
+    named_folders,
     parse_gpus,
     parse_mounts,
 )
@@ -56,6 +62,9 @@ def test_file_systems_that_one_mounts_to_share(file_system: str, shared: bool) -
         ("NodeName=g[1-4] Name=gpu Type=h100 File=/dev/nvidia[0-7]\n", None),
         ("AutoDetect=nvml\n", None),
         ("Name=nvme File=/dev/nvme0\n", None),
+        ("NodeName=m1 Name=gpu File=/dev/x[0-3]\nNodeName=m2 Name=gpu File=/dev/x[0-7]\n", "/dev/x{}"),
+        ("NodeName=m1 Name=gpu File=/dev/x[0-3]\nNodeName=g1 Name=gpu File=/dev/nvidia[0-7]\n", None),
+        ("NodeName=m1 name=gpu file=/dev/x[0-3]\nNodeName=g[1-9] AutoDetect=nvml\n", None),
         ("", None),
     ],
 )
@@ -121,10 +130,80 @@ def test_the_environment_of_an_interpreter(tmp_path: Path) -> None:
     assert environment_of(tmp_path / "bin/python") is None
 
 
-def test_a_folder_that_the_site_names_comes_first_where_it_is_shared(
+def place(folder: Path, *, mode: int = 0o755) -> Path:
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in FOLDER_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(place(tmp_path / "home/ana")))
+    return tmp_path / "home/ana"
+
+
+def seen(tmp_path: Path, **kinds: str) -> list[tuple[str, str]]:
+    """Folders and who said so, of a mount table with these places below a folder."""
+    mounts = {"/": "xfs"} | {str(tmp_path / name): kind for name, kind in kinds.items()}
+    root = str(tmp_path)
+    return [
+        (str(one.path).replace(root, ""), one.said_by.replace(root, ""))
+        for one in folders(mounts, named_folders("ana"), "ana")
+    ]
+
+
+@pytest.mark.usefixtures("home")
+def test_what_is_shared_comes_first_and_of_that_what_the_site_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SCRATCH", str(tmp_path))
-    monkeypatch.setenv("WORK", str(tmp_path / "not-there"))
-    seen = [folder.path for folder in look_around(tmp_path).folders if folder.said_by.startswith("$")]
-    assert seen == [tmp_path]
+    for name in ("local", "lustre/ana", "gpfs/users/ana"):
+        place(tmp_path / name)
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "local"))
+    monkeypatch.setenv("WORK", str(tmp_path / "lustre/ana"))
+    monkeypatch.setenv("PROJECT", str(tmp_path / "not-there"))
+    assert seen(tmp_path, gpfs="gpfs", lustre="lustre", home="nfs4") == [
+        ("/lustre/ana", "$WORK"), ("/gpfs/users/ana", "/gpfs"), ("/lustre/ana", "/lustre"), ("/home/ana", "~"),
+        ("/local", "$SCRATCH"),
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("home")
+def test_a_variable_that_is_a_link_is_on_the_file_system_of_its_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scratch").symlink_to(place(tmp_path / "lustre/ana"))
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "scratch"))
+    [first] = folders({"/": "xfs", str(tmp_path / "lustre"): "lustre"}, named_folders("ana"), "bob")[:1]
+    assert (first.path, first.file_system) == (tmp_path / "scratch", "lustre")
+
+
+@pytest.mark.usefixtures("home")
+def test_in_a_folder_of_many_each_has_a_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = place(tmp_path / "scratch", mode=0o1777)
+    assert seen(tmp_path, scratch="nfs") == [("/scratch", "/scratch")]  # which is this user's own here
+    monkeypatch.setattr(os, "getuid", lambda: shared.stat().st_uid + 1)
+    assert seen(tmp_path, scratch="nfs") == [("/scratch/ana", "/scratch")]
+
+
+def test_homes_of_others_and_what_cannot_be_looked_at_are_passed_over(tmp_path: Path, home: Path) -> None:
+    place(home.parent / "bob/ana")
+    (tmp_path / "loop").symlink_to("loop")  # every look at it is an OSError
+    assert seen(tmp_path, **{"home/bob": "nfs4", "home/ana": "nfs4", "loop": "nfs"}) == [("/home/ana", "~")]
+
+
+def test_a_disk_that_refuses_or_does_not_answer_holds_nothing_up() -> None:
+    def refused() -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    assert ask_disk(lambda: True, otherwise=False) is True
+    assert ask_disk(refused, otherwise=False) is False
+    assert ask_disk(Event().wait, otherwise=False, seconds=0.05) is False
+
+
+def test_images_that_may_not_be_looked_at_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache/images").symlink_to("images")
+    around = look_around(tmp_path)
+    assert (around.image_dir, around.environment) == (None, None)

@@ -8,9 +8,13 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
+from typing import TypeVar
 
 from xgen.cluster.slurm import SchedulerError, command
 from xgen.runs.users import user_name
@@ -21,7 +25,7 @@ SHARED = re.compile(
     r"nfs4?|lustre|gpfs|beegfs\w*|wekafs|ceph|panfs|pvfs2|orangefs|glusterfs|daos|vast|cvfs|afs|juicefs|moosefs"
 )
 # Where sites tell their users to write.
-_SAID = ("SCRATCH", "PSCRATCH", "WORK", "WORKDIR", "PROJECT", "GSCRATCH", "FASTDATA")
+FOLDER_VARIABLES = ("SCRATCH", "PSCRATCH", "WORK", "WORKDIR", "PROJECT", "GSCRATCH", "FASTDATA")
 # Programs by runtime. First those in which all that SLURM limits and ends holds (docs/containers.md): who has one of
 # them has it for jobs; docker and podman are on many machines where no job may use them.
 _PROGRAMS: tuple[tuple[RuntimeName, str], ...] = (
@@ -33,6 +37,9 @@ _PROGRAMS: tuple[tuple[RuntimeName, str], ...] = (
     ("docker", "docker"),
 )
 _TIMEOUT = 20  # seconds for a program of this machine
+_PROBE = 5  # seconds for a file system to say what it holds
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -85,19 +92,20 @@ def is_shared(file_system: str) -> bool:
 def look_around(root: Path, slurm_conf: str = "", image_dir: Path | None = None) -> Machine:
     """`root`: of the project; `slurm_conf`: SLURM's own file, beside which gres.conf lies; `image_dir`: of the images,
     where it is known."""
-    images = image_dir or root / ".cache" / "images"
-    user, mounts = user_name(os.getuid()), parse_mounts(_read(Path("/proc/mounts")))
-    there = images.is_dir() and any(images.iterdir())
+    images, user = image_dir or root / ".cache" / "images", user_name(os.getuid())
+    there = ask_disk(lambda: any(images.iterdir()), otherwise=False)
+    named = named_folders(user)  # before the table is read: a look mounts what is mounted on demand
+    mounts = parse_mounts(_read(Path("/proc/mounts")))
     return Machine(
         host=socket.gethostname().partition(".")[0],
         user=user,
         root=root,
         runtimes=tuple(_runtimes()),
-        folders=tuple(_folders(mounts, user)),
+        folders=tuple(folders(mounts, named, user)),
         gpu_devices=gpu_devices(_read(Path(slurm_conf).with_name("gres.conf"))) if slurm_conf else None,
         gpus=None if slurm_conf else _local_gpus(),
-        image_dir=Folder(images, file_system_of(mounts, str(images)), str(root)) if there else None,
-        environment=_environment(images),
+        image_dir=Folder(images, file_system_of(mounts, real_path(images)), str(root)) if there else None,
+        environment=ask_disk(lambda: _environment(images), otherwise=None) if there else None,
     )
 
 
@@ -119,24 +127,61 @@ def _runtimes() -> Iterable[tuple[RuntimeName, str]]:
             yield name, f"{path} is on this machine"
 
 
-def _folders(mounts: dict[str, str], user: str) -> list[Folder]:
-    found = [
-        Folder(Path(value), file_system_of(mounts, value), f"${name}")
-        for name in _SAID
-        if (value := os.environ.get(name, "")) and _is_writable(Path(value))
-    ]
+def named_folders(user: str) -> dict[str, Path]:
+    """What a variable of the site names, where this user can write to it, by the variable."""
+    said = {f"${name}": Path(value) for name in FOLDER_VARIABLES if (value := os.environ.get(name))}
+    return {by: _own(path, user) for by, path in said.items() if _is_writable(path)}
+
+
+def folders(mounts: Mapping[str, str], named: Mapping[str, Path], user: str) -> list[Folder]:
+    """For runs, the best first: what is shared, and of that what the site names."""
+    found = [Folder(path, file_system_of(mounts, real_path(path)), by) for by, path in named.items()]
     home = Path.home()
+    real_home = Path(real_path(home))
     for place, kind in mounts.items():
-        if is_shared(kind) and place != "/" and not home.is_relative_to(place):
-            own = [Path(place) / user, Path(place) / "users" / user, Path(place)]
-            found += [Folder(path, kind, place) for path in own if _is_writable(path)][:1]
-    if is_shared(kind := file_system_of(mounts, str(home))):
+        if is_shared(kind) and place != "/" and not real_home.is_relative_to(place) and not _is_home(place, real_home):
+            below = [Path(place) / user, Path(place) / "users" / user]
+            path = next(filter(_is_writable, below), None) or (_is_writable(Path(place)) and _own(Path(place), user))
+            found += [Folder(path, kind, place)] if path else []
+    if is_shared(kind := file_system_of(mounts, str(real_home))):
         found.append(Folder(home, kind, "~"))
     return sorted(found, key=lambda folder: not folder.is_shared)
 
 
+def _is_home(place: str, home: Path) -> bool:
+    """Whether it lies beside this user's: a site that mounts each home by itself has thousands."""
+    return Path(place).parent == home.parent != Path("/")
+
+
+def _own(path: Path, user: str) -> Path:
+    """A folder of this user's, or the place for one in a folder of many."""
+    is_own = user in path.parts or ask_disk(lambda: path.stat().st_uid == os.getuid(), otherwise=False)
+    return path if is_own else path / user
+
+
 def _is_writable(path: Path) -> bool:
-    return path.is_absolute() and path.is_dir() and os.access(path, os.W_OK)
+    return path.is_absolute() and ask_disk(lambda: path.is_dir() and os.access(path, os.W_OK), otherwise=False)
+
+
+def real_path(path: Path) -> str:
+    return ask_disk(lambda: os.path.realpath(path), otherwise=str(path))
+
+
+def ask_disk(question: Callable[[], Answer], otherwise: Answer, seconds: float = _PROBE) -> Answer:
+    """`otherwise` where a file system refuses, or where its server is gone and it would wait for ever."""
+    answer: Future[Answer] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(question())
+        except OSError:
+            answer.set_result(otherwise)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except TooLate:
+        return otherwise
 
 
 def parse_mounts(table: str) -> dict[str, str]:
@@ -149,20 +194,24 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
-def file_system_of(mounts: dict[str, str], path: str) -> str:
+def file_system_of(mounts: Mapping[str, str], path: str) -> str:
     """Type of the file system that holds an absolute path; '' where the table does not say."""
     holding = [place for place in mounts if Path(path).is_relative_to(place)]
     return mounts[max(holding, key=len)] if holding else ""
 
 
 def gpu_devices(gres_conf: str) -> str | None:
-    """`/dev/gpu{}` of the first line for GPUs with `File=/dev/gpu[0-7]`; None for NVIDIA's own."""
+    """`/dev/gpu{}` where all GPUs are lines with `File=/dev/gpu[0-7]`; None for NVIDIA's own, and for several kinds."""
+    seen: set[str | None] = set()
     for line in gres_conf.splitlines():
-        words = dict(re.findall(r"(\w+)=(\S+)", line.partition("#")[0]))
-        found = re.fullmatch(r"(/\S*?)(\[[\d,-]+\]|\d+)", words.get("File", ""))
-        if words.get("Name") == "gpu" and found and not found[1].startswith("/dev/nvidia"):
-            return f"{found[1]}{{}}"
-    return None
+        pairs = re.findall(r"(\w+)=(\S+)", line.partition("#")[0])
+        words = {key.lower(): value for key, value in pairs}
+        if words.get("autodetect", "").lower() in ("nvml", "nvidia"):
+            seen.add(None)
+        if words.get("name") == "gpu" and (file := words.get("file")):
+            found = re.fullmatch(r"(/\S*?)(\[[\d,-]+\]|\d+)", file)
+            seen.add(f"{found[1]}{{}}" if found and not file.startswith("/dev/nvidia") else None)
+    return seen.pop() if len(seen) == 1 else None
 
 
 def parse_gpus(text: str) -> LocalGpus | None:
@@ -183,7 +232,7 @@ def _local_gpus() -> LocalGpus | None:
 
 def _environment(images: Path) -> Path | None:
     """Of the process that runs this, where the image folders have its Python and no torch."""
-    if sys.prefix == sys.base_prefix or not images.is_dir():
+    if sys.prefix == sys.base_prefix:
         return None
     inside = Path(sys.base_prefix).relative_to("/")
     folders = [image for image in images.iterdir() if (image / "etc").is_dir()]
