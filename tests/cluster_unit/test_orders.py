@@ -143,7 +143,7 @@ def test_somebody_else_s_run_takes_no_orders(bench: Bench, order: str) -> None:
     done = xgen(order, str(run.path))
     assert (done.exit_code, done.stderr) == (
         2,
-        f"{run.name}: it belongs to nobody, who alone can cancel or resume it\n",
+        f"{run.name}: it belongs to nobody, who alone can hold or resume it\n",
     )
 
 

@@ -150,7 +150,7 @@ def test_somebody_else_s_run_that_is_not_in_the_queue_is_unknown(run: RunDir, mo
     monkeypatch.setattr(os, "getuid", lambda: 4242)
     assert run_status(run, queue("RUNNING")).state == "running"
     status = run_status(run, queue(None))
-    assert (status.state, status.reason) == ("unknown", f"it belongs to {owner}, who alone can cancel or resume it")
+    assert (status.state, status.reason) == ("unknown", f"it belongs to {owner}, who alone can hold or resume it")
 
 
 def test_it_is_lost_where_all_jobs_are_seen(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

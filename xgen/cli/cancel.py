@@ -13,16 +13,24 @@ if TYPE_CHECKING:
 
 def command(run: RunArgument, cluster: ClusterOption = None, as_json: JsonOption = False) -> None:
     """Cancel a run, or all steps of a pipeline. It saves if it can, and nothing restarts it; `xgen resume` takes it up
-    again."""
+    again.
+
+    Of somebody else's run SLURM decides: it lets coordinators of the account and operators cancel it.
+    """
     from xgen.cli.shards import ask_shards, count_shards, worth_saying
     from xgen.cluster.pipeline import is_pipeline
-    from xgen.cluster.status import ask_slurm, not_ours, run_status
+    from xgen.cluster.status import ask_slurm, is_anothers, not_ours, run_status
 
     found = find_run(run, cluster)
     if is_pipeline(found):
         from xgen.cli.pipeline_show import cancel_pipeline
 
         cancel_pipeline(found, as_json=as_json)
+        return
+    if is_anothers(found):
+        from xgen.cli.cancel_other import cancel_other
+
+        cancel_other(found, as_json=as_json)
         return
     if said := not_ours(found):
         usage(f"{found.name}: {said}")

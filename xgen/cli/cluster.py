@@ -16,6 +16,7 @@ app = typer.Typer(
     "  xgen cluster init --dry-run   a profile of what SLURM and this machine say\n\n"
     "  xgen cluster init atlas       the same in ~/.config/xgen/clusters/atlas.yaml\n\n"
     "  xgen cluster show atlas       what differs from the site, and what is free\n\n"
+    "  xgen cluster projects atlas   what each project has used of its GPU-hours, and has left\n\n"
     "  xgen cluster list             all profiles, and where they lie",
     no_args_is_help=True,
     rich_markup_mode=None,

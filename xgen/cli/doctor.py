@@ -161,7 +161,7 @@ def _ask_nodes(report: _Report, num: int, partition: str, images: tuple[str, ...
     else:
         num = 1
     mounts = tuple(job.container.mounts) if job else ()
-    question = Question(num, partition, job.project if job else None, images, mounts)
+    question = Question(num, partition, profile.account_of(job.project) if job else None, images, mounts)
     answer = ask_nodes(profile, question, timeout, _say)
     if answer.timed_out and not answer.nodes:
         report.unanswered.append(f"nodes: the job did not start within {timeout:.0f} s")

@@ -37,7 +37,7 @@ def needs_of(loaded: LoadedJob, profile: Profile) -> list[Need]:
                 checkpoint_bytes=numbers.checkpoint_bytes * kept * numbers.num_runs,
                 shards=array.shards if array else 0,
                 shm=job.container.shm or 0,
-                account=job.project,
+                account=profile.account_of(job.project),
                 restart_by=job.restart.by or profile.restart_by,
             )
         )

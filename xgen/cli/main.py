@@ -25,7 +25,7 @@ _COMMANDS = (
 )  # fmt: skip
 _GROUPS = ("cluster", "image", "data", "evals", "monitor", "runs", "nodes")
 _FILES_OF = {
-    "cluster": ("init", "show"),
+    "cluster": ("init", "show", "projects"),
     "image": ("build", "check"),
 }  # commands of a group that have a file of their own
 

@@ -176,9 +176,11 @@ def cancel_pipeline(run: RunDir, *, as_json: bool) -> None:
     from xgen.cluster import local
     from xgen.cluster.pipeline import step_run
     from xgen.cluster.slurm import SchedulerError
-    from xgen.cluster.status import ask_slurm, not_ours, run_status
+    from xgen.cluster.status import ask_slurm, is_anothers, not_ours, run_status
     from xgen.runs import EventWriter, write_atomic
 
+    if is_anothers(run):
+        usage(f"{run.name}: {not_ours(run)}; of the run of each step SLURM decides: xgen cancel RUN")
     if said := not_ours(run):
         usage(f"{run.name}: {said}")
     view = ask_slurm([run])

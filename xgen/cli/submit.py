@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xgen.cli.budget import check_budget
 from xgen.cli.common import (
     ClusterOption,
     JsonOption,
@@ -52,6 +53,10 @@ def command(
         str | None,
         typer.Option("--id", metavar="ID", help="Six characters that name the run: a second submission is refused."),
     ] = None,
+    over_budget: Annotated[
+        bool,
+        typer.Option("--over-budget", help="Submit although the project has fewer GPU-hours left than this asks for."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job spec.
@@ -81,6 +86,7 @@ def command(
         check_mixture(one.job)
         check_init(one, profile)
         check_evaluated(one, profile)
+    over = check_budget(loaded, profile, anyway=over_budget)
 
     from xgen.cluster.prepare import check_with_scheduler, prepare
     from xgen.cluster.submit import submit
@@ -90,13 +96,15 @@ def command(
         print(prepared.preview, end="")
         for line in _costs(loaded.job, profile):
             print(f"cost: {line}", file=sys.stderr)
+        for note in over:
+            print(f"warning: {note}", file=sys.stderr)
         return
     estimate = check_with_scheduler(prepared)
     job_ids, code = submit(prepared)
 
     from xgen.plan import warnings
 
-    notes = warnings(loaded, profile)
+    notes = [*over, *warnings(loaded, profile)]
     if as_json:
         print_json(
             {

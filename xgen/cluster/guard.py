@@ -16,7 +16,7 @@ _ROOM = Path(__file__).with_name("host") / "guard.sh"
 
 def guard_script(job: Job, profile: Profile, run: RunDir, stage: int, job_id: str) -> str:
     """The batch script of the guard of a stage's job. Pure."""
-    resources = job.jobs[stage][1]
+    resources, account = job.jobs[stage][1], profile.account_of(job.project)
     options = [
         f"job-name={run.name}.guard",
         f"partition={resources.partition or profile.default_partition}",
@@ -29,7 +29,7 @@ def guard_script(job: Job, profile: Profile, run: RunDir, stage: int, job_id: st
         "export=ALL",
         f"dependency=afternotok:{job_id}",
         "kill-on-invalid-dep=yes",
-        *([f"account={job.project}"] if job.project is not None else []),
+        *([f"account={account}"] if account is not None else []),
     ]
     return "\n".join(
         [

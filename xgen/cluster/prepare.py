@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xgen.cluster import slurm
+from xgen.cluster.group import why_not
 from xgen.cluster.nodes import exclusions
 from xgen.cluster.render import container_box, render
 from xgen.cluster.runtimes import RUNTIMES
@@ -116,6 +117,8 @@ def _prepare(
         for stage, image in enumerate(images)
         for key, message in runtime.problems(container_box(job, profile, run, image, stage))
     }
+    if said := why_not(job, profile):
+        problems[loaded.problem("project", said)] = None
     if problems:
         raise SpecError(*problems)
     return Prepared(job, job.cluster or "", profile, run, images, loaded.root, first)

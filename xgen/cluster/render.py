@@ -102,8 +102,8 @@ def _sbatch_options(
         options += [f"dependency={','.join(terms)}", "kill-on-invalid-dep=yes"]
     if resources.memory is not None:
         options.append(f"mem={resources.memory // 2**20}M")
-    if job.project is not None:
-        options.append(f"account={job.project}")
+    if (account := profile.account_of(job.project)) is not None:
+        options.append(f"account={account}")
     gpus, kind = resources.gpus_per_node, f"{profile.gpus.type}:" if profile.gpus.type else ""
     match _gpu_request(resources, profile):
         case "gpus-per-node":

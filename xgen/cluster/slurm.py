@@ -162,9 +162,22 @@ def cancelled_by(name: str, job_id: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def cancel(name: str) -> None:
-    """All jobs of this user that have the name. Raises SchedulerError."""
-    command("scancel", f"--user={os.getuid()}", f"--name={name}")
+def cancel(name: str, user: int | None = None) -> None:
+    """All jobs of a user, by default of this one, that have the name. Raises SchedulerError, in SLURM's words where it
+    does not let this person."""
+    command("scancel", f"--user={os.getuid() if user is None else user}", f"--name={name}")
+
+
+def accounts_of(name: str, user: int) -> list[str]:
+    """That the jobs of a user that have the name are charged to. Raises SchedulerError."""
+    asked = ("--noheader", "--all", "--format=%a")
+    return sorted(set(command("squeue", f"--user={user}", f"--name={name}", *asked).split()))
+
+
+def coordinators(account: str) -> list[str]:
+    """Users who may cancel every job of an account, as SLURM's accounting says. Raises SchedulerError."""
+    said = command("sacctmgr", "--noheader", "--parsable2", "show", "account", account, "withcoord", "format=coord")
+    return sorted(filter(None, said.strip().split(",")))
 
 
 def submit_script(script: str, folder: Path, num_tasks: int, environment: Mapping[str, str], comment: str) -> Job[Any]:

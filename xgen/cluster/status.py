@@ -138,11 +138,17 @@ def _waits_for_another(row: slurm.QueueRow) -> bool:
     return row.reason.startswith("Dependency")
 
 
+def is_anothers(run: RunDir) -> bool:
+    """Whether it is somebody else's, and has jobs of SLURM: what may be done to those SLURM decides."""
+    return run.path.stat().st_uid != os.getuid() and not local.is_local(run)
+
+
 def not_ours(run: RunDir) -> str:
-    """Why this person cannot tell from here that nothing runs, and so must not cancel or resume it; '' if they can."""
+    """Why this person cannot tell from here that nothing runs, and so must not hold or resume it; '' if they can."""
     owner = run.path.stat().st_uid
     if owner != os.getuid():
-        return f"it belongs to {_name(owner) or f'user {owner}'}, who alone can cancel or resume it"
+        deeds = "cancel or resume" if local.is_local(run) else "hold or resume"  # SLURM decides who cancels its jobs
+        return f"it belongs to {_name(owner) or f'user {owner}'}, who alone can {deeds} it"
     if host := local.other_host(run):
         return f"{host} runs it; write this there, or rm {run.path}/local/host if that machine is gone"
     return ""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from xgen.cluster import local, slurm
 from xgen.cluster.asked import asked_of, submit_once
 from xgen.cluster.behind import Behind, held, note, repoint
+from xgen.cluster.group import group_of, open_to
 from xgen.cluster.guard import submit_guard
 from xgen.cluster.nodes import exclusions
 from xgen.cluster.pipeline import membership
@@ -216,6 +217,8 @@ def _create(prepared: Prepared, code: Code, secrets: dict[str, str], fill: Calla
     shutil.rmtree(building.path, ignore_errors=True)
     try:
         building.create()
+        if group := group_of(prepared.job, prepared.profile):
+            open_to(group, building)
         write_atomic(building.spec_file, dump(prepared.job))
         write_atomic(building.profile_file, dump(prepared.profile))
         for file, text in point_files(building, prepared.job).items():

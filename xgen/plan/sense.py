@@ -45,7 +45,7 @@ from xgen.spec.units import format_bytes, format_duration
 def check(loaded: LoadedJob, profile: Profile, *, stores: bool = True, first: int = 0) -> list[Problem]:
     """Everything that would make a job fail or lose work; empty when it makes sense. `stores` also asks for the token
     stores, which a plan does not need; the stages before `first` are done, and need not make sense here any more."""
-    problems = _check_resources(loaded, profile, first)
+    problems = [*_check_project(loaded, profile), *_check_resources(loaded, profile, first)]
     if problems:
         return problems  # the rest speaks of a partition, which may not exist
     problems += _check_container(loaded, profile)
@@ -197,6 +197,13 @@ def _proxy(loaded: LoadedJob, job: Regmix) -> LoadedJob:
 
 def _of_proxy(problem: Problem) -> Problem:
     return replace(problem, key=f"proxy.{problem.key}")
+
+
+def _check_project(loaded: LoadedJob, profile: Profile) -> Iterator[Problem]:
+    """Where the profile lists projects, an account that is none of them would go by their budgets."""
+    name = loaded.job.project
+    if profile.projects and name is not None and name not in profile.projects:
+        yield loaded.problem("project", f"{name!r} is not in the cluster profile; {nearest(name, profile.projects)}")
 
 
 def _check_resources(loaded: LoadedJob, profile: Profile, first: int) -> list[Problem]:

@@ -18,6 +18,7 @@ from xgen.spec.rl import Prompts, Rl, RlLoss, Rollout, Servers
 from xgen.spec.sft import Preference, PreferenceLoss, Sft
 from xgen.spec.stage import LearningRate, Parallelism, Place, RopeScaling, Stage
 from xgen.spec.sweep import Sweep
+from xgen.spec.teams import Budget, Project
 from xgen.spec.trained import Checkpoint, Guard, Lora, Optimizer, Sinks, Trained, WandB
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PROTECTED_ENV",
     "SECRET_ENV",
     "Array",
+    "Budget",
     "ChatData",
     "ChatSource",
     "ChatValidation",
@@ -58,6 +60,7 @@ __all__ = [
     "Pretrain",
     "Problem",
     "Profile",
+    "Project",
     "Prompts",
     "Recall",
     "Regmix",

@@ -13,6 +13,7 @@ from xgen.spec.health import Nodes
 from xgen.spec.job import check_env_names
 from xgen.spec.notify import SiteNotify
 from xgen.spec.restart import RestartBy
+from xgen.spec.teams import Project
 from xgen.spec.units import Bytes, Duration, Rate
 
 
@@ -92,6 +93,9 @@ class Profile(Strict):
     metrics: Metrics = Field(default_factory=Metrics)
     nodes: Nodes = Field(default_factory=Nodes)
     notify: SiteNotify | None = Field(default=None, description="who is told of all runs, and how mail is sent")
+    projects: dict[str, Project] = Field(
+        default_factory=dict, description="that a spec may name; none: `project:` of a spec is the account itself"
+    )
     srun_args: list[str] = Field(default_factory=list, description="more arguments for srun, e.g. --mpi=none")
 
     @field_validator("env")
@@ -117,6 +121,11 @@ class Profile(Strict):
     def default_partition(self) -> str:
         """The one marked default, else the first."""
         return next((name for name, p in self.partitions.items() if p.default), next(iter(self.partitions)))
+
+    def account_of(self, project: str | None) -> str | None:
+        """The SLURM account that is charged for a project: what no profile lists is an account itself."""
+        listed = self.projects.get(project) if project is not None else None
+        return (listed and listed.account) or project
 
 
 def with_runtime(profile: Profile, runtime: str) -> Profile:

@@ -96,7 +96,10 @@ class Job(Strict):
 
     spec_version: Literal[1] = 1
     name: str = Field(description="lower case letters, digits and dashes; the run is <name>-<6 characters>")
-    project: str | None = Field(default=None, description="the SLURM account that is charged")
+    project: str | None = Field(
+        default=None,
+        description="one of the profile's projects; where it lists none, the SLURM account that is charged",
+    )
     cluster: str | None = Field(default=None, description="name of a cluster profile")
     resources: Resources
     container: Container = Field(default_factory=Container)
