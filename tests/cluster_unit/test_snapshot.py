@@ -238,6 +238,12 @@ def test_a_checkout_that_git_does_not_read_is_an_error_and_not_no_checkout(check
         inspect_code(checkout)
 
 
+def test_a_checkout_of_somebody_else_is_named_with_the_fix(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch for its own tests
+    with pytest.raises(SpecError, match=r"dubious ownership in .*; submit from a clone of your own$"):
+        inspect_code(checkout)
+
+
 def test_a_file_that_goes_between_the_listing_and_the_copy_is_left_out(checkout: Path, run: RunDir) -> None:
     code = inspect_code(checkout)
     (checkout / "pkg/b.py").unlink()

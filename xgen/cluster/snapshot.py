@@ -302,5 +302,6 @@ def _finish(git: subprocess.Popen[bytes] | None, root: Path) -> bytes | None:
         return output
     if any((folder / ".git").exists() for folder in (root, *root.parents)):
         lines = said.decode(errors="replace").splitlines() or [f"git exited with {git.returncode}"]
-        raise SpecError(Problem(str(root), "", f"is a checkout that git does not read: {lines[0]}"))
+        fix = "; submit from a clone of your own" if "dubious ownership" in lines[0] else ""
+        raise SpecError(Problem(str(root), "", f"is a checkout that git does not read: {lines[0]}{fix}"))
     return None
