@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import Cluster, sbatch, wait_until
+from tests.cluster.conftest import Cluster, wait_until
 from tests.cluster.test_contract import COUNTER, counter
 from tests.conftest import ROOT
 from xgen.cluster import slurm
@@ -38,12 +38,25 @@ def open_cluster(cluster: Cluster) -> Iterator[Cluster]:
 
 
 def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return by_nobody(sys.executable, "-m", "xgen.cli.main", *arguments)
+
+
+def by_nobody(*command: str) -> subprocess.CompletedProcess[str]:
     who = ["setpriv", f"--reuid={OTHER.pw_uid}", f"--regid={OTHER.pw_gid}", "--clear-groups"]
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [*who, sys.executable, "-m", "xgen.cli.main", *arguments],
+        [*who, *command],
         env=env, cwd="/", capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
+
+
+def sacctmgr(*arguments: str) -> None:
+    subprocess.run(["sacctmgr", "-i", *arguments], check=True, capture_output=True, timeout=60)
+
+
+def queued() -> set[str]:
+    """Names of the jobs of both."""
+    return {row.name for row in slurm.queue([OTHER.pw_uid])}
 
 
 def is_marked(run: RunDir) -> bool:
@@ -61,7 +74,7 @@ def test_somebody_else_s_run_goes_on_where_slurm_refuses_to_cancel_it(open_clust
     assert done.stderr.startswith("the scheduler: scancel: error: Kill job error on job id ")
     assert done.stderr.endswith(words)
     assert not is_marked(run)
-    assert run.name in {row.name for row in slurm.queue()}
+    assert run.name in queued()
     assert open_cluster.status(run)["state"] in ("pending", "running")
 
 
@@ -71,10 +84,15 @@ def test_who_slurm_lets_cancel_somebody_else_s_run_marks_it_too(open_cluster: Cl
     run.create()
     shutil.copy(COUNTER, run.spec_file)
     os.chown(run.path, OTHER.pw_uid, OTHER.pw_gid)
-    whose = [f"--uid={OTHER.pw_uid}", f"--gid={OTHER.pw_gid}", "--chdir=/"]
-    sbatch(f"--job-name={run.name}", *whose, "--wrap", "sleep 600")
-    done = open_cluster.xgen("cancel", run.name)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "; SLURM cancelled it\n" in done.stdout
-    assert is_marked(run)
-    wait_until(lambda: run.name not in {row.name for row in slurm.queue([OTHER.pw_uid])}, 60, "the job is gone")
+    sacctmgr("add", "user", OTHER.pw_name, "account=research")
+    try:
+        job = [f"--job-name={run.name}", "--time=2", "--mem=100M", "--output=/dev/null", "--chdir=/"]
+        wait_until(lambda: by_nobody("sbatch", *job, "--wrap", "sleep 600").returncode == 0, 60, "nobody submits")
+        done = open_cluster.xgen("cancel", run.name)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "; SLURM cancelled it\n" in done.stdout
+        assert is_marked(run)
+    finally:
+        slurm.cancel(run.name, OTHER.pw_uid)
+        wait_until(lambda: run.name not in queued(), 60, "the job is gone")
+        sacctmgr("remove", "user", OTHER.pw_name)

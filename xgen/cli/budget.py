@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 def check_budget(loaded: LoadedJob, profile: Profile, *, anyway: bool) -> list[str]:
     """Warnings. Leaves with exit code 2 where the project refuses what is over its budget, and `anyway` is not said."""
+    name = loaded.job.project or ""
+    project = profile.projects.get(name)
+    if project is None or project.budget is None:
+        return []
     from pathlib import Path
 
     from xgen.cluster.status import ask_slurm
     from xgen.metrics.fleet.balance import balances
     from xgen.plan import asked
 
-    name = loaded.job.project or ""
-    project = profile.projects.get(name)
-    if project is None or project.budget is None:
-        return []
     wanted = asked(loaded.job, profile)
     if not wanted.gpu_hours:
         return []
