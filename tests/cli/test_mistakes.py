@@ -11,6 +11,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.cli.conftest import HELLO, TRAIN, Project, make_project
+from xgen.cli.common import fail
 
 
 @dataclass(frozen=True)
@@ -321,3 +322,9 @@ def test_a_name_without_its_last_characters_is_that_run_and_no_other_that_begins
     done = project.xgen("logs", "diamond", "--cluster", "local")
     assert done.stderr == "diamond-aaaaaa has not started; write xgen status diamond-aaaaaa\n"
     assert done.returncode == 2
+
+
+def test_a_path_that_the_system_gave_as_bytes_is_said_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        fail(PermissionError(13, "Permission denied", b"/srv/root"))
+    assert capsys.readouterr().err == "/srv/root: Permission denied\n"

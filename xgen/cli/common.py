@@ -68,7 +68,7 @@ def fail(error: BaseException) -> NoReturn:
         print(f"the scheduler: {error}", file=sys.stderr)
         sys.exit(EXIT_SCHEDULER)
     if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
+        place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         print(f"{place}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     raise error
