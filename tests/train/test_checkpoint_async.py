@@ -79,14 +79,17 @@ def test_killed_writer_costs_one_checkpoint_and_is_replaced(
     def kill(pids: list[int]) -> None:
         held = writers(pids)
         signal_all(held, signal.SIGSTOP)
-        wait_for(asynchronous, "checkpoint_staged", 2)
+        written = len(events(asynchronous, "checkpoint_durable"))  # on a busy machine one may be
+        while len(events(asynchronous, "checkpoint_staged")) <= written:
+            time.sleep(0.01)
         os.kill(held[victim], signal.SIGKILL)
         os.kill(held[1 - victim], signal.SIGCONT)
 
     assert {o.status for o in asynchronous.go(during=kill, in_rank=lambda _: slow_steps(1))} == {"finished"}
-    assert "killed by signal 9" in str(wait_for(asynchronous, "checkpoint_failed", 2).reason)
-    assert 2 not in asynchronous.run.checkpoint_steps()
-    assert 6 in asynchronous.run.checkpoint_steps()
+    (failed,) = events(asynchronous, "checkpoint_failed")
+    assert "killed by signal 9" in str(failed.reason)
+    steps = asynchronous.run.checkpoint_steps()
+    assert failed.step is not None and failed.step not in steps and max(steps) > failed.step
     assert not list(asynchronous.run.checkpoints_dir.glob(".*"))
     assert_same(asynchronous, undisturbed)
 
