@@ -106,6 +106,8 @@ def test_out_names_the_file_and_json_says_what_is_to_be_checked(site: Site) -> N
         (("--set", "gpus.requst=gres"), "the profile: gpus.requst: unknown key; write request"),
         (("--set", "gpus"), "--set: gpus: is not KEY=VALUE"),
         (("a/b",), "'a/b' is no name; write a word, or --out FILE"),
+        (("atlas.yaml",), "'atlas.yaml' is no name; write a word, or --out FILE"),
+        (("local",), "local is /"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(site: Site, arguments: tuple[str, ...], said: str) -> None:

@@ -93,3 +93,10 @@ def test_partitions_now_with_what_is_free_in_them() -> None:
     assert (preempt.in_profile, preempt.preempted_by, preempt.preempt_mode) == (False, ("gpu",), "REQUEUE")
     silent = replace(site, nodes=tuple(replace(node, gpus_used=None) for node in nodes))
     assert partitions_now(ours(), silent)[0].gpus_free is None
+    reserved = replace(site, nodes=tuple(replace(node, reserved=True) for node in site.nodes))
+    assert partitions_now(ours(), reserved)[0].gpus_free == 0
+
+
+def test_nodes_that_slurm_does_not_show_are_not_said_to_be_none() -> None:
+    gpu, _ = partitions_now(ours(), replace(dev(), nodes=()))
+    assert (gpu.nodes, gpu.nodes_out, gpu.gpus, gpu.gpus_free) == (4, None, None, None)

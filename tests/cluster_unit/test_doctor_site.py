@@ -55,6 +55,10 @@ def test_nothing_is_wrong_with_the_dev_slurm() -> None:
     ]  # fmt: skip
 
 
+def test_the_newer_name_of_the_signal_counts_too() -> None:
+    assert wrong(with_settings(SlurmctldParameters="", PreemptParameters="send_user_signal"), PROFILE, NEED) == []
+
+
 def test_what_slurm_does_not_say_is_no_finding() -> None:
     silent = Site(cluster="", version="", config={}, partitions=(), nodes=(), user="ana")
     assert list(judge_site(silent, PROFILE, [NEED])) == []

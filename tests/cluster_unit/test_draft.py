@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import replace
@@ -13,7 +14,8 @@ import yaml
 
 from tests.cluster_unit.sites import OUTPUTS, dev, university
 from xgen.cluster.site import Association, Qos, Site, SiteGpus, SiteNode
-from xgen.cluster.site.draft import Draft, default_partition, draft, local_draft, usable
+from xgen.cluster.site.access import usable, why_closed
+from xgen.cluster.site.draft import Draft, default_partition, draft, local_draft
 from xgen.cluster.site.machine import Asked, Folder, LocalGpus, Machine
 from xgen.cluster.site.text import guesses, profile_text, raw_profile
 from xgen.cluster.site.write import read_back, write_profile
@@ -156,7 +158,7 @@ def test_the_shortest_of_the_limits_on_time_counts() -> None:
 
 def test_partitions_that_are_closed_to_the_user_are_left_out_and_named() -> None:
     lab = Association("lab", None, ("normal",), None, None, "", "")
-    site = replace(h100(), associations=(lab,), default_account="lab")
+    site = replace(h100(), version="22.05.8", associations=(lab,), default_account="lab")
     main, scavenge, closed = site.partitions
     open_one = replace(closed, root_only=False, nodes=("g01",))
     site = replace(site, partitions=(main, replace(scavenge, deny_accounts=("lab",)), open_one))
@@ -175,6 +177,122 @@ def test_a_default_without_gpus_is_not_the_default_of_trainings() -> None:
     site = replace(site, partitions=(cpu, replace(main, default=False), scavenge), nodes=(*site.nodes, node))
     assert default_partition(site) == "main"
     assert profile_of(draft(site, machine(), Asked())).default_partition == "main"
+
+
+def only(site: Site, **changes: Any) -> Site:
+    """With `main` changed so, and no other partition."""
+    return replace(site, partitions=(replace(site.partitions[0], **changes),))
+
+
+def why_closed_of(site: Site) -> str | None:
+    return why_closed(site, site.partitions[0])
+
+
+def test_a_partition_of_other_groups_is_closed_but_to_root() -> None:
+    site = only(h100(), allow_groups=("lab",))
+    assert why_closed_of(site) is None  # whose groups nobody knows
+    assert why_closed_of(replace(site, groups=("ana", "users"))) == "AllowGroups=lab, and yours are ana, users"
+    assert why_closed_of(replace(site, groups=("ana", "lab"))) is None
+    assert why_closed_of(replace(site, groups=("root",), user="root")) is None
+
+
+def test_a_hidden_partition_one_that_is_down_and_a_short_one_are_not_the_default() -> None:
+    site = h100()
+    main = replace(site.partitions[0], default=False)
+    all_nodes = tuple(replace(node, partitions=("cpu", "debug", "lab", "long", "maint")) for node in site.nodes)
+    fewer = tuple(replace(node, partitions=("debug", "lab", "maint")) for node in all_nodes[:8])
+    names: dict[str, dict[str, Any]] = {
+        "debug": {"max_time": 1800}, "lab": {"hidden": True}, "maint": {"state": "DOWN"}, "long": {},
+    }  # fmt: skip
+    parts = tuple(replace(main, name=name, **changes) for name, changes in names.items())
+    site = replace(site, partitions=parts, nodes=(*fewer, *all_nodes[8:]))
+    assert default_partition(site) == "long"
+    _, whys = raw_profile(draft(site, machine(), Asked()))
+    assert "partitions.long" in guesses(whys)
+    own = replace(parts[2], default=True)
+    assert default_partition(replace(site, partitions=(own, parts[3]))) == "long"
+
+
+def test_accounts_are_compared_as_slurm_compares_them() -> None:
+    lab = Association("lab", None, (), None, None, "", "")
+    old = replace(h100(), version="22.05.8", associations=(lab,), default_account="lab")
+    assert why_closed_of(only(old, allow_accounts=("Lab",))) is None
+    assert why_closed_of(only(old, deny_accounts=("LAB",))) == "DenyAccounts=LAB, and yours are lab"
+    assert why_closed_of(only(old, allow_accounts=("lab",), deny_accounts=("lab",))) is None
+    assert why_closed_of(only(old, allow_accounts=("ops",))) == "AllowAccounts=ops, and yours are lab"
+    below = only(replace(old, version="24.11.1"), allow_accounts=("ops",))
+    text = said(draft(below, machine(), Asked()))
+    assert "closed, unless an account of yours lies below one of AllowAccounts=ops" in text
+    assert "(check: srun --test-only -p main true)" in text
+
+
+def test_a_partition_of_another_account_is_open_with_it_and_not_preferred() -> None:
+    lab, other = (Association(name, None, (), None, None, "", "") for name in ("lab", "other"))
+    site = replace(h100(), associations=(lab, other), default_account="lab")
+    main, scavenge, _ = site.partitions
+    parts = (replace(main, default=False, allow_accounts=("other",)), replace(scavenge, allow_qos=None))
+    site = replace(site, partitions=parts)
+    assert "only with `project:` other" in said(draft(site, machine(), Asked()))
+    assert default_partition(site) == "scavenge"
+
+
+def test_a_qos_that_a_partition_does_not_take_is_not_that_of_its_jobs() -> None:
+    normal, standby = (
+        Qos(name, 60, (), None, (), hours * 3600, "") for name, hours in (("normal", 48), ("standby", 4))
+    )
+    normal = replace(normal, preempts=("standby",))
+    lab = Association("lab", None, ("normal", "standby"), "normal", None, "", "")
+    site = replace(h100("qos"), associations=(lab,), default_account="lab", qos=(normal, standby))
+    assert profile_of(draft(only(site), machine(), Asked())).partitions["main"].preemptible is False
+    must = only(site, allow_qos=("standby",))
+    main = profile_of(draft(must, machine(), Asked())).partitions["main"]
+    assert (main.preemptible, main.grace, main.max_time) == (True, 60, 4 * 3600)
+    assert "only with a QOS that you name: SBATCH_QOS=standby" in said(draft(must, machine(), Asked()))
+    assert why_closed_of(only(site, allow_qos=("vip",))) == "AllowQos=vip, and none of it is yours"
+    assert why_closed_of(only(site, deny_qos=("normal", "standby"))) is not None
+
+
+def test_a_qos_may_lift_the_limit_of_a_partition() -> None:
+    long = Qos("long", 0, (), None, ("PartitionTimeLimit",), 14 * 86400, "")
+    lab = Association("lab", None, ("long",), None, None, "", "")
+    site = only(replace(h100(), associations=(lab,), default_account="lab", qos=(long,)))
+    assert profile_of(draft(site, machine(), Asked())).partitions["main"].max_time == 14 * 86400
+    endless = replace(site, qos=(replace(long, max_wall=None),))
+    assert "a QOS with PartitionTimeLimit and no MaxWall" in text_of(draft(endless, machine(), Asked()))
+
+
+def test_nodes_without_gpus_are_counted_and_what_is_not_known_is_not_claimed() -> None:
+    site = only(h100())
+    few = replace(site, nodes=tuple(replace(n, gpus=n.gpus if i < 4 else ()) for i, n in enumerate(site.nodes)))
+    assert "4 of 16 nodes with 8 GPUs each" in said(draft(few, machine(), Asked()))
+    assert "16 nodes; MaxTime" in said(draft(replace(site, nodes=()), machine(), Asked()))
+
+
+def test_types_in_partitions_that_are_closed_do_not_count() -> None:
+    site = only(h100())
+    foreign = replace(site.nodes[0], name="t1", gpus=(SiteGpus(4, "a100"),), partitions=("private",))
+    assert profile_of(draft(replace(site, nodes=(*site.nodes, foreign)), machine(), Asked())).gpus.type == "h100"
+
+
+def test_a_part_of_a_gpu_is_a_guess() -> None:
+    site = only(h100())
+    nodes = tuple(replace(node, gpus=(SiteGpus(14, "a100_3g.20gb"),)) for node in site.nodes)
+    raw, whys = raw_profile(draft(replace(site, nodes=nodes), machine(), Asked()))
+    assert (raw["gpus"]["flops"], raw["gpus"]["memory"]) == ("134T", "20GB")
+    assert "3 of 7 slices" in guesses(whys)["gpus.flops"]
+
+
+def test_the_newer_name_of_the_signal_counts_too() -> None:
+    site = dev()
+    newer = {**site.config, "SlurmctldParameters": "", "PreemptParameters": "send_user_signal"}
+    assert "without preempt_send_user_signal" not in said(draft(replace(site, config=newer), machine(), Asked()))
+
+
+def test_what_was_not_answered_is_not_printed_as_none_or_as_set() -> None:
+    config = {key: value for key, value in dev().config.items() if key != "JobRequeue"}
+    text = said(draft(replace(dev(), default_account=None, config=config), machine(), Asked()))
+    assert "without one: SLURM's default, which it did not say" in text
+    assert "JobRequeue is not said, and SLURM's default is 1" in text
 
 
 def test_what_a_person_says_counts_more_than_what_was_found(tmp_path: Path) -> None:
@@ -226,3 +344,20 @@ def test_a_profile_that_is_there_is_kept(tmp_path: Path) -> None:
     assert write_profile(file, "two", force=True)
     assert file.read_text() == "two"
     assert [path.name for path in file.parent.iterdir()] == ["a.yaml"]
+
+
+def test_a_forced_profile_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to(tmp_path / "dotfiles.yaml")
+    assert write_profile(tmp_path / "a.yaml", "one", force=True)
+    assert (tmp_path / "a.yaml").is_symlink()
+    assert (tmp_path / "dotfiles.yaml").read_text() == "one"
+
+
+def test_a_home_without_hard_links_takes_a_profile_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert write_profile(tmp_path / "a.yaml", "one", force=False)
+    assert not write_profile(tmp_path / "a.yaml", "two", force=False)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["one"]

@@ -78,7 +78,9 @@ def test_device_files_of_gpus_that_are_not_nvidias(gres_conf: str, devices: str 
         ("h100", "989T", "80GB"), ("nvidia_h100_80gb_hbm3", "989T", "80GB"), ("NVIDIA H100 PCIe", "756T", "80GB"),
         ("h200", "989T", "141GB"), ("gh200", "989T", None), ("a100", "312T", None), ("a100_40gb", "312T", "40GB"),
         ("nvidia_a100-sxm4-80gb", "312T", "80GB"), ("l40s", "362T", "48GB"), ("L40", "181T", "48GB"),
-        ("NVIDIA GeForce RTX 4090", "165T", "24GB"),
+        ("NVIDIA GeForce RTX 4090", "165T", "24GB"), ("nvidia_gh200_480gb", "989T", None),
+        ("nvidia_gb200", "2250T", "180GB"), ("nvidia_a100_80gb_pcie_1g.10gb", "45T", "10GB"),
+        ("a100_3g.20gb", "134T", "20GB"), ("h100-96", "989T", "96GB"), ("a100-40", "312T", "40GB"),
     ],
 )  # fmt: skip
 def test_gpus_of_a_known_type(name: str, flops: str, memory: str | None) -> None:

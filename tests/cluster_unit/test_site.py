@@ -98,6 +98,16 @@ def test_a_state_is_the_word_of_sinfo(state: str, word: str) -> None:
     assert (node.cpus, node.memory, node.gpus_used) == (None, None, None)
 
 
+def test_a_node_of_a_reservation_is_one_whatever_runs_on_it() -> None:
+    busy, own = parse.nodes("NodeName=a State=MIXED+RESERVED Partitions=p\nNodeName=b State=MIXED Partitions=p\n")
+    assert ((busy.state, busy.reserved), own.reserved) == (("mixed", True), False)
+
+
+def test_gpus_that_no_job_uses_up_are_of_their_type() -> None:
+    [node] = parse.nodes("NodeName=a State=IDLE Gres=gpu:a100:no_consume:4\n")
+    assert node.gpus == (SiteGpus(4, "a100"),)
+
+
 def test_what_the_accounting_lets_a_user_do() -> None:
     research, _ = dev().associations
     assert (research.account, research.partition, research.qos) == ("research", None, ("normal",))
@@ -139,6 +149,10 @@ def test_by_qos_a_job_is_preempted_by_those_that_list_its_own() -> None:
     assert preemption(as_the_cluster, main) == Preemption("CANCEL", 120, ("high",), by_qos=True)
     assert preemption(replace(site, associations=(replace(lab, default_qos=None),)), main) is None
     assert preemption(replace(site, associations=()), main) is None
+    assert preemption(replace(site, associations=(replace(lab, qos=("low",), default_qos=None),)), main) is not None
+    better = replace(lab, account="own", default_qos="high")
+    both = replace(site, associations=(lab, better), default_account="own")
+    assert preemption(both, main) is None
 
 
 @pytest.mark.parametrize(
@@ -198,6 +212,27 @@ def test_what_else_the_controller_does_not_say_is_said_to_be_unknown(on_path: Bi
     assert (site.nodes, site.unanswered) == ((), ("nodes: Access denied",))
     assert len(site.partitions) == 2
     assert site.accounting is True
+
+
+def test_the_accounting_is_asked_of_this_cluster_and_its_first_answer_counts(on_path: Bin, tmp_path: Path) -> None:
+    on_path("scontrol", ANSWER)
+    on_path(
+        "sacctmgr",
+        f"""echo "$*" >>{tmp_path}/asked
+case "$*" in *assoc*DefaultAccount) printf 'lab\nlab\n' ;; *"show assoc"*) echo "lab||normal||||" ;; esac""",
+    )
+    site = ask_site()
+    assert (site.default_account, [one.account for one in site.associations]) == ("lab", ["lab"])
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [("cluster=xgen-dev" in line) for line in asked] == [True, True, False]  # QOS are those of all clusters
+    assert site.groups
+
+
+def test_an_answer_that_cannot_be_read_is_no_answer(on_path: Bin) -> None:
+    on_path("scontrol", ANSWER)
+    on_path("sacctmgr", 'case "$*" in *"show assoc"*) echo "lab||normal||soon||" ;; esac')
+    site = ask_site()
+    assert (site.associations, [one.partition(":")[0] for one in site.unanswered]) == ((), ["associations"])
 
 
 def test_without_a_controller_there_is_no_site(on_path: Bin) -> None:

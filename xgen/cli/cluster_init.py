@@ -67,14 +67,17 @@ def command(
     from xgen.cluster.site.machine import Asked
     from xgen.cluster.site.text import guesses, profile_text, raw_profile, reasons
     from xgen.cluster.site.write import read_back, write_profile
-    from xgen.spec.load import profile_folder, project_root, with_absolute_paths
+    from xgen.spec.load import known_profiles, profile_folder, project_root, with_absolute_paths
 
     root = project_root(Path.cwd())
     asked = Asked(*(path and Path.cwd() / path.expanduser() for path in (run_root, image_dir, python)))
     site, found = _draft(root, asked)
     name = name or site
-    if "/" in name:
+    if "/" in name or name.endswith(".yaml"):
         usage(f"{name!r} is no name; write a word, or --out FILE")
+    there = known_profiles(Path.cwd()).get(name)
+    if out is None and there and there.parent != profile_folder() and not (force or dry_run):
+        usage(f"{name} is {there}, and this one would count instead of it; write another name, --out FILE or --force")
     raw, whys = raw_profile(found, overrides or ())
     if "run_root" not in raw:
         usage("no folder of this machine looks shared between nodes; write --run-root DIR")

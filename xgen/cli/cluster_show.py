@@ -140,8 +140,7 @@ def _partitions(found: Sequence[PartitionNow]) -> Table:
             "no limit" if part.max_time is None else format_duration(part.max_time),
             f"{', '.join(part.preempted_by)} ({part.preempt_mode})" if part.preempted_by else "-",
             "-" if part.grace is None else format_duration(part.grace),
-            *map(str, (part.nodes, part.nodes_out, part.gpus)),
-            "?" if part.gpus_free is None else str(part.gpus_free),
+            *("?" if n is None else str(n) for n in (part.nodes, part.nodes_out, part.gpus, part.gpus_free)),
         )
         for part in found
     )  # fmt: skip

@@ -59,7 +59,7 @@ def gres(text: str) -> Mapping[str, int]:
     if text not in _NOTHING:
         for item in re.sub(r"\([^)]*\)", "", text).split(","):
             # A model that SLURM does not know was `(null)` and is empty now.
-            *kind, amount = item.strip().split(":")
+            *kind, amount = [word for word in item.strip().split(":") if word != "no_consume"]
             if kind and re.fullmatch(r"\d+[KMGTP]?", amount):
                 name = ":".join(filter(None, kind))
                 amounts[name] = amounts.get(name, 0) + count(amount)

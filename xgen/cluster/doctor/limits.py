@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from xgen.cluster.doctor.finding import Finding
 from xgen.cluster.doctor.need import Need
 from xgen.cluster.site import Site, SitePartition
-from xgen.cluster.site.draft import max_time, why_closed
+from xgen.cluster.site.access import why_closed
+from xgen.cluster.site.draft import max_time
 from xgen.spec import Profile
 from xgen.spec.base import nearest
 from xgen.spec.units import format_bytes, format_duration

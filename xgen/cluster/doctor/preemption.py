@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from xgen.cluster.doctor.finding import Finding
 from xgen.cluster.doctor.need import Need
 from xgen.cluster.site import Preemption, Site, SitePartition, preemption
+from xgen.cluster.site.preemption import hears_of_it
 from xgen.spec import Partition, Profile
 from xgen.spec.units import format_duration
 
@@ -24,7 +25,7 @@ def find_signal(site: Site, profile: Profile, needs: Sequence[Need]) -> Iterator
     if not names or "SlurmctldParameters" not in site.config:
         return
     words = site.words("SlurmctldParameters")
-    if _SIGNAL in map(str.lower, words):
+    if hears_of_it(site):
         yield Finding("preemption signal", "ok", f"{_SIGNAL} is set, for {', '.join(names)}")
         return
     yield Finding(

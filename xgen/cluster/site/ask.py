@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -21,24 +23,24 @@ def ask_site() -> Site:
     def ask(what: str, question: Callable[[], Answer], otherwise: Answer) -> Answer:
         try:
             return question()
-        except SchedulerError as error:
+        except (SchedulerError, ValueError) as error:  # or in a way that we cannot read
             unanswered.append(f"{what}: {error}")
             return otherwise
 
     settings = parse.config(command("scontrol", "show", "config"))
     parts = ask("partitions", lambda: parse.partitions(_records("partition"), settings), tuple[SitePartition, ...]())
     nodes = ask("nodes", lambda: parse.nodes(_records("node")), tuple[SiteNode, ...]())
-    user = user_name(os.getuid())
+    user, cluster = user_name(os.getuid()), settings.get("ClusterName", "")
     accounting: bool | None = False
     account, associations, qos = None, tuple[Association, ...](), tuple[Qos, ...]()
     if settings.get("AccountingStorageType", "").endswith("/slurmdbd"):
         before = len(unanswered)
-        account = ask("default account", lambda: _table("user", user, "DefaultAccount").strip() or None, None)
-        associations = ask("associations", lambda: _associations(user), ())
+        account = ask("default account", lambda: _default_account(user, cluster), None)
+        associations = ask("associations", lambda: _associations(user, cluster), ())
         qos = ask("QOS", lambda: parse.qos(_sacctmgr("show", "qos", f"format={','.join(parse.QOS_COLUMNS)}")), ())
         accounting = len(unanswered) == before
     return Site(
-        cluster=settings.get("ClusterName", ""),
+        cluster=cluster,
         version=settings.get("SLURM_VERSION", ""),
         config=settings,
         partitions=parts,
@@ -48,20 +50,43 @@ def ask_site() -> Site:
         default_account=account,
         associations=associations,
         qos=qos,
+        groups=_groups(),
         unanswered=tuple(unanswered),
     )
 
 
 def _records(what: str) -> str:
-    return command("scontrol", "--all", "--details", "--oneliner", "show", what)
+    return command("scontrol", "--local", "--all", "--details", "--oneliner", "show", what)
 
 
-def _associations(user: str) -> tuple[Association, ...]:
-    return parse.associations(_table("assoc", user, ",".join(parse.ASSOCIATION_COLUMNS)))
+def _groups() -> tuple[str, ...]:
+    """Of this user; none for one whom this machine does not know."""
+    try:
+        user = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return ()
+    return tuple(_group_name(number) for number in os.getgrouplist(user.pw_name, user.pw_gid))
 
 
-def _table(what: str, user: str, columns: str) -> str:
-    return _sacctmgr("show", what, f"user={user}", f"format={columns}")
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+def _associations(user: str, cluster: str) -> tuple[Association, ...]:
+    """A slurmdbd may serve several clusters."""
+    return parse.associations(
+        _sacctmgr(
+            "show", "assoc", f"user={user}", f"cluster={cluster}", f"format={','.join(parse.ASSOCIATION_COLUMNS)}"
+        )
+    )
+
+
+def _default_account(user: str, cluster: str) -> str | None:
+    lines = _sacctmgr("show", "user", "withassoc", f"user={user}", f"cluster={cluster}", "format=DefaultAccount")
+    return next(filter(None, map(str.strip, lines.splitlines())), None)
 
 
 def _sacctmgr(*words: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from xgen.cluster.site.access import why_closed
 from xgen.cluster.site.draft import (
     gpu_request,
     gpu_types,
     max_time,
     partition_values,
     restart_by,
-    why_closed,
 )
 from xgen.cluster.site.facts import Site, SitePartition
 from xgen.cluster.site.preemption import preemption
@@ -42,8 +42,8 @@ class PartitionNow:
     preempt_mode: str | None
     grace: float | None  # seconds
     nodes: int
-    nodes_out: int  # that take no work
-    gpus: int
+    nodes_out: int | None  # that take no work; None: SLURM does not say it of nodes
+    gpus: int | None
     gpus_free: int | None  # None: SLURM does not say what is used
     closed: str | None  # what keeps this user out of it
 
@@ -60,8 +60,9 @@ def partitions_now(profile: Profile, site: Site) -> list[PartitionNow]:
 def _now(profile: Profile, site: Site, part: SitePartition) -> PartitionNow:
     nodes = site.nodes_of(part.name)
     working = [node for node in nodes if node.takes_work]
-    used = [node.gpus_used for node in working]
-    free = sum(n.num_gpus for n in working) - sum(filter(None, used)) if None not in used else None
+    open_ones = [node for node in working if not node.reserved]
+    used = [node.gpus_used for node in open_ones]
+    free = sum(n.num_gpus for n in open_ones) - sum(filter(None, used)) if None not in used and site.nodes else None
     found = preemption(site, part)
     return PartitionNow(
         name=part.name,
@@ -71,9 +72,9 @@ def _now(profile: Profile, site: Site, part: SitePartition) -> PartitionNow:
         preempted_by=found.by if found else (),
         preempt_mode=found.mode if found else None,
         grace=found.grace if found else None,
-        nodes=len(nodes),
-        nodes_out=len(nodes) - len(working),
-        gpus=sum(node.num_gpus for node in nodes),
+        nodes=len(nodes) if site.nodes else len(part.nodes),
+        nodes_out=len(nodes) - len(working) if site.nodes else None,
+        gpus=sum(node.num_gpus for node in nodes) if site.nodes else None,
         gpus_free=free,
         closed=why_closed(site, part),
     )

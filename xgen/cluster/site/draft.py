@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
+from xgen.cluster.site.access import accounts, conditions, job_qos, own_associations, usable, why_closed
 from xgen.cluster.site.facts import Site, SitePartition
 from xgen.cluster.site.known import known_gpu
 from xgen.cluster.site.machine import Asked, Folder, Machine, environment_of
-from xgen.cluster.site.preemption import Preemption, preemption
+from xgen.cluster.site.preemption import Preemption, hears_of_it, preemption
 from xgen.spec.units import format_duration
 
 Key = tuple[str, ...]
@@ -44,7 +46,12 @@ def draft(site: Site, machine: Machine, asked: Asked) -> Draft:
         Setting(("scheduler",), "slurm", f"SLURM {site.version} answers here"),
         *runs,
         *(
-            Setting(("partitions", part.name), partition_values(site, part), partition_why(site, part))
+            Setting(
+                ("partitions", part.name),
+                partition_values(site, part),
+                partition_why(site, part),
+                partition_check(site, part),
+            )
             for part in usable(site)
         ),
         *_gpus(site, machine),
@@ -84,25 +91,6 @@ def _local_gpus(machine: Machine) -> Iterator[Setting]:
     yield Setting(("gpus", "memory"), f"{gpus.memory}MB", "memory.total of nvidia-smi")
 
 
-def usable(site: Site) -> tuple[SitePartition, ...]:
-    """Partitions in which this user may run jobs, as far as SLURM says."""
-    return tuple(part for part in site.partitions if why_closed(site, part) is None)
-
-
-def why_closed(site: Site, part: SitePartition) -> str | None:
-    """What keeps this user's jobs out of it; None: nothing that we know of. Groups are the controller's business."""
-    accounts = {one.account for one in site.associations}
-    if part.root_only and site.user != "root":
-        return "RootOnly=YES"
-    if not part.nodes:
-        return "it has no nodes"
-    if accounts and part.allow_accounts is not None and not accounts & set(part.allow_accounts):
-        return f"AllowAccounts={','.join(part.allow_accounts)}, and yours are {', '.join(sorted(accounts))}"
-    if accounts and accounts <= set(part.deny_accounts):
-        return f"DenyAccounts={','.join(part.deny_accounts)}"
-    return None
-
-
 def partition_values(site: Site, part: SitePartition) -> dict[str, object]:
     """What a profile says of it."""
     seconds, _ = max_time(site, part)
@@ -115,9 +103,8 @@ def partition_values(site: Site, part: SitePartition) -> dict[str, object]:
 
 
 def partition_why(site: Site, part: SitePartition) -> str:
-    nodes = site.nodes_of(part.name)
     _, limit = max_time(site, part)
-    parts = [f"{len(part.nodes)} nodes with {_gpus_of(Counter(n.num_gpus for n in nodes))}", limit]
+    parts = [_nodes_of(site, part), limit]
     found = preemption(site, part)
     if found and found.mode in _KILLS:
         parts.append(_ends(site, found))
@@ -128,8 +115,32 @@ def partition_why(site: Site, part: SitePartition) -> str:
     if part.state != "UP":
         parts.append(f"State={part.state} now")
     if part.default and part.name != default_partition(site):
-        parts.append("SLURM's own default, without GPUs")
-    return "; ".join(parts)
+        parts.append(f"SLURM's own default{', without GPUs' * (_num_gpus(site, part) == 0)}")
+    return "; ".join([*parts, *conditions(site, part)])
+
+
+def partition_check(site: Site, part: SitePartition) -> str:
+    """Of what is a guess about it; '' where nothing is."""
+    if conditions(site, part):
+        return f"srun --test-only -p {part.name} true"
+    if part.name == default_partition(site) and not part.default:
+        return "whether trainings belong there: SLURM's own default is another"
+    return ""
+
+
+def _nodes_of(site: Site, part: SitePartition) -> str:
+    total = f"{len(part.nodes)} node{'s' * (len(part.nodes) != 1)}"
+    if not site.nodes:
+        return total
+    counts = [node.num_gpus for node in site.nodes_of(part.name) if node.num_gpus]
+    if not counts:
+        return f"{total} with no GPUs"
+    some = "" if len(counts) == len(part.nodes) else f"{len(counts)} of "
+    return f"{some}{total} with {'/'.join(map(str, sorted(set(counts))))} GPUs each"
+
+
+def _num_gpus(site: Site, part: SitePartition) -> int:
+    return sum(node.num_gpus for node in site.nodes_of(part.name))
 
 
 def _ends(site: Site, found: Preemption) -> str:
@@ -137,42 +148,51 @@ def _ends(site: Site, found: Preemption) -> str:
     said = f"jobs of {others} {', '.join(found.by)} preempt its jobs (PreemptMode={found.mode}"
     if found.grace == 0:
         return f"{said}, GraceTime=0: only periodic checkpoints protect a run)"
-    deaf = "preempt_send_user_signal" not in site.words("SlurmctldParameters")
+    deaf = not hears_of_it(site)
     return f"{said}, GraceTime={found.grace:.0f}{', without preempt_send_user_signal: no --signal comes' * deaf})"
 
 
 def max_time(site: Site, part: SitePartition) -> tuple[float | None, str]:
     """Seconds that a job there may ask for, and what says so: the partition, or a QOS or association with less."""
-    said = [(part.max_time, "MaxTime")]
-    qos = {one.name: one for one in site.qos}
-    if part.qos in qos:
-        said.append((qos[part.qos].max_wall, f"MaxWall of the partition's QOS {part.qos}"))
-    for one in site.associations:
-        if one.account == site.default_account and one.partition in (None, part.name):
-            said.append((one.max_wall, f"MaxWall of your account {one.account}"))
-            if one.default_qos in qos:
-                said.append((qos[one.default_qos].max_wall, f"MaxWall of your QOS {one.default_qos}"))
+    names = job_qos(site, part) or ()
+    qos = [one for one in site.qos if one.name in (part.qos, *names)]
+    free = any("PartitionTimeLimit" in one.flags for one in qos)  # of the partition's limit
+    said = [] if free else [(part.max_time, "MaxTime")]
+    said += [(one.max_wall, f"MaxWall of the partition's QOS {one.name}") for one in qos if one.name == part.qos]
+    said += [(one.max_wall, f"MaxWall of your account {one.account}") for one in own_associations(site, part)]
+    if len(names) == 1:
+        said += [(one.max_wall, f"MaxWall of your QOS {one.name}") for one in qos if one.name in names]
     limits = [(seconds, why) for seconds, why in said if seconds is not None]
     if not limits:
-        return None, "MaxTime=UNLIMITED"
+        return None, "a QOS with PartitionTimeLimit and no MaxWall" if free else "MaxTime=UNLIMITED"
     seconds, why = min(limits, key=lambda limit: limit[0])
     return seconds, f"{why}={format_duration(seconds)}"
 
 
 def default_partition(site: Site) -> str | None:
-    """SLURM's own, but where that has no GPUs and others have: then the one with most that nobody preempts."""
+    """SLURM's own, but where that is down, or has no GPUs and others have: then the one with GPUs in which a job may
+    run longest that nobody preempts. A hidden one only where there is no other."""
     parts = usable(site)
-    gpus = {part.name: sum(node.num_gpus for node in site.nodes_of(part.name)) for part in parts}
-    own = next((part.name for part in parts if part.default), None)
-    if own is not None and (gpus[own] or not any(gpus.values())):
-        return own
-    best = sorted(parts, key=lambda part: (_ended_by(site, part) is not None, -gpus[part.name]))
-    return best[0].name if best else None
+    up = [part for part in parts if part.state == "UP" and not part.hidden] or parts
+    some = any(_num_gpus(site, part) for part in up)
+    own = next((part.name for part in up if part.default and (_num_gpus(site, part) or not some)), None)
+    best = sorted(up, key=lambda part: _behind(site, part))
+    return own or (best[0].name if best else None)
+
+
+def _behind(site: Site, part: SitePartition) -> tuple[bool, bool, bool, bool, float, int]:
+    """What puts a partition behind others, the weightiest first."""
+    seconds, _ = max_time(site, part)
+    gpus = _num_gpus(site, part)
+    preempted = preemption(site, part) is not None
+    return part.hidden, gpus == 0, bool(conditions(site, part)), preempted, -inf if seconds is None else -seconds, -gpus
 
 
 def gpu_types(site: Site) -> dict[str | None, int]:
-    """Nodes by the type of their GPUs, as gres.conf names it."""
-    return Counter(gpus.type for node in site.nodes for gpus in node.gpus)
+    """Nodes by the type of their GPUs, as gres.conf names it; of partitions that are open, where any is known."""
+    names = {part.name for part in usable(site)}
+    nodes = [node for node in site.nodes if names & set(node.partitions)] if names else site.nodes
+    return Counter(gpus.type for node in nodes for gpus in node.gpus)
 
 
 def gpu_request(site: Site) -> tuple[str, str]:
@@ -191,7 +211,8 @@ def restart_by(site: Site) -> tuple[str, str]:
         return "successor", "JobRequeue=0: the site may take --requeue away from a job"
     if cancelled := [part.name for part in usable(site) if (_ended_by(site, part) or _NOBODY).mode == "CANCEL"]:
         return "successor", f"PreemptMode=CANCEL in {', '.join(cancelled)}: SLURM requeues nothing that it preempts"
-    return "requeue", "JobRequeue=1, no PreemptMode=CANCEL"
+    said = "JobRequeue=1" if site.config.get("JobRequeue") else "JobRequeue is not said, and SLURM's default is 1"
+    return "requeue", f"{said}, no PreemptMode=CANCEL"
 
 
 _NOBODY = Preemption("OFF", 0, (), by_qos=False)
@@ -208,8 +229,8 @@ def _head(site: Site) -> Iterator[str]:
     closed = [(part.name, why_closed(site, part)) for part in site.partitions]
     yield from (f"Left out: partition {name}: {why}" for name, why in closed if why)
     if site.associations:
-        accounts = ", ".join(dict.fromkeys(one.account for one in site.associations))
-        yield f"Your accounts, for `project:` of a spec: {accounts}; without one: {site.default_account}"
+        without = site.default_account or "SLURM's default, which it did not say"
+        yield f"Your accounts, for `project:` of a spec: {', '.join(accounts(site))}; without one: {without}"
 
 
 def _is_here(site: Site) -> bool:
@@ -236,11 +257,6 @@ _HERE = "all nodes are this machine"
 _LOOK = "touch a file there, and: srun -N2 ls FILE"
 
 
-def _gpus_of(by_count: Counter[int]) -> str:
-    counts = sorted(count for count in by_count if count)
-    return f"{'/'.join(map(str, counts))} GPUs each" if counts else "no GPUs"
-
-
 def _gpus(site: Site, machine: Machine) -> Iterator[Setting]:
     request, why = gpu_request(site)
     yield Setting(("gpus", "request"), request, why)
@@ -264,6 +280,10 @@ def _gpus(site: Site, machine: Machine) -> Iterator[Setting]:
 
 def _peak(name: str | None) -> Setting:
     key = ("gpus", "flops")
+    if name and (known := known_gpu(name)) and known.slices:
+        return Setting(
+            key, known.flops, f"{known.slices} of 7 slices (MIG) of the GPU's peak, dense bf16", "a benchmark"
+        )
     if name and (known := known_gpu(name)):
         return Setting(key, known.flops, "peak of one, dense bf16, from its maker's data sheet")
     return Setting(key, "989T", "an H100's peak, dense bf16, for want of a known type", "its data sheet")

@@ -32,6 +32,7 @@ class SitePartition:
     qos: str | None  # whose limits hold for all jobs in it
     root_only: bool
     hidden: bool
+    deny_qos: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class SiteNode:
     features: tuple[str, ...]
     partitions: tuple[str, ...]
     reason: str  # why it is out of use; '' where nobody says so
+    reserved: bool = False  # for a reservation or its maintenance, whatever runs on it now
 
     @property
     def num_gpus(self) -> int:
@@ -101,6 +103,7 @@ class Site:
     default_account: str | None = None
     associations: tuple[Association, ...] = ()
     qos: tuple[Qos, ...] = ()
+    groups: tuple[str, ...] = ()  # of the user, as this machine knows them; none: it was not asked
     unanswered: tuple[str, ...] = field(default=())  # `what: SLURM's own words`
 
     @property

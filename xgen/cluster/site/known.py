@@ -10,6 +10,7 @@ from dataclasses import dataclass
 class KnownGpu:
     flops: str  # dense bf16 FLOP/s of one
     memory: str | None  # None: the type comes with several amounts
+    slices: int | None = None  # of MIG's seven; None: it is a whole one
 
 
 # By a part of the name, as gres.conf or nvidia-smi has it (`h100`, `nvidia_a100-sxm4-80gb`); the first that fits.
@@ -29,9 +30,18 @@ _KNOWN: tuple[tuple[str, KnownGpu], ...] = (
 )
 
 
+_SLICES = 7  # of a GPU that MIG cuts
+
+
 def known_gpu(name: str) -> KnownGpu | None:
-    """None for a type that is not in the table. An amount of memory in the name counts more than the table's."""
+    """None for a type that is not in the table. An amount of memory in the name counts more than the table's, but of a
+    superchip: there it may be the CPU's."""
     lower = name.lower()
     found = next((gpu for pattern, gpu in _KNOWN if re.search(rf"(?<![a-z0-9])({pattern})(?![0-9])", lower)), None)
-    said = re.search(r"(\d+) ?gb(?![a-z0-9])", lower)
-    return KnownGpu(found.flops, f"{said[1]}GB") if found and said else found
+    if found is None or re.search("g[bh]200", lower):
+        return found
+    if mig := re.search(r"(?<![a-z0-9])(\d)g\.(\d+)gb", lower):
+        part = round(float(found.flops.removesuffix("T")) * int(mig[1]) / _SLICES)
+        return KnownGpu(f"{part}T", f"{mig[2]}GB", slices=int(mig[1]))
+    said = re.search(r"(\d+) ?gb(?![a-z0-9])|[-_](\d{2,3})$", lower)
+    return KnownGpu(found.flops, f"{said[1] or said[2]}GB") if said else found

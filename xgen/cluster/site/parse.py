@@ -45,6 +45,7 @@ def _partition(record: Mapping[str, str], settings: Mapping[str, str]) -> SitePa
         qos=values.text(record["QoS"]) or None,
         root_only=record["RootOnly"] == "YES",
         hidden=record["Hidden"] == "YES",
+        deny_qos=_list(record["DenyQos"]),
     )
 
 
@@ -67,6 +68,7 @@ def _node(record: Mapping[str, str]) -> SiteNode:
         features=_list(record["ActiveFeatures"]),
         partitions=_list(record["Partitions"]),
         reason=re.sub(r" \[[^\[\]]*@[^\[\]]*\]$", "", values.text(record["Reason"])),
+        reserved=bool({"RESERVED", "MAINTENANCE", "MAINT"} & set(record["State"].split("+"))),
     )
 
 

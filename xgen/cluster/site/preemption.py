@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xgen.cluster.site.access import job_qos
 from xgen.cluster.site.facts import Site, SitePartition
 from xgen.cluster.site.parse import preempt_mode
 
@@ -21,7 +22,8 @@ class Preemption:
 def preemption(site: Site, partition: SitePartition) -> Preemption | None:
     """None: nobody can, as far as SLURM says.
 
-    By QOS it is that of a job which counts: here the one that a job of this user has when it names none.
+    By QOS it is that of a job which counts: here the one that a job of this user has when it names none, or all that it
+    may name where it must.
     """
     kind = site.config.get("PreemptType", "").removeprefix("preempt/")
     everywhere = preempt_mode(site.config.get("PreemptMode", ""))
@@ -31,11 +33,12 @@ def preemption(site: Site, partition: SitePartition) -> Preemption | None:
         by = tuple(other.name for other in site.partitions if _is_over(other, partition))
         mode, grace = partition.preempt_mode, partition.grace
     elif kind == "qos":
-        names = _default_qos(site, partition)
-        own = [one for one in site.qos if one.name in names]
+        names = set(job_qos(site, partition) or ())
+        below = {name for one in site.qos for name in one.preempts}
+        own = [one for one in site.qos if one.name in names & below]
         by = tuple(one.name for one in site.qos if set(one.preempts) & names)
         mode = next((one.preempt_mode for one in own if one.preempt_mode), everywhere)
-        grace = max((one.grace for one in own), default=0)
+        grace = min((one.grace for one in own), default=0)
     else:
         return None
     return Preemption(mode, grace, by, by_qos=kind == "qos") if by and mode not in (None, "OFF") else None
@@ -47,6 +50,7 @@ def _is_over(other: SitePartition, partition: SitePartition) -> bool:
     return above and bool(set(other.nodes) & set(partition.nodes))
 
 
-def _default_qos(site: Site, partition: SitePartition) -> set[str]:
-    own = [one.default_qos for one in site.associations if one.partition in (None, partition.name)]
-    return set(filter(None, own)) or ({"normal"} if site.associations else set())
+def hears_of_it(site: Site) -> bool:
+    """Whether a preempted job gets the signal that it asked for. Newer versions know it by either name."""
+    words = {*map(str.lower, site.words("SlurmctldParameters")), *map(str.lower, site.words("PreemptParameters"))}
+    return bool(words & {"preempt_send_user_signal", "send_user_signal"})

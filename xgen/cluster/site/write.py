@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from pathlib import Path
 
 from xgen.runs import write_atomic
 from xgen.runs.rundir import write_once
 from xgen.spec import Problem, Profile, SpecError, load_profile
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # e.g. CIFS, some FUSE
 
 
 def read_back(text: str, said: str) -> Profile:
@@ -22,9 +25,19 @@ def read_back(text: str, said: str) -> Profile:
 
 
 def write_profile(file: Path, text: str, *, force: bool) -> bool:
-    """Whole or not at all. False where a file is there already, which `force` replaces."""
+    """Whole or not at all. False where a file is there already, which `force` replaces: a link's target."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if force:
-        write_atomic(file, text)
+        write_atomic(file.resolve(), text)
         return True
-    return write_once(file, text)
+    try:
+        return write_once(file, text)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(text)
+    except FileExistsError:
+        return False
+    return True
