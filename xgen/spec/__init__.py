@@ -16,6 +16,7 @@ from xgen.spec.regmix import Regmix
 from xgen.spec.rewards import Limits, Reward, Verification
 from xgen.spec.rl import Prompts, Rl, RlLoss, Rollout, Servers
 from xgen.spec.sft import Preference, PreferenceLoss, Sft
+from xgen.spec.ssh import ElsewhereError, Ssh, parse_login
 from xgen.spec.stage import LearningRate, Parallelism, Place, RopeScaling, Stage
 from xgen.spec.sweep import Sweep
 from xgen.spec.trained import Checkpoint, Guard, Lora, Optimizer, Sinks, Trained, WandB
@@ -34,6 +35,7 @@ __all__ = [
     "Container",
     "Curate",
     "Data",
+    "ElsewhereError",
     "Evaluate",
     "Export",
     "Guard",
@@ -75,6 +77,7 @@ __all__ = [
     "Share",
     "Sinks",
     "SpecError",
+    "Ssh",
     "Stage",
     "Sweep",
     "Trained",
@@ -88,6 +91,7 @@ __all__ = [
     "load_job",
     "load_profile",
     "load_resolved",
+    "parse_login",
     "project_root",
     "with_runtime",
 ]
