@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class Login:
     folder: Path
     port: int
     settings: dict[str, str]
+    sockets: Path  # of shared connections; their names must be short
     _sshd: subprocess.Popen[bytes] | None = field(default=None)
 
     def start(self) -> None:
@@ -108,10 +110,12 @@ def login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
     make_key(folder / "host_key")
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     (folder / "home").mkdir()
-    one = Login(folder, free_port(), {"PATH": path, "HOME": str(folder / "home"), "LANG": "C.UTF-8"})
-    one.start()
-    yield one
-    one.stop()
+    settings = {"PATH": path, "HOME": str(folder / "home"), "LANG": "C.UTF-8"}
+    with tempfile.TemporaryDirectory(prefix="xgen", dir="/tmp") as sockets:
+        one = Login(folder, free_port(), settings, Path(sockets))
+        one.start()
+        yield one
+        one.stop()
 
 
 @dataclass(frozen=True)
@@ -159,14 +163,13 @@ def make_laptop(folder: Path, login: Login) -> Laptop:
         f"UserKnownHostsFile {folder}/known_hosts\nGlobalKnownHostsFile /dev/null\nUpdateHostKeys no\n"
         f"IdentityFile {login.folder}/key\nIdentitiesOnly yes\nIdentityAgent none\n"
     )
-    (folder / "run").mkdir()
     laptop = Laptop(
         project,
         login,
         {
             "PATH": str(programs),
             "XGEN_SSH_COMMAND": f"ssh -F {folder}/ssh_config",
-            "XDG_RUNTIME_DIR": str(folder / "run"),
+            "XDG_RUNTIME_DIR": str(login.sockets),
             "XGEN_CLUSTER": "local",
         },
     )

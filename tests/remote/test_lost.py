@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -128,3 +129,15 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_submission_submits_once_an
         "localhost: connected again",
     ]
     assert not list((laptop.login.folder / "home/.cache/xgen/remote/sessions").iterdir())
+
+
+def test_a_shared_connection_that_died_while_the_laptop_slept_is_made_anew(laptop: Laptop) -> None:
+    laptop.login.drop()  # of other tests
+    assert laptop.xgen("schema").returncode == 0
+    (shared,) = laptop.login.connections()
+    os.kill(shared, signal.SIGSTOP)  # what is sent to it stays without an answer
+    try:
+        done = laptop.xgen("status")
+    finally:
+        os.kill(shared, signal.SIGCONT)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -20,7 +20,7 @@ from xgen.remote.checkout import Checkout, alone, find_checkout, inspect, sync
 from xgen.remote.faults import RemoteError, no_copy
 from xgen.remote.places import Places
 from xgen.remote.secrets import held, sent
-from xgen.remote.ssh import Client, Connection
+from xgen.remote.ssh import Client, Connection, connect
 from xgen.remote.wire import PROTOCOL, Attach, Greeting, Order, Request, quoted
 from xgen.runs import new_run_id
 from xgen.spec import Ssh
@@ -56,7 +56,7 @@ def ask(ssh: Ssh, words: Sequence[str], cluster: str | None = None) -> tuple[int
     RemoteError."""
     errand = _Errand(Client(ssh), list(words), (), find_checkout(["status"], Path.cwd()), cluster)
     said = {"out": b"", "err": b""}
-    with Connection(errand.client, errand.greeting(copies=False)) as connection:
+    with connect(errand.client, errand.greeting(copies=False)) as connection:
         connection.tell(errand.request(connection, errand.words))
         while (found := connection.frame()) is not None:
             kind, content = found
@@ -156,7 +156,7 @@ class _Errand:
         tries = _Tries(self)
         while True:
             try:
-                with Connection(self.client, self.greeting(copies=copies and not self.asked)) as connection:
+                with connect(self.client, self.greeting(copies=copies and not self.asked)) as connection:
                     if self.asked and self.session:
                         connection.tell(Attach(session=self.session, out=self.told["out"], err=self.told["err"]))
                     else:
@@ -212,7 +212,7 @@ class _Errand:
         tries = _Tries(self)
         while True:
             try:
-                with Connection(self.client, self.greeting(copies=False)) as connection:
+                with connect(self.client, self.greeting(copies=False)) as connection:
                     request = self.request(connection, self.words)
                 tries.connected()
                 code = self.client.on_terminal(quoted(request), terminal=terminal)

@@ -8,11 +8,12 @@ from xgen.spec import Ssh
 
 
 class RemoteError(Exception):
-    """The cluster was not reached, or not as it must be. `passes`: it may be over soon."""
+    """The cluster was not reached, or not as it must be. `passes`: it may be over soon; `stale`: it is over now, for a
+    shared connection had died unnoticed and is gone."""
 
-    def __init__(self, message: str, *, passes: bool = False) -> None:
+    def __init__(self, message: str, *, passes: bool = False, stale: bool = False) -> None:
         super().__init__(message)
-        self.passes = passes
+        self.passes, self.stale = passes, stale
 
 
 def ssh_fault(ssh: Ssh, said: str) -> RemoteError:
@@ -41,6 +42,8 @@ def ssh_fault(ssh: Ssh, said: str) -> RemoteError:
             f"{host}: {key} refused{f' (it takes {ways[1]})' if ways else ''}; look with {_by_hand(ssh)}, "
             f"add the key there or to the agent (ssh-add), write another user or identity{more}"
         )
+    if "mux_client_" in said:
+        return RemoteError(f"{host}: the connection that was shared had died", passes=True, stale=True)
     if "Connection refused" in said:
         return RemoteError(f"{host}: nothing listens there: {last}; look at the port, or try later", passes=True)
     return RemoteError(f"{host}: {last}", passes=True)

@@ -176,6 +176,16 @@ class Connection:
         self.close()
 
 
+def connect(client: Client, greeting: Greeting) -> Connection:
+    """Raises RemoteError."""
+    try:
+        return Connection(client, greeting)
+    except RemoteError as error:
+        if not error.stale:
+            raise
+        return Connection(client, greeting)
+
+
 @contextmanager
 def _killed_after(seconds: float, process: subprocess.Popen[bytes]) -> Iterator[None]:
     """While a read waits for a process."""
