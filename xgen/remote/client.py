@@ -27,8 +27,8 @@ from xgen.spec import Ssh
 
 # Commands that change nothing: they end with the connection. Any other goes on, and is found again.
 _LOOK = {
-    "plan", "status", "watch", "show", "why", "top", "usage", "logs", "compare", "samples", "schema", "doctor", "sweep",
-    "exporter", "lengths",
+    "plan", "status", "watch", "show", "why", "top", "usage", "logs", "compare", "samples", "schema", "sweep",
+    "lengths", "exporter",
 }  # fmt: skip
 _BY_HAND = {"exec", "shell"}
 _PATIENCE = 600.0  # seconds for which a command that has changed something is looked for
