@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from xgen.spec.base import Count, Strict
 from xgen.spec.errors import Problem, SpecError
@@ -35,7 +35,7 @@ class Ssh(Strict):
     @field_validator("folder")
     @classmethod
     def _is_whole(cls, value: str) -> str:
-        if not re.fullmatch(r"(~|/)[\w./+@%=-]*", value):
+        if not re.fullmatch(r"~|(~?/)[\w./+@%=-]*", value):
             raise ValueError(f"{value!r}: write the whole path, or one that begins with ~/, without blanks")
         return value
 
@@ -66,4 +66,8 @@ def parse_login(text: str, **more: Any) -> Ssh:
     if not found or not host or text.startswith("-") or not 0 < int(found["port"] or 22) < 65536:
         raise SpecError(Problem("", "--host", f"{text!r} is no login; write [user@]host[:port]"))
     given = {"user": found["user"], "port": int(found["port"]) if found["port"] else None} | more
-    return Ssh(host=host, **given)
+    try:
+        return Ssh(host=host, **given)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SpecError(Problem("", "--host", f"{text!r}: {said}")) from None
