@@ -41,7 +41,7 @@ def test_a_run_is_submitted_followed_over_a_restart_of_sshd_and_cancelled_from_a
 
     # The same SLURM by a profile that leads there, beside a cluster of this machine: one list.
     for folder in (tmp_path / "config", login.folder / "home/.config"):
-        (folder / "xgen/clusters").mkdir(parents=True)
+        (folder / "xgen/clusters").mkdir(parents=True, exist_ok=True)
     (tmp_path / "config/xgen/clusters/dev.yaml").write_text(f"ssh: {{host: localhost, port: {login.port}}}\n")
     (login.folder / "home/.config/xgen/clusters/dev.yaml").write_text(cluster.profile.read_text())
     mine = laptop.plain("submit", "hello.yaml", "--cluster", "local", "--json")

@@ -171,6 +171,7 @@ def make_laptop(folder: Path, login: Login) -> Laptop:
             "XGEN_SSH_COMMAND": f"ssh -F {folder}/ssh_config",
             "XDG_RUNTIME_DIR": str(login.sockets),
             "XGEN_CLUSTER": "local",
+            "XGEN_STATUS_TIMEOUT": "100",  # on a machine that is busy with other tests
         },
     )
     (project.path / ".gitignore").write_text("runs/\nstore\n")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from tests.conftest import PROVISIONED
 from tests.remote.conftest import Laptop, Login, free_port, make_key, make_laptop
@@ -29,7 +30,7 @@ def here(tmp_path: Path, login: Login, monkeypatch: pytest.MonkeyPatch) -> Lapto
 
 def said(ssh: Ssh) -> str:
     with pytest.raises(RemoteError) as failed:
-        ask(ssh, ["status"])
+        ask(ssh, ["status"], None, 120)
     return str(failed.value)
 
 
@@ -142,6 +143,15 @@ def test_no_ssh_here(here: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_login(text: str) -> None:
     with pytest.raises(SpecError, match=r"--host: .* is no login; write \[user@\]host\[:port\]"):
         parse_login(text)
+
+
+def test_a_login_that_ssh_would_take_for_an_option_and_a_folder_of_another_home() -> None:
+    with pytest.raises(SpecError, match=r"^--host: 'me@-x': '-x' is no name; write e\.g\. login\.example\.org$"):
+        parse_login("me@-x")
+    for folder in ("~bob/x", "copies"):
+        with pytest.raises(ValidationError, match="write the whole path, or one that begins with ~/"):
+            Ssh(host="atlas", folder=folder)
+    assert [Ssh(host="atlas", folder=folder).folder for folder in ("~/x", "~", "/x")] == ["~/x", "~", "/x"]
 
 
 def test_a_login_as_people_write_it() -> None:

@@ -51,19 +51,27 @@ def far_ends(laptop: Laptop) -> list[str]:
     return found
 
 
-def test_logs_go_on_after_a_restart_of_sshd_with_each_line_once(laptop: Laptop, tmp_path: Path) -> None:
+def test_logs_end_with_the_connection_and_go_on_after_a_restart_of_sshd_with_each_line_once(
+    laptop: Laptop, tmp_path: Path
+) -> None:
     (laptop.project.path / "counts.yaml").write_text(counts(tmp_path / "stop"))
     run = submitted(laptop, "counts.yaml")
     out, err = tmp_path / "out", tmp_path / "err"
-    follower = laptop.start("logs", "-f", run.name, stdout=out, stderr=err)
+    profile = ("--cluster", "slurm/clusters/local.yaml")  # of the laptop: it goes over
+    follower = laptop.start("logs", "-f", run.name, *profile, stdout=out, stderr=err)
 
     def num_lines() -> int:
         return len(out.read_text().splitlines())
 
     wait_for("lines", lambda: num_lines() > 5)
+    beside = laptop.xgen("status", run.name, *profile)  # the copy is free again
+    assert (beside.returncode, beside.stderr) == (0, "")
     for gone in (1.5, 0.0):
+        assert far_ends(laptop)
         laptop.login.stop()
-        time.sleep(gone)
+        if gone:  # else the next connection comes before the end of the last one
+            wait_for("the end of the far end", lambda: not far_ends(laptop), 60)
+            time.sleep(gone)
         laptop.login.start()
         before = num_lines()
         wait_for("more lines", lambda before=before: num_lines() > before + 5)
@@ -75,17 +83,16 @@ def test_logs_go_on_after_a_restart_of_sshd_with_each_line_once(laptop: Laptop, 
     said = err.read_text().splitlines()
     assert said.count("localhost: connected again") == 2
     assert said[0] == "localhost: the connection was lost; connecting again"
-    wait_for("no far end left", lambda: not far_ends(laptop), 30)
+    wait_for("no far end left", lambda: not far_ends(laptop), 60)
 
 
-def test_ctrl_c_reaches_the_command_and_a_lost_connection_ends_one_that_only_looks(
-    laptop: Laptop, tmp_path: Path
-) -> None:
+def test_ctrl_c_reaches_the_command_which_ends_and_says_how_it_goes_on(laptop: Laptop, tmp_path: Path) -> None:
     (laptop.project.path / "counts.yaml").write_text(counts(tmp_path / "stop"))
     run = submitted(laptop, "counts.yaml")
     out, err = tmp_path / "out", tmp_path / "err"
     follower = laptop.start("logs", "-f", run.name, stdout=out, stderr=err)
     wait_for("lines", lambda: "line 3\n" in out.read_text())
+    assert far_ends(laptop)
     follower.send_signal(signal.SIGINT)
     assert follower.wait(60) == 130
     last = err.read_text().splitlines()[-1]
@@ -96,7 +103,7 @@ def test_ctrl_c_reaches_the_command_and_a_lost_connection_ends_one_that_only_loo
     (tmp_path / "stop").touch()
     again = laptop.xgen("cancel", run.name)
     assert (again.returncode, again.stdout) == (2, "")
-    wait_for("no far end left", lambda: not far_ends(laptop), 30)
+    wait_for("no far end left", lambda: not far_ends(laptop), 60)
 
 
 def test_a_connection_that_is_lost_in_the_middle_of_a_submission_submits_once_and_tells_it(
@@ -128,7 +135,8 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_submission_submits_once_an
         "localhost: the connection was lost; connecting again",
         "localhost: connected again",
     ]
-    assert not list((laptop.login.folder / "home/.cache/xgen/remote/sessions").iterdir())
+    sessions = laptop.login.folder / "home/.cache/xgen/remote/sessions"
+    wait_for("nothing of it left", lambda: not list(sessions.iterdir()), 30)
 
 
 def test_a_shared_connection_that_died_while_the_laptop_slept_is_made_anew(laptop: Laptop) -> None:

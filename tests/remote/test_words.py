@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from xgen.cluster.copied import Copied, make_copy, read_copied, take_in
+from xgen.cluster.copied import Copied, make_copy, make_room, read_copied, take_in
 from xgen.cluster.snapshot import inspect_code
 from xgen.remote.checkout import Checkout, find_checkout, inspect, mentioned
-from xgen.remote.places import Places
+from xgen.remote.places import Places, follows
 from xgen.remote.wire import Attach, Order, Request, frame, line, parse, quoted, read_frame, read_hello, unquoted
 from xgen.spec import SpecError
 
@@ -23,6 +26,22 @@ def test_a_log_goes_on_behind_the_last_line_that_was_whole() -> None:
     assert places.shown(b"c\0001:9:0\n--- attempt 2\0002:0:0\n0: ha") == b"0: bc\n--- attempt 2\n"
     assert places.words() == ["logs", "-f", "hello", "--rank=1", "--after", "2:0:0"]
     assert places.shown(b"0: half\0002:8:0\n") == b"0: half\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "again"),
+    [
+        ("logs -fn 50 hello", "logs -f hello --after 1:5:0"),
+        ("logs -fn50 hello", "logs -f hello --after 1:5:0"),
+        ("logs -n 50 hello -f", "logs hello -f --after 1:5:0"),
+        ("logs --tail=5 --follow -- hello", "logs --follow --after 1:5:0 -- hello"),
+    ],
+)
+def test_a_log_is_asked_for_again_without_what_said_where_to_begin(words: str, again: str) -> None:
+    places = Places(words.split())
+    places.shown(b"0: a\0001:5:0\n")
+    assert places.words() == again.split()
+    assert follows(words.split())
 
 
 def test_a_frame_that_is_cut_is_the_end_of_the_connection() -> None:
@@ -100,3 +119,55 @@ def test_a_copy_loses_what_the_checkout_lost_and_keeps_what_was_made_in_it(tmp_p
     take_in(root, first.model_copy(update={"files": ("d.py",)}))
     assert sorted(p.name for p in root.iterdir()) == [".git", "d.py", "made"]
     assert read_copied(root / ".git") is None
+
+
+def copied(*names: str) -> Copied:
+    return Copied(commit="c" * 40, files=names, changed=(), untracked=(), num_bytes=0, diff="")
+
+
+def test_nothing_outside_of_a_copy_goes_with_it(tmp_path: Path) -> None:
+    root, shared = tmp_path / "copy", tmp_path / "shared"
+    make_copy(root)
+    shared.mkdir()
+    (root / "data").symlink_to(shared)
+    for file in (shared / "x.txt", tmp_path / "beside"):
+        file.write_text("x")
+    take_in(root, copied("data/x.txt", "../beside", str(tmp_path / "beside"), "data"))
+    take_in(root, copied())
+    assert (shared / "x.txt").exists()
+    assert (tmp_path / "beside").exists()
+    assert not (root / "data").is_symlink()
+
+
+def test_what_was_a_folder_makes_room_before_a_file_comes(tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    make_copy(root)
+    for name in ("was/one.py", "runs/a/event"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text("x")
+    take_in(root, copied("was/one.py"))
+    make_room(root, ("was", "runs"))
+    assert sorted(str(file.relative_to(root)) for file in root.rglob("*")) == [".git", "runs", "runs/a", "runs/a/event"]
+
+
+def test_the_record_of_another_person_is_none(tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    make_copy(root)
+    take_in(root, copied("a"))
+    record = tmp_path / ".copy.copied.json"
+    record.rename(tmp_path / "elsewhere")
+    record.symlink_to(tmp_path / "elsewhere")
+    assert read_copied(root) is None
+
+
+def test_a_name_that_is_no_text_is_refused_and_a_checkout_of_any_name_has_a_plain_copy(tmp_path: Path) -> None:
+    root = tmp_path / "my project"
+    root.mkdir()
+    (root / "pyproject.toml").touch()
+    (root / "job.yaml").touch()
+    checkout = find_checkout(["submit", "job.yaml"], root)
+    assert re.fullmatch(r"my_project-[0-9a-f]{10}", checkout.name)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True, timeout=60)
+    (root / os.fsdecode(b"a\xff.txt")).touch()
+    with pytest.raises(SpecError, match=r"'a\\udcff\.txt': is no name in UTF-8; rename it, or let git ignore it"):
+        inspect(checkout)

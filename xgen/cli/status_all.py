@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import threading
@@ -20,7 +21,7 @@ from xgen.remote.faults import RemoteError
 from xgen.spec import ElsewhereError, SpecError, Ssh, load_profile
 from xgen.spec.load import known_profiles
 
-_ANSWER_TIME = 30.0  # seconds, for each cluster
+_ANSWER_TIME = 30.0  # seconds, for each cluster; XGEN_STATUS_TIMEOUT is another
 
 
 @dataclass(frozen=True)
@@ -96,16 +97,24 @@ def _ask_all(places: list[_Place]) -> list[_Answer]:
     answers: dict[int, _Answer] = {}
 
     def look(number: int, place: _Place) -> None:
-        answers[number] = place.ask()
+        try:
+            answers[number] = place.ask()
+        except (OSError, ValueError, TypeError, LookupError, SpecError) as error:
+            answers[number] = _Answer("", [], f"{type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=look, args=item, daemon=True) for item in enumerate(places)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + _ANSWER_TIME
+    seconds = _answer_time()
+    deadline = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    late = _Answer("", [], f"did not answer within {_ANSWER_TIME:.0f} s")
+    late = _Answer("", [], f"did not answer within {seconds:.0f} s")
     return [answers.get(number, late) for number in range(len(places))]
+
+
+def _answer_time() -> float:
+    return float(os.environ.get("XGEN_STATUS_TIMEOUT") or _ANSWER_TIME)
 
 
 def _ask_here(root: Path, newest: int | None) -> _Answer:
@@ -119,7 +128,7 @@ def _ask_here(root: Path, newest: int | None) -> _Answer:
 def _ask_there(ssh: Ssh, name: str, newest: int | None) -> _Answer:
     number = ["--ended"] if newest is None else ["--last", str(newest)]
     try:
-        code, out, said = ask(ssh, ["status", "--cluster", name, "--json", *number], name)
+        code, out, said = ask(ssh, ["status", "--cluster", name, "--json", *number], name, 0.95 * _answer_time())
     except RemoteError as error:
         return _Answer(ssh.said, [], str(error))
     if code:

@@ -3,6 +3,8 @@ it, so that a snapshot of the copy is what a snapshot of the checkout would be (
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,9 +27,11 @@ class Copied(Strict):
 
 
 def read_copied(root: Path) -> Copied | None:
-    """None for a folder that is no such copy."""
+    """None for a folder that is no such copy, and where another person says that it is one."""
     try:
-        return Copied.model_validate_json(_record(root).read_bytes())
+        with os.fdopen(os.open(_record(root), os.O_RDONLY | os.O_NOFOLLOW), "rb") as record:
+            is_mine = os.fstat(record.fileno()).st_uid == os.geteuid()
+            return Copied.model_validate_json(record.read()) if is_mine else None
     except (OSError, ValidationError):
         return None
 
@@ -37,16 +41,27 @@ def make_copy(root: Path) -> None:
     (root / ".git").mkdir(parents=True, exist_ok=True)
 
 
-def take_in(root: Path, copied: Copied) -> None:
-    """Note what has been copied, and remove what the checkout has no more. What was never copied stays."""
+def make_room(root: Path, names: Iterable[str]) -> None:
+    """Remove what was copied and is none of these any more. What was never copied stays."""
     before = read_copied(root)
-    gone = {*before.files, *before.others}.difference(copied.files, copied.others) if before else ()
-    for name in gone:
+    for name in {*before.files, *before.others}.difference(names) if before else ():
         file = root / name
+        folders = list(file.parents)[: len(Path(name).parts) - 1]
+        if not _is_below(name) or any(folder.is_symlink() for folder in folders):
+            continue  # what lies behind a link was never copied
         with suppress(OSError):
             file.unlink()
-            for folder in list(file.parents)[: len(Path(name).parts) - 1]:
+            for folder in folders:
                 folder.rmdir()
+
+
+def _is_below(name: str) -> bool:
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def take_in(root: Path, copied: Copied) -> None:
+    """Note what has been copied."""
+    make_room(root, (*copied.files, *copied.others))
     write_atomic(_record(root), copied.model_dump_json(), mode=0o600)
 
 

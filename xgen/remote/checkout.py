@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -38,7 +39,8 @@ class Checkout:
     def name(self) -> str:
         """Of its copy: one for each checkout of each person on each machine."""
         whole = f"{os.getuid()}@{os.uname().nodename}:{self.root}"
-        return f"{self.root.name or 'root'}-{hashlib.sha256(whole.encode()).hexdigest()[:10]}"
+        name = re.sub(r"[^\w.-]", "_", self.root.name or "root", flags=re.ASCII)
+        return f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:10]}"
 
     @property
     def specs(self) -> list[Path]:
@@ -84,6 +86,11 @@ def inspect(checkout: Checkout) -> Copied:
     held = set(code.files)
     specs = {file for spec in checkout.specs for file in mentioned(spec, checkout.root)}
     others = {str(file.relative_to(checkout.root)) for file in specs} - held
+    for name in sorted(held | others):
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise SpecError(Problem("", repr(name), "is no name in UTF-8; rename it, or let git ignore it")) from None
     return Copied(
         commit=code.commit,
         files=code.files,
@@ -131,10 +138,10 @@ def sync(client: Client, checkout: Checkout, copied: Copied, tree: str) -> None:
     host = client.ssh.host
     place = f"[{host}]" if ":" in host else host
     command = [
-        "rsync", "--links", "--perms", "--times", "--checksum", "--force", "--omit-dir-times", "--timeout=300",
+        "rsync", "--links", "--perms", "--times", "--checksum", "--omit-dir-times", "--timeout=300",
         "--from0", "--files-from=-", f"--rsh={shlex.join(client.words)}", f"{checkout.root}/", f"{place}:{tree}/",
     ]  # fmt: skip
-    names = b"".join(os.fsencode(name) + b"\0" for name in (*copied.files, *copied.others))
+    names = b"".join(b"./" + os.fsencode(name) + b"\0" for name in (*copied.files, *copied.others))
     try:
         done = subprocess.run(
             command, input=names, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=_RSYNC_TIME, check=False

@@ -10,15 +10,16 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import xgen
 from xgen.remote.checkout import Checkout, alone, find_checkout, inspect, sync
 from xgen.remote.faults import RemoteError, no_copy
-from xgen.remote.places import Places
+from xgen.remote.places import Places, follows, options_of
 from xgen.remote.secrets import held, sent
 from xgen.remote.ssh import Client, Connection, connect
 from xgen.remote.wire import PROTOCOL, Attach, Greeting, Order, Request, quoted
@@ -32,12 +33,12 @@ _LOOK = {
 }  # fmt: skip
 _BY_HAND = {"exec", "shell"}
 _PATIENCE = 600.0  # seconds for which a command that has changed something is looked for
-_LONGEST = 30.0  # seconds between two tries to connect
+_LONGEST = 30.0  # seconds between two tries to connect; a connection that held for longer was a good one
 _UNKNOWN = {
     b"gone": "the command was ended there before it could say how it went",
     b"absent": "the command has not arrived there, or at another login node that does not share its home",
 }
-_ENV = ("NO_COLOR", "TERM", "COLORTERM", "TZ", "XGEN_SCHEDULER_TIMEOUT", "XGEN_SUBMIT_PATIENCE")
+_ENV = ("NO_COLOR", "TERM", "COLORTERM", "XGEN_SCHEDULER_TIMEOUT", "XGEN_SUBMIT_PATIENCE")
 
 
 def run(ssh: Ssh, words: Sequence[str], options: Sequence[str] = (), cluster: str | None = None) -> int:
@@ -47,40 +48,63 @@ def run(ssh: Ssh, words: Sequence[str], options: Sequence[str] = (), cluster: st
     Raises RemoteError, and SpecError for what is wrong with the checkout.
     """
     named = _named(words, cluster)
-    errand = _Errand(Client(ssh), named, tuple(options), find_checkout(named, Path.cwd()), cluster)
-    return errand.on_terminal() if _wants_terminal(words) else errand.run()
+    checkout = find_checkout(_own(named), Path.cwd())
+    errand = _Errand(Client(ssh), named, tuple(options), checkout, cluster)
+    return errand.on_terminal() if _wants_terminal(named) else errand.run()
 
 
-def ask(ssh: Ssh, words: Sequence[str], cluster: str | None = None) -> tuple[int, str, str]:
+def ask(ssh: Ssh, words: Sequence[str], cluster: str | None, timeout: float) -> tuple[int, str, str]:
     """A command that only looks, and names nothing of this machine: its exit code, output and errors. Raises
-    RemoteError."""
-    errand = _Errand(Client(ssh), list(words), (), find_checkout(["status"], Path.cwd()), cluster)
+    RemoteError. Nothing of it is left here after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    errand = _Errand(Client(ssh, timeout), list(words), (), find_checkout(["status"], Path.cwd()), cluster)
     said = {"out": b"", "err": b""}
     with connect(errand.client, errand.greeting(copies=False)) as connection:
         connection.tell(errand.request(connection, errand.words))
-        while (found := connection.frame()) is not None:
-            kind, content = found
-            if kind == "end":
-                return int(content), said["out"].decode(), said["err"].decode(errors="replace")
-            said[kind] += content
+        with connection.killed_after(end - time.monotonic()):
+            while (found := connection.frame()) is not None:
+                kind, content = found
+                if kind == "end":
+                    return int(content), said["out"].decode(), said["err"].decode(errors="replace")
+                said[kind] += content
+    if time.monotonic() > end:
+        raise RemoteError(f"{ssh.said}: did not answer within {timeout:.0f} s", passes=True)
     raise RemoteError(f"{ssh.said}: the connection was lost", passes=True)
 
 
 def _wants_terminal(words: Sequence[str]) -> bool:
     if words[0] in _BY_HAND:
-        return "--help" not in words
+        return "--help" not in options_of(words)
     return words[0] == "watch" and sys.stdout.isatty() and not {"--once", "--json", "--help"} & set(words)
 
 
 def _named(words: Sequence[str], cluster: str | None) -> list[str]:
-    """The command with the name of the profile in place of its file."""
-    named = list(words)
-    for place, word in enumerate(words):
-        if cluster and word == "--cluster" and place + 1 < len(words):
-            named[place + 1] = cluster
-        elif cluster and word.startswith("--cluster="):
-            named[place] = f"--cluster={cluster}"
-    return named
+    """The command with the name of the profile in place of its file. `--cluster=FILE` becomes two words, but not in
+    what may be the command of a task."""
+    own = options_of(words)
+    named: list[str] = []
+    for word in own:
+        if word.startswith("--cluster=") and words[0] not in _BY_HAND:
+            named += ["--cluster", word.removeprefix("--cluster=")]
+        elif word.startswith("--cluster=") and cluster:
+            named.append(f"--cluster={cluster}")
+        else:
+            named.append(word)
+        if cluster and len(named) > 1 and named[-2] == "--cluster":
+            named[-1] = cluster
+    return [*named, *words[len(own) :]]
+
+
+def _own(words: Sequence[str]) -> list[str]:
+    """The words that may name files of this machine: of `exec`, whose command names those of the task, the profile."""
+    if words[0] not in _BY_HAND:
+        return list(words)
+    pairs = pairwise(options_of(words))
+    return [words[0], *(word for pair in pairs if pair[0] == "--cluster" for word in pair)]
+
+
+class _GoneError(RemoteError):
+    """How the command ended is not to be had, however often one connects."""
 
 
 @dataclass
@@ -112,11 +136,13 @@ class _Errand:
 
     def request(self, connection: Connection, words: Sequence[str]) -> Request:
         tree, home = connection.hello.tree, connection.hello.home
-        mapped = [self.checkout.over_there(w, tree) if w in self.checkout.named else w for w in words]
+        own = options_of(words)
+        named = set(self.checkout.named) if tree else set()
+        mapped = [self.checkout.over_there(w, tree) if w in named else w for w in own] + list(words[len(own) :])
         return Request(
             words=tuple(mapped),
             options=self.options,
-            folder=self.checkout.folder(tree) if self.checkout.named else tree or home,
+            folder=self.checkout.folder(tree) if named else tree or home,
             env=self._environment(),
             session=self.session,
         )
@@ -139,34 +165,41 @@ class _Errand:
 
     def run(self) -> int:
         """A command whose output comes back in frames."""
-        if self.words[0] not in _LOOK and "--help" not in self.words:
+        asks_for_help = "--help" in options_of(self.words)
+        if self.words[0] not in _LOOK and not asks_for_help:
             self.session = f"{new_run_id()}{new_run_id()}"
-        if self.words[0] == "logs" and "--help" not in self.words:
+        if self.words[0] == "logs" and not asks_for_help:
             self.places = Places(self.words)
-        copies = bool(self.checkout.named)
-        with alone(self.checkout, self.said) if copies else nullcontext():
+        with ExitStack() as copy:
+            if self.checkout.named:
+                copy.enter_context(alone(self.checkout, self.said))
             try:
-                return self._until_told(copies)
+                return self._until_told(copy)
             except KeyboardInterrupt:
                 if self.asked:
                     print(f"\n{self.go_on()}", file=sys.stderr)
                 raise
 
-    def _until_told(self, copies: bool) -> int:
+    def _until_told(self, copy: ExitStack) -> int:
         tries = _Tries(self)
         while True:
+            copies = bool(self.checkout.named) and not self.asked
             try:
-                with connect(self.client, self.greeting(copies=copies and not self.asked)) as connection:
+                with connect(self.client, self.greeting(copies=copies)) as connection:
                     if self.asked and self.session:
                         connection.tell(Attach(session=self.session, out=self.told["out"], err=self.told["err"]))
                     else:
                         self._ask(connection, copies)
+                    if not self.session:
+                        copy.close()  # it has begun to read, and may go on for as long as a run does
                     tries.connected()
                     with _signals(connection):
-                        code = self._listen(connection)
+                        code = self._listen(connection, tries)
                 if code is not None:
                     return code
                 tries.again(RemoteError(f"{self.said}: the connection was lost", passes=True))
+            except _GoneError:
+                raise
             except RemoteError as error:
                 tries.again(error)
 
@@ -177,6 +210,7 @@ class _Errand:
             if connection.hello.error:
                 raise no_copy(self.client.ssh, connection.hello.error)
             copied = inspect(self.checkout)
+            connection.make_room((*copied.files, *copied.others))
             sync(self.client, self.checkout, copied, connection.hello.tree)
             request = request.model_copy(update={"copied": copied})
         secrets = [*sent()]
@@ -186,13 +220,14 @@ class _Errand:
         self.asked = True
         connection.tell(request)
 
-    def _listen(self, connection: Connection) -> int | None:
+    def _listen(self, connection: Connection, tries: _Tries) -> int | None:
         """Until the command ends; None where the connection does."""
         while (found := connection.frame()) is not None:
+            tries.progress()
             kind, content = found
             if kind == "end":
                 if content in _UNKNOWN:
-                    raise RemoteError(f"{self.said}: {_UNKNOWN[content]}; {self._look()}")
+                    raise _GoneError(f"{self.said}: {_UNKNOWN[content]}; {self._look()}")
                 connection.tell(Order(done=True))
                 return int(content)
             self.told[kind] += len(content)
@@ -235,9 +270,14 @@ class _Errand:
         return f"go on: {shlex.join(['xgen', *self.options, *words])}"
 
     @property
+    def goes_on(self) -> bool:
+        """Whether there is more of it than what was shown."""
+        return bool(self.session or self.places)
+
+    @property
     def may_go_on(self) -> bool:
         """Whether nothing is shown twice, and nothing done twice."""
-        return bool(self.session or self.places or self.words[0] == "watch" or not any(self.told.values()))
+        return bool(self.goes_on or self.words[0] == "watch" or not any(self.told.values()))
 
 
 class _Tries:
@@ -245,27 +285,37 @@ class _Tries:
 
     def __init__(self, errand: _Errand) -> None:
         self._errand = errand
-        self._since: float | None = None
+        self._since: float | None = None  # when the connection was lost without which nothing has come since
         self._pause = 1.0
-        self._connected = False
+        self._is_lost = False
+        self._connected: float | None = None  # when, the last time
 
     def connected(self) -> None:
-        if self._since is not None:
+        if self._is_lost:
             print(f"{self._errand.said}: connected again", file=sys.stderr)
-        self._since, self._pause, self._connected = None, 1.0, True
+        self._is_lost, self._connected = False, time.monotonic()
+
+    def progress(self) -> None:
+        """Something has come: the next loss is another one."""
+        self._since, self._pause = None, 1.0
 
     def again(self, error: RemoteError) -> None:
         """Wait. Raises RemoteError where that helps nobody."""
         errand = self._errand
-        if not self._connected or not error.passes:
+        if self._connected is None:
             raise error
+        if not error.passes:
+            raise RemoteError(f"{error}; {errand.go_on()}") if errand.asked and errand.goes_on else error
         if not errand.may_go_on:
             raise RemoteError(f"{error}; nothing was changed: write it again")
         now = time.monotonic()
+        if not self._is_lost and now - self._connected > _LONGEST:
+            self.progress()
         if self._since is None:
             self._since = now
             print(f"{error}; connecting again", file=sys.stderr)
-        endless = errand.words[0] == "watch" or (errand.words[0] == "logs" and {"-f", "--follow"} & set(errand.words))
+        self._is_lost = True
+        endless = errand.words[0] == "watch" or (errand.words[0] == "logs" and follows(errand.words))
         if now - self._since > _PATIENCE and not endless:
             raise RemoteError(f"{error}, for {_PATIENCE:.0f} s; {errand.go_on()}")
         time.sleep(self._pause)

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import xgen
-from xgen.cluster.copied import make_copy, take_in
+from xgen.cluster.copied import make_copy, make_room, take_in
 from xgen.remote import said
 from xgen.remote.channel import Channel, become, code_of, tell_group
 from xgen.remote.session import Session, keep, tell
-from xgen.remote.wire import PROTOCOL, Attach, Greeting, Hello, Kind, Request, hello_line, unquoted
+from xgen.remote.wire import PROTOCOL, Attach, Coming, Greeting, Hello, Kind, Request, hello_line, unquoted
 
 _GRACE = 5.0  # seconds to end for a command whose connection has ended
 
@@ -29,17 +29,21 @@ def serve() -> None:
     greeting = channel.hear(Greeting)
     assert isinstance(greeting, Greeting)
     folder = Path(greeting.folder).expanduser()
-    tree, error = folder / greeting.copy_name, ""
+    tree, error = (folder / greeting.copy_name).resolve(), ""  # as the specs in it will have it
     try:
         if greeting.makes_copy:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             make_copy(tree)
     except OSError as failed:
-        error = f"{failed.filename}: {failed.strerror}"
+        error = _said(failed, tree)
     there = str(tree) if greeting.copy_name and tree.is_dir() else ""
     hello = Hello(protocol=PROTOCOL, version=xgen.__version__, home=str(Path.home()), tree=there, error=error)
     channel.say(hello_line(hello))
-    asked = channel.hear(Request, Attach)
+    asked = channel.hear(Request, Attach, Coming)
+    if isinstance(asked, Coming):
+        make_room(tree, asked.names)
+        channel.say(hello_line(hello))
+        asked = channel.hear(Request)
     if isinstance(asked, Attach):
         tell(channel, Session(folder / "sessions" / asked.session), asked.out, asked.err)
     assert isinstance(asked, Request)
@@ -51,13 +55,17 @@ def serve() -> None:
         if session:
             session.create()
     except OSError as failed:
-        channel.frame("err", f"{failed.filename}: {failed.strerror}\n".encode())
+        channel.frame("err", f"{_said(failed, tree)}\n".encode())
         channel.frame("end", b"1")
         sys.exit()
     if session:
         keep(channel, asked, session)
     else:
         _relay(channel, asked)
+
+
+def _said(failed: OSError, place: Path) -> str:
+    return f"{failed.filename or place}: {failed.strerror}"
 
 
 # A command that only looks.
@@ -87,7 +95,7 @@ def _relay(channel: Channel, request: Request) -> None:
                     del kinds[fd]
             while channel.lines.fd in ready and (order := channel.order(0)) is not None:
                 tell_group(pid, order.signal)
-            if channel.lines.closed:
+            if channel.lines.closed and code is None:
                 _end(pid)
             if code is not None and not ready & kinds.keys():
                 break  # what still holds its output is no part of it

@@ -85,6 +85,12 @@ def rsync_fault(ssh: Ssh, tree: str, code: int, said: str) -> RemoteError:
         return ssh_fault(ssh, said)
     if re.search(r"rsync: (command )?not found|rsync: No such file", said):
         return RemoteError(f"{ssh.said}: no rsync there; install it, or load its module for commands over ssh")
+    if blocked := re.search(r"cannot delete non-empty directory: (.*)|could not make way for [^:]*: (.*)", said):
+        name = (blocked[1] or blocked[2]).strip()
+        return RemoteError(
+            f"{ssh.said}: {tree}/{name} is a folder with files of the cluster's own, and {name} here is none; nothing "
+            "was submitted. Move one of the two away"
+        )
     lines = [line for line in said.splitlines() if not line.startswith("rsync error:")] or said.splitlines()
     last = lines[0] if lines else f"rsync ended with {code}"
     return RemoteError(f"{ssh.said}: {last}", passes=code in (10, 12, 30, 35))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -15,7 +16,10 @@ class Places:
     def words(self) -> list[str]:
         """The command that goes on behind it. What had come of a line is told again."""
         self._rest = b""
-        return [*without_beginning(self._words), "--after", self.last] if self.last else self._words
+        if not self.last:
+            return self._words
+        own = options_of(self._words)
+        return [*without_beginning(own), "--after", self.last, *self._words[len(own) :]]
 
     def shown(self, content: bytes) -> bytes:
         """The lines that are complete, without their places."""
@@ -29,13 +33,25 @@ class Places:
         return b"".join(texts)
 
 
+def options_of(words: Sequence[str]) -> list[str]:
+    """A command up to the `--` behind which no word is an option."""
+    return list(words[: words.index("--")] if "--" in words else words)
+
+
+def follows(words: Sequence[str]) -> bool:
+    return any(word == "--follow" or re.fullmatch(r"-f+(n.*)?", word) for word in options_of(words))
+
+
 def without_beginning(words: Sequence[str]) -> list[str]:
-    """A command without what said where in the logs to begin."""
+    """A command without what said where in the logs to begin: `--tail 5`, `-n5`, `-fn 5`."""
     kept: list[str] = []
     options = iter(words)
     for word in options:
-        if word in ("--after", "--since", "--tail", "-n"):
+        short = re.fullmatch(r"-(f*)n(.*)", word)
+        if word in ("--after", "--since", "--tail") or (short and not short[2]):
             next(options, None)
-        elif not word.startswith(("--after=", "--since=", "--tail=", "-n")):
+        if short:
+            kept += ["-f"] if short[1] else []
+        elif not re.match(r"--(after|since|tail)(=|$)", word):
             kept.append(word)
     return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -47,7 +48,7 @@ def _here(secret: Secret, root: Path) -> Secret:
 def _over_there(secret: Secret, tree: str, home: str) -> Secret:
     if secret.file is None:
         return secret
-    name = secret.file
+    name = re.sub(r"\$(HOME\b|\{HOME\})", lambda _: home, secret.file)
     file = f"{home}/{name[2:]}" if name.startswith("~/") else str(Path(tree) / name)
     return secret.model_copy(update={"file": file})
 

@@ -29,7 +29,8 @@ class Session:
     path: Path
 
     def create(self) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.path.parent.parent, self.path.parent):  # mkdir gives the mode to the last one only
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in self.path.parent.iterdir():
             with suppress(OSError):
                 if time.time() - old.stat().st_mtime > _KEPT:

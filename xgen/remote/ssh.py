@@ -16,7 +16,7 @@ from typing import IO
 
 import xgen
 from xgen.remote.faults import RemoteError, no_far_end, other_version, ssh_fault
-from xgen.remote.wire import PROTOCOL, Greeting, Hello, line, read_frame, read_hello
+from xgen.remote.wire import PROTOCOL, Coming, Greeting, Hello, line, read_frame, read_hello
 from xgen.spec import Ssh
 from xgen.spec.base import Strict
 
@@ -31,14 +31,15 @@ _OPTIONS = {
     "LogLevel": "ERROR",
 }
 _ANSWER_TIME = 90.0  # seconds in all for the far end to answer: Python from a slow file system
+_END_TIME = 30.0  # seconds for ssh to end whose output has ended
 _LONGEST_PATH = 100  # of a socket, in bytes, with what ssh adds to it
 
 
 class Client:
     """ssh to one login node, by one shared connection where that can be."""
 
-    def __init__(self, ssh: Ssh) -> None:
-        self.ssh = ssh
+    def __init__(self, ssh: Ssh, answer_time: float = _ANSWER_TIME) -> None:
+        self.ssh, self.answer_time = ssh, answer_time
 
     @cached_property
     def words(self) -> list[str]:
@@ -125,22 +126,44 @@ class Connection:
             raise
 
     def _greet(self, greeting: Greeting) -> Hello:
-        ssh = self._client.ssh
+        hello = self._hello(greeting)
+        if (hello.protocol, hello.version) != (PROTOCOL, xgen.__version__):
+            raise other_version(self._client.ssh, hello.version, xgen.__version__)
+        return hello
+
+    def make_room(self, names: Sequence[str]) -> None:
+        """For a copy with these files. Raises RemoteError."""
+        self._hello(Coming(names=tuple(names)))
+
+    def _hello(self, message: Strict) -> Hello:
+        ssh, seconds = self._client.ssh, self._client.answer_time
         assert self._ssh.stdout
-        self.tell(greeting)
-        with _killed_after(_ANSWER_TIME, self._ssh):
+        self.tell(message)
+        with self.killed_after(seconds):
             try:
                 hello, printed = read_hello(self._ssh.stdout)
             except ValueError:
                 raise RemoteError(f"{ssh.said}: the xgen there is another version; install this one") from None
         if hello is None:
-            code = self._ssh.wait()
+            try:
+                code = self._ssh.wait(_END_TIME)
+            except subprocess.TimeoutExpired:
+                raise RemoteError(f"{ssh.said}: what is printed there is no answer of xgen: {printed[:60]!r}") from None
             if code < 0:
-                raise RemoteError(f"{ssh.said}: did not answer within {_ANSWER_TIME:.0f} s", passes=True)
+                raise RemoteError(f"{ssh.said}: did not answer within {seconds:.0f} s", passes=True)
             raise ssh_fault(ssh, self.said()) if code == 255 else no_far_end(ssh, code, printed, self.said())
-        if (hello.protocol, hello.version) != (PROTOCOL, xgen.__version__):
-            raise other_version(ssh, hello.version, xgen.__version__)
         return hello
+
+    @contextmanager
+    def killed_after(self, seconds: float) -> Iterator[None]:
+        """While a read waits for it."""
+        timer = threading.Timer(seconds, self._ssh.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def tell(self, message: Strict) -> None:
         """Where the connection is lost, what comes back says so."""
@@ -184,15 +207,3 @@ def connect(client: Client, greeting: Greeting) -> Connection:
         if not error.stale:
             raise
         return Connection(client, greeting)
-
-
-@contextmanager
-def _killed_after(seconds: float, process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """While a read waits for a process."""
-    timer = threading.Timer(seconds, process.kill)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -40,6 +40,13 @@ class Hello(Strict):
     error: str = ""
 
 
+class Coming(Strict):
+    """What the copy will hold, before it is brought: what it held and holds no more goes. The answer is another
+    Hello."""
+
+    names: tuple[str, ...]
+
+
 class Request(Strict):
     """A command to run. `session`: it outlives the connection under this name; '' where it ends with it."""
 
@@ -119,11 +126,13 @@ class Lines:
 
     def __init__(self, fd: int) -> None:
         self.fd, self.closed = fd, False
-        self._rest = b""
+        self._rest = bytearray()
 
     def next(self, timeout: float | None = None) -> bytes | None:
         """None where none has come, or `closed`."""
-        while b"\n" not in self._rest and not self.closed:
+        seen = 0
+        while (end := self._rest.find(b"\n", seen)) < 0 and not self.closed:
+            seen = len(self._rest)
             if not select.select([self.fd], [], [], timeout)[0]:
                 return None
             try:
@@ -132,10 +141,10 @@ class Lines:
                 part = b""
             self.closed = not part
             self._rest += part
-        text, end, rest = self._rest.partition(b"\n")
-        if not end:
+        if end < 0:
             return None
-        self._rest = rest
+        text = bytes(self._rest[:end])
+        del self._rest[: end + 1]
         return text
 
 
