@@ -53,7 +53,7 @@ def _measure(num_runs: int, profile: Path) -> Result:
     figures = {
         "xgen --help": [xgen, "--help"],
         "xgen submit --dry-run": [xgen, "submit", "--dry-run", "jobs/tiny/hello.yaml", "--cluster", "dev"],
-        STATUS: [xgen, "status", "--all", "--cluster", str(profile)],
+        STATUS: [xgen, "status", "--ended", "--cluster", str(profile)],
     }
     peers = {
         "python -c pass": [python, "-c", "pass"],

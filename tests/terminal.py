@@ -30,6 +30,10 @@ class Terminal:
     def resize(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
+    def type(self, text: str) -> None:
+        """As a person does."""
+        os.write(self._ours, text.encode())
+
     def until(self, text: str, seconds: float = 60) -> str:
         """What was shown since the last such question, once `text` is in it."""
         deadline = time.monotonic() + seconds

@@ -24,6 +24,7 @@ FLOORS: dict[str, set[str]] = {
     "cluster": {"spec", "runs", "images"},
     "notify": {"spec", "runs", "drawing"},
     "metrics": {"spec", "runs", "cluster", "notify"},
+    "remote": {"spec", "runs", "cluster"},
     "watch": {"spec", "runs", "plan", "drawing", "cluster", "metrics"},
     "data": {"spec", "drawing"},
     "model": {"spec"},
@@ -33,7 +34,7 @@ FLOORS: dict[str, set[str]] = {
     "evals": {"engine", "train", "model", "data", "drawing", "runs", "spec"},
     "cli": {
         "spec", "hang", "runs", "plan", "images", "cluster", "metrics", "notify", "watch", "data", "drawing", "model",
-        "train", "posttrain", "evals",
+        "train", "posttrain", "evals", "remote",
     },
 }  # fmt: skip
 WITH_TORCH = {"model", "engine", "train", "posttrain"}
@@ -47,6 +48,7 @@ PACKAGES: dict[str, set[str]] = {
     "images": {"pydantic", "rich"},
     "cluster": {"pydantic", "submitit", "cryptography"},
     "notify": set(),
+    "remote": {"pydantic", "yaml"},
     "watch": {"rich"},
     "metrics": {"prometheus_client", "pynvml", "yaml"},
     "cli": {"typer"},

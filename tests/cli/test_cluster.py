@@ -192,10 +192,12 @@ def test_show_without_a_controller_shows_the_profile_and_says_so(site: Site) -> 
 def test_list_names_each_profile_its_file_and_what_is_wrong_with_it(site: Site) -> None:
     assert site.xgen("init", "atlas").returncode == 0
     (site.clusters / "broken.yaml").write_text("scheduler: slurm\n")
+    (site.clusters / "far.yaml").write_text("ssh: {host: login.far, user: me}\n")
     facts = {fact["name"]: fact for fact in json.loads(site.xgen("list", "--json").stdout)}
     assert facts["atlas"]["file"] == str(site.clusters / "atlas.yaml")
     assert facts["atlas"]["scheduler"] == "slurm"
     assert "run_root: is missing" in facts["broken"]["error"]
+    assert (facts["far"]["scheduler"], facts["far"]["run_root"]) == ("ssh", "at me@login.far")
     assert {"dev", "local", "example-h100"} <= set(facts)
     done = site.xgen("list")
     assert "atlas" in done.stdout

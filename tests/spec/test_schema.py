@@ -65,7 +65,9 @@ def test_every_key_of_every_model_is_in_the_schema() -> None:
         properties = schema["$defs"][model.__name__]["properties"]
         assert set(properties) == set(model.model_fields) | {"extends"}
         assert properties["kind"]["const"] == model.__name__.lower()
-    assert set(profile_schema()["properties"]) == set(Profile.model_fields)
+    definitions = profile_schema()["$defs"]
+    assert set(definitions["Profile"]["properties"]) == set(Profile.model_fields)
+    assert set(definitions["Pointer"]["properties"]) == {"ssh"}
 
 
 def test_quantities_are_text_with_examples() -> None:

@@ -31,7 +31,7 @@ def list_command(as_json: JsonOption = False) -> None:
     of the checkout that xgen runs from. * marks $XGEN_CLUSTER.
     """
     from xgen.drawing.tables import Table
-    from xgen.spec import SpecError, load_profile
+    from xgen.spec import ElsewhereError, SpecError, load_profile
     from xgen.spec.load import known_profiles
 
     chosen = os.environ.get("XGEN_CLUSTER")
@@ -40,6 +40,9 @@ def list_command(as_json: JsonOption = False) -> None:
         row: dict[str, object] = {"name": name, "file": str(file), "chosen": name == chosen}
         try:
             profile = load_profile(file)
+        except ElsewhereError as error:
+            says: dict[str, object] = {"scheduler": "ssh", "runtime": None, "run_root": f"at {error.ssh.said}"}
+            facts.append(row | says | {"error": None})
         except SpecError as error:
             facts.append(row | {"scheduler": None, "runtime": None, "run_root": None, "error": str(error)})
         else:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 2
 EXIT_SCHEDULER = 3
+EXIT_REMOTE = 4
 
 SpecArgument = Annotated[Path, typer.Argument(help="A job spec (YAML).", metavar="SPEC", show_default=False)]
 RunArgument = Annotated[
@@ -57,10 +58,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 
 def fail(error: BaseException) -> NoReturn:
-    """Print what is wrong to stderr and leave: 2 for a mistake in a spec or a call, 3 for the scheduler."""
+    """Print what is wrong to stderr and leave: 2 for a mistake in a spec or a call, 3 for the scheduler, 4 for a
+    cluster that is not reached."""
     from xgen.cluster.slurm import SchedulerError
+    from xgen.remote.faults import RemoteError
     from xgen.spec import SpecError
 
+    if isinstance(error, RemoteError):
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_REMOTE)
     if isinstance(error, SpecError):
         print(error, file=sys.stderr)
         sys.exit(EXIT_USAGE)
@@ -176,8 +182,10 @@ def _check_proxies(job: Regmix) -> list[dict[str, Any]]:
 def watch_it(cluster: str | None, *commands: str) -> str:
     """The lines that say what to write next. `cluster`: the name or file that this command was given, which the next
     one needs too, where $XGEN_CLUSTER does not say it."""
+    from xgen.cli.remote import here
+
     option = "" if cluster in (None, os.environ.get("XGEN_CLUSTER")) else f" --cluster {cluster}"
-    return "watch it:   " + f"\n{' ' * 12}".join(f"{command}{option}" for command in commands)
+    return "watch it:   " + f"\n{' ' * 12}".join(f"{here(command)}{option}" for command in commands)
 
 
 def run_root(cluster: str | None) -> Path:

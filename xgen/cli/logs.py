@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def command(
     whole = all_attempts or follow or since is not None or after is not None
     attempts = [attempt] if attempt else [n for n in range(1, newest + 1) if whole or n == newest]
     choice = Choice(("err",) if errors else ("out", "err"), frozenset(rank or ()))
-    printer = _Printer(found.name, as_json, _again(sys.argv))
+    printer = _Printer(found.name, as_json, _again(sys.argv), "XGEN_LOG_PLACES" in os.environ)
     reader = _Reader(part, choice, _beginning(part, attempts, choice, tail, since, after), printer)
     try:
         if follow:
@@ -145,14 +146,9 @@ def _again(words: list[str]) -> str:
     """This command as it was given, without what said where to begin."""
     import shlex
 
-    kept: list[str] = []
-    options = iter(words[1:])
-    for word in options:
-        if word in ("--after", "--since", "--tail", "-n"):
-            next(options, None)
-        elif not word.startswith(("--after=", "--since=", "--tail=", "-n")):
-            kept.append(word)
-    return shlex.join(["xgen", *kept])
+    from xgen.remote.places import without_beginning
+
+    return shlex.join(["xgen", *without_beginning(words[1:])])
 
 
 @dataclass
@@ -162,22 +158,28 @@ class _Printer:
     run: str
     as_json: bool
     again: str
+    tells_places: bool  # to whoever reads over a connection that may break
     attempt: int = 0
 
     def line(self, line: LogLine) -> None:
         if self.as_json:
             text = line.text.decode(errors="replace")
             facts = {"attempt": line.cursor.attempt, "stream": line.stream, "rank": line.rank, "text": text}
-            print(json.dumps(facts | {"cursor": str(line.cursor)}))
+            self._print(json.dumps(facts | {"cursor": str(line.cursor)}), line.cursor)
             return
         # What a progress bar wrote over, a terminal would not show either.
         shown = line.text.rstrip(b"\r").rpartition(b"\r")
         label = shown[0][: shown[0].find(b": ") + 2] if shown[1] and line.rank is not None else b""
-        print(printable((label + shown[2]).decode(errors="backslashreplace")))
+        self._print(printable((label + shown[2]).decode(errors="backslashreplace")), line.cursor)
+
+    def _print(self, text: str, cursor: Cursor) -> None:
+        print(f"{text}\0{cursor}" if self.tells_places else text)
 
     def begin(self, attempt: int) -> None:
+        from xgen.runs.logs import Cursor
+
         if self.attempt and not self.as_json:
-            print(f"--- attempt {attempt}")
+            self._print(f"--- attempt {attempt}", Cursor(attempt))
         self.attempt = attempt
 
     def cut(self, stream: str) -> None:

@@ -7,7 +7,7 @@ import signal
 import sys
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 # pydantic would look for plugins in the metadata of every installed package: 40 ms at each start, for none.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -16,7 +16,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from xgen.cli.common import fail
+from xgen.cli.common import fail, usage
 
 _COMMANDS = (
     "submit", "plan", "status", "watch", "show", "why", "top", "usage", "logs", "exec", "shell", "profile", "cancel",
@@ -24,6 +24,8 @@ _COMMANDS = (
     "notify", "fetch", "schema", "doctor", "exporter",
 )  # fmt: skip
 _GROUPS = ("cluster", "image", "data", "evals", "monitor", "runs", "nodes")
+_HIDDEN = ("far-end",)  # for programs
+_WORDS = "xgen.words"  # the command with all that follows it
 _FILES_OF = {
     "cluster": ("init", "show", "projects"),
     "image": ("build", "check"),
@@ -39,15 +41,19 @@ class _ByNeed(TyperGroup):
         return [*_COMMANDS, *_GROUPS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        names = self.list_commands(ctx)
+        names = [*self.list_commands(ctx), *_HIDDEN]
         for name in [cmd_name] if cmd_name in names else names:
             self.commands[name] = _load(name)
         return self.commands.get(cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        ctx.meta[_WORDS] = list(args)
+        return super().resolve_command(ctx, args)
+
 
 @cache
 def _load(name: str) -> Any:
-    module = import_module(f"xgen.cli.{name}")
+    module = import_module(f"xgen.cli.{name.replace('-', '_')}")
     if name in _GROUPS:
         for part in _FILES_OF.get(name, ()):
             module.app.command(name=part)(import_module(f"xgen.cli.{name}_{part}").command)
@@ -70,7 +76,46 @@ app = typer.Typer(
 
 
 @app.callback()
-def _xgen() -> None: ...
+def _xgen(
+    context: typer.Context,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host",
+            metavar="LOGIN",
+            help="Let the xgen of this login node, [user@]host[:port], run the command, over ssh: docs/remote.md.",
+        ),
+    ] = None,
+    remote_xgen: Annotated[
+        str | None,
+        typer.Option(
+            "--remote-xgen", metavar="PATH", envvar="XGEN_REMOTE_XGEN", help="Where xgen is there. Default: on PATH."
+        ),
+    ] = None,
+) -> None:
+    source = context.get_parameter_source("remote_xgen")
+    written = source is not None and source.name == "COMMANDLINE"
+    if written and host is None:
+        usage("--remote-xgen: says where xgen is on the host of --host; write that too")
+    if host is not None:
+        from xgen.cli.remote import run_at
+
+        options = ["--host", host, *(["--remote-xgen", str(remote_xgen)] if written else [])]
+        run_at(host, remote_xgen, options, context.meta[_WORDS])
+
+
+def _run() -> None:
+    """A command, here or on the cluster that its profile leads to."""
+    try:
+        app()
+    except Exception as error:
+        from xgen.spec.ssh import ElsewhereError
+
+        if not isinstance(error, ElsewhereError):
+            raise
+        from xgen.cli.remote import run_elsewhere
+
+        run_elsewhere(error)
 
 
 def main() -> None:
@@ -80,7 +125,7 @@ def main() -> None:
     stdout = sys.stdout
     try:
         try:
-            app()
+            _run()
         finally:
             sys.stdout.flush()
             if sys.stdout is not stdout:  # typer has been told that the reader is gone

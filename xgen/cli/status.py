@@ -16,9 +16,13 @@ from xgen.cli.common import ClusterOption, JsonOption, find_run, no_runs, print_
 from xgen.cli.pipeline import shows_pipeline
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from xgen.cluster.index import Statuses
     from xgen.cluster.status import QueueView, RunStatus
     from xgen.runs import Event, Ledger, RunDir
 
+NO_ANSWER = "the scheduler did not answer: "
 _INDENT = 35  # of what an event says that needs more than a line
 # Events that a person follows; the rest is for the ledger.
 _TIMELINE = {
@@ -37,19 +41,21 @@ def command(
     last: Annotated[
         int, typer.Option("--last", metavar="N", help="Of runs that have ended, those among the N newest of all.")
     ] = 20,
-    every: Annotated[bool, typer.Option("--all", help="All that have ended, too.")] = False,
+    ended: Annotated[bool, typer.Option("--ended", help="All that have ended, too.")] = False,
+    everywhere: Annotated[
+        bool, typer.Option("--all", help="Of every known cluster, side by side; each has 30 seconds to answer.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show all runs that wait, run or are lost and the newest that have ended, or one run: its state, its timeline, and
     where the time went.
 
-    One squeue, whatever the number of runs. `xgen watch` shows the same as it changes.
+    One squeue, whatever the number of runs. `xgen watch` shows the same as it changes. `xgen status --all` asks every
+    cluster that has a profile, also those that are reached over ssh (docs/remote.md), at the same time.
     """
     gc.disable()  # over in a second, of which looking for garbage would take a tenth
-    from xgen.cluster.index import statuses
-    from xgen.cluster.remembered import cache_file
-    from xgen.cluster.status import ask_slurm
-
+    if everywhere and (run is not None or cluster is not None):
+        usage(f"--all: asks every cluster for all its runs; leave out {'RUN' if run is not None else '--cluster'}")
     if run is not None:
         from xgen.cli.settled import settled_view
 
@@ -59,28 +65,44 @@ def command(
         return
     if last < 1:
         usage(f"--last: {last} shows nothing; write 1 or more")
+    newest = None if ended else last
+    if everywhere:
+        from xgen.cli.status_all import show_all
+
+        show_all(newest, as_json)
+        return
     root = run_root(cluster)
-    found = statuses(root, ask_slurm, cache_file(root), None if every else last)
+    found = runs_below(root, newest)
     if as_json:
         print_json(found.rows)
-        return
-    if not found.rows:
+    elif not found.rows:
         print(no_runs(root))
-        return
-    sys.stdout.write("".join(f"{line}\n" for line in _table(found.rows, shutil.get_terminal_size().columns)))
-    if found.num_left_out:
-        print(f"and {found.num_left_out:,} older that have ended: xgen status --all")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in table(found.rows, shutil.get_terminal_size().columns)))
+    if found.num_left_out and not as_json:
+        print(f"and {found.num_left_out:,} older that have ended: xgen status --ended")
     if found.error:
-        print(f"the scheduler did not answer: {found.error}", file=sys.stderr)
+        print(f"{NO_ANSWER}{found.error}", file=sys.stderr)
 
 
-def _table(rows: list[RunStatus], width: int) -> list[str]:
-    """A line a run, with the reason behind it where all have room, else below."""
-    header = ("run", "state", "job", "attempt", "step", "saved", "restarts")
-    cells = [
+def runs_below(root: Path, newest: int | None) -> Statuses:
+    """The runs that the command lists."""
+    from xgen.cluster.index import statuses
+    from xgen.cluster.remembered import cache_file
+    from xgen.cluster.status import ask_slurm
+
+    return statuses(root, ask_slurm, cache_file(root), newest)
+
+
+def table(rows: list[RunStatus], width: int, clusters: list[str] | None = None) -> list[str]:
+    """A line a run, with the reason behind it where all have room, else below. `clusters`: of each run."""
+    header = (*(["cluster"] if clusters else []), "run", "state", "job", "attempt", "step", "saved", "restarts")
+    cells: list[tuple[str, ...]] = [
         (r.name, r.state, r.job_id or "-", str(r.attempt), _step(r.step), _step(r.durable_step), str(r.restarts))
         for r in rows
     ]
+    if clusters:
+        cells = [(cluster, *cell) for cluster, cell in zip(clusters, cells, strict=True)]
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     line = "  ".join(f"{{:<{width}}}" for width in widths)
     lines, reasons = [line.format(*row) for row in (header, *cells)], ["reason", *(r.reason for r in rows)]

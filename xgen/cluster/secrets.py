@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from xgen.runs import Refused, RunDir, write_atomic
@@ -17,6 +18,16 @@ from xgen.spec import Job, Problem, Secret, SpecError
 
 KEY_VARIABLE = "XGEN_SECRETS_KEY"
 _COMMAND_TIMEOUT = 60  # seconds; a password manager may ask for a finger
+_brought: dict[str, str] = {}  # by whoever asked for this command from another machine
+
+
+def bring(values: Mapping[str, str]) -> None:
+    """Values for this process, by `source_of` what they are: they are not looked for here."""
+    _brought.update(values)
+
+
+def source_of(secret: Secret) -> str:
+    return secret.model_dump_json(exclude_none=True)
 
 
 def read_secrets(job: Job) -> dict[str, str]:
@@ -24,7 +35,7 @@ def read_secrets(job: Job) -> dict[str, str]:
     values, problems = {}, []
     for name, secret in job.secrets.items():
         try:
-            value = _read(secret)
+            value = read_secret(secret)
             if not value or "\0" in value:
                 raise ValueError("gives nothing" if not value else "gives a NUL, which no environment can hold")
             values[name] = value
@@ -36,7 +47,10 @@ def read_secrets(job: Job) -> dict[str, str]:
     return values
 
 
-def _read(secret: Secret) -> str:
+def read_secret(secret: Secret) -> str:
+    """Raises OSError or ValueError, which say nothing of the value."""
+    if (brought := _brought.get(source_of(secret))) is not None:
+        return brought
     if secret.env is not None:
         value = os.environ.get(secret.env)
         if value is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from xgen.cluster.copied import read_copied
 from xgen.runs import RunDir
 from xgen.spec import Command, Job, Problem, SpecError
 from xgen.spec.units import format_bytes
@@ -33,6 +34,7 @@ class Code:
     changed: tuple[str, ...]  # differ from the commit, or are untracked
     untracked: tuple[str, ...]  # of those: they go along, and a person should know
     num_bytes: int
+    copied_diff: bytes | None = None  # against the commit, where another machine has the checkout
 
     @cached_property
     def held(self) -> _Held:
@@ -52,6 +54,9 @@ class Code:
 def inspect_code(root: Path) -> Code:
     """What a snapshot of `root` would hold. Raises SpecError when it is too large to copy for every run, or when git
     does not read a checkout that there is."""
+    if (copied := read_copied(root)) is not None:
+        diff = copied.diff.encode("latin-1")
+        return Code(root, copied.commit, copied.files, copied.changed, copied.untracked, copied.num_bytes, diff)
     status = _start_git(root, "status", "--porcelain=v2", "--branch", "-z", "--no-renames", "--untracked-files=all")
     sizes = dict(sorted(_list_files(str(root), "")))
     said = _finish(status, root)
@@ -180,11 +185,24 @@ class _Held:
 
 
 def _hold(code: Code) -> _Held:
-    diff = None
-    if code.commit and code.changed:
-        diff = _start_git(code.root, "diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
+    diff = _start_diff(code)
     contents = dict(_read(code))
-    return _Held(contents, _checksum(contents), (_finish(diff, code.root) or b"") if diff else b"")
+    return _Held(contents, _checksum(contents), _finish_diff(diff, code))
+
+
+def diff_of(code: Code) -> bytes:
+    """The changes against the commit."""
+    return _finish_diff(_start_diff(code), code)
+
+
+def _start_diff(code: Code) -> subprocess.Popen[bytes] | None:
+    if not code.commit or not code.changed or code.copied_diff is not None:
+        return None
+    return _start_git(code.root, "diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD")
+
+
+def _finish_diff(git: subprocess.Popen[bytes] | None, code: Code) -> bytes:
+    return (_finish(git, code.root) or b"") if git else code.copied_diff or b""
 
 
 def _sources(code: Code) -> Iterator[tuple[str, str]]:

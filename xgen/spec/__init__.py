@@ -16,6 +16,7 @@ from xgen.spec.regmix import Regmix
 from xgen.spec.rewards import Limits, Reward, Verification
 from xgen.spec.rl import Prompts, Rl, RlLoss, Rollout, Servers
 from xgen.spec.sft import Preference, PreferenceLoss, Sft
+from xgen.spec.ssh import ElsewhereError, Ssh, parse_login
 from xgen.spec.stage import LearningRate, Parallelism, Place, RopeScaling, Stage
 from xgen.spec.sweep import Sweep
 from xgen.spec.teams import Budget, Project
@@ -36,6 +37,7 @@ __all__ = [
     "Container",
     "Curate",
     "Data",
+    "ElsewhereError",
     "Evaluate",
     "Export",
     "Guard",
@@ -78,6 +80,7 @@ __all__ = [
     "Share",
     "Sinks",
     "SpecError",
+    "Ssh",
     "Stage",
     "Sweep",
     "Trained",
@@ -91,6 +94,7 @@ __all__ = [
     "load_job",
     "load_profile",
     "load_resolved",
+    "parse_login",
     "project_root",
     "with_runtime",
 ]

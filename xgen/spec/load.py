@@ -19,6 +19,7 @@ from xgen.spec.errors import Problem, SpecError
 from xgen.spec.image import is_registry_reference
 from xgen.spec.kinds import KINDS, Work
 from xgen.spec.layers import Key, apply_override, origin_of, parse_key, read_layers, show_key
+from xgen.spec.ssh import ElsewhereError, Pointer
 from xgen.spec.swept import hoist, take_in
 
 _PATH_KEYS = {
@@ -95,8 +96,14 @@ def load_resolved(path: Path) -> Work:
 
 
 def load_profile(path: Path) -> Profile:
-    """Read a cluster profile; relative paths start at the root of the project that holds it."""
+    """Read a cluster profile; relative paths start at the root of the project that holds it. Raises ElsewhereError for
+    one whose cluster is reached over ssh."""
     raw, origins = read_layers(path)
+    if "ssh" in raw:
+        if others := [key for key in raw if key != "ssh"]:
+            said = f"a profile with ssh: has nothing else; {', '.join(others)} belongs in {path.name} on the cluster"
+            raise SpecError(Problem(origin_of(origins, (others[0],), str(path)), others[0], said))
+        raise ElsewhereError(path.stem, validate(Pointer, raw, str(path), origins).ssh)
     return validate(Profile, with_absolute_paths(raw, project_root(path.resolve().parent)), str(path), origins)
 
 

@@ -10,6 +10,7 @@ from xgen.spec.cluster import Profile
 from xgen.spec.kinds import KINDS, AnyJob
 from xgen.spec.models import MODELS
 from xgen.spec.pipeline import Pipeline
+from xgen.spec.ssh import Pointer
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _EXTENDS = {
@@ -55,4 +56,6 @@ def pipeline_schema() -> dict[str, Any]:
 
 
 def profile_schema() -> dict[str, Any]:
-    return {"$schema": _DRAFT, "title": "xgen cluster profile", **Profile.model_json_schema()}
+    """Schema of a profile: of a cluster, or of where one is reached over ssh."""
+    schema: dict[str, Any] = TypeAdapter(Profile | Pointer).json_schema()
+    return {"$schema": _DRAFT, "title": "xgen cluster profile", **schema}
