@@ -281,12 +281,13 @@ def test_two_jobs_of_one_run_never_run_at_once(cluster: Cluster) -> None:
 
 
 def batch_pid(run: RunDir) -> int:
-    """Process id of the batch script: the bash whose script stands in slurmd's spool and that holds the lock."""
+    """Process id of the batch script: the bash whose script stands in slurmd's spool and that holds the lock. Its
+    subshells look the same, began later, and may have smaller numbers."""
     job_id = has_event(run, "started").job_id  # type: ignore[union-attr]
     found = subprocess.run(
-        ["pgrep", "-f", f"job0*{job_id}/slurm_script"], capture_output=True, text=True, timeout=10, check=True
+        ["pgrep", "-o", "-f", f"job0*{job_id}/slurm_script"], capture_output=True, text=True, timeout=10, check=True
     )
-    return int(found.stdout.split()[0])
+    return int(found.stdout)
 
 
 def pid_of_slurmd(node: str) -> str:
