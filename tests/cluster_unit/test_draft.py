@@ -67,9 +67,9 @@ def same_as_file(text: str, name: str) -> None:
 
 def test_the_profile_of_the_dev_slurm_is_that_text() -> None:
     seen = machine(
-        root=Path("/work/xgen"), runtimes=(("charliecloud", "/usr/bin/ch-run is on this machine"),), folders=(),
-        gpu_devices="/srv/dev/fakegpu{}", image_dir=Folder(Path("/work/xgen/.cache/images"), "ext4", "/work/xgen"),
-        environment=Path("/work/xgen/.venv"),
+        root=Path("/data/xgen"), runtimes=(("charliecloud", "/usr/bin/ch-run is on this machine"),), folders=(),
+        gpu_devices="/srv/dev/fakegpu{}", image_dir=Folder(Path("/data/xgen/.cache/images"), "ext4", "/data/xgen"),
+        environment=Path("/data/xgen/.venv"),
     )  # fmt: skip
     same_as_file(text_of(draft(dev(), seen, Asked())), "dev-profile.yaml")
 
