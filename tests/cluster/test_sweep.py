@@ -57,7 +57,7 @@ def test_points_are_preempted_alone_and_the_worst_is_ended_by_what_the_others_le
     first = run.shard("", 0)
     wait_for_event(first, "container_ready")
     wait_until((first.path / "tries").exists, 60, "the first try")
-    time.sleep(1)  # its handler is armed
+    wait_until(lambda: why_ended(run.shard("", 3)), 120, "the end of the worst")  # the others run beside it in turn
     job = has_event(first, "started")
     assert job is not None
     # Its step: to a shard beside others that wait, scancel says it again and again, to its next attempt too.

@@ -136,7 +136,7 @@ def test_a_reason_of_two_lines_loses_its_second() -> None:
         ("gpu:A30:4(IDX:0,3),gpu:Q6K:40(S:0-1)", {"gpu:A30": 4, "gpu:Q6K": 40}),
         ("gpu:nvidia_a100_1g.5gb:21(S:0-1),mps:20", {"gpu:nvidia_a100_1g.5gb": 21, "mps": 20}),
         ("tmpsize:7T,gpu:l40s:1(IDX:0)", {"tmpsize": 7 << 40, "gpu:l40s": 1}),
-        ("bandwidth:lustre:no_consume:4G", {"bandwidth:lustre:no_consume": 4 << 30}),
+        ("bandwidth:lustre:no_consume:4G", {"bandwidth:lustre": 4 << 30}),
         ("(null)", {}), ("N/A", {}), ("gpu", {}), ("gpu:h10", {}),
     ],
 )  # fmt: skip
