@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,10 @@ BASES, SPECS = (
 PIPELINES = sorted((ROOT / "jobs").rglob("pipeline.yaml"))
 # Where `make setup` installs all of slurm/packages.txt: what is missing there is a fault, and no reason to skip.
 PROVISIONED = os.geteuid() == 0 and Path("/etc/debian_version").exists()
+
+# What a shell starts in the background ignores Ctrl-C, and so would all that the tests start (seen: `.ci/run &`).
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def xgen(
