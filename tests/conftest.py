@@ -27,6 +27,7 @@ BASES, SPECS = (
 PIPELINES = sorted((ROOT / "jobs").rglob("pipeline.yaml"))
 # Where `make setup` installs all of slurm/packages.txt: what is missing there is a fault, and no reason to skip.
 PROVISIONED = os.geteuid() == 0 and Path("/etc/debian_version").exists()
+gives_away = pytest.mark.skipif(os.getuid() != 0, reason="gives a folder to somebody else: needs root")
 
 # What a shell starts in the background ignores Ctrl-C, and so would all that the tests start (seen: `.ci/run &`).
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

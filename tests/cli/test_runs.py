@@ -16,6 +16,7 @@ import pytest
 
 from tests.cli.conftest import HELLO, PROFILE, Project
 from tests.cluster_unit.conftest import wait_until
+from tests.conftest import gives_away
 from xgen.cli.logs import _again
 from xgen.cli.resume import _from_where
 from xgen.cli.status import timeline
@@ -124,7 +125,7 @@ def test_a_local_run_of_another_machine_is_left_alone(project: Project, run: Run
     assert [e.event for e in read_events(run)] == ["started"]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="gives a folder to somebody else: needs root")
+@gives_away
 @pytest.mark.parametrize("command", ["cancel", "resume"])
 def test_somebody_else_s_run_is_left_alone(project: Project, run: RunDir, command: str) -> None:
     shutil.chown(run.path, "nobody")

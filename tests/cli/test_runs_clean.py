@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.cli.conftest import HELLO, Project
+from tests.conftest import gives_away
 from tests.train.folders import save
 from xgen.cli.main import app
 from xgen.runs import RunDir
@@ -182,7 +183,7 @@ def test_what_is_resumed_meanwhile_stays(project: Project) -> None:
     assert run.spec_file.exists()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="gives a folder to somebody else: needs root")
+@gives_away
 def test_somebody_else_s_runs_stay(project: Project) -> None:
     run = make(project, "old-abc234")
     shutil.chown(run.path, "nobody")

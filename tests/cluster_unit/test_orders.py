@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.cluster_unit.conftest import (
     wait_for_steps,
     wait_until,
 )
+from tests.conftest import gives_away
 from tests.conftest import xgen as command_line
 from tests.train.folders import save
 from xgen.cli import resume
@@ -133,7 +133,7 @@ def test_a_command_runs_beside_a_task_and_what_cannot_be_ordered_says_why(bench:
     assert [xgen(order, path).stderr for order in ("hold", "release", "requeue")] == [said] * 3
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="gives a folder to somebody else: needs root")
+@gives_away
 @pytest.mark.parametrize("order", ["hold", "release", "requeue"])
 def test_somebody_else_s_run_takes_no_orders(bench: Bench, order: str) -> None:
     run = RunDir(bench.path / "runs/job-abc234")

@@ -34,7 +34,7 @@ def plant(rank: int) -> None:
             planted()
         return own(self, data)
 
-    JobTrainer._forward_backward = stands  # type: ignore
+    JobTrainer._forward_backward = stands
 
 
 @pytest.fixture(scope="module")
