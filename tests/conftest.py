@@ -64,6 +64,27 @@ def _place(item: pytest.Item) -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_place)
+    for item in items:
+        if _place(item) == 0 and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(600))  # many at once, in the time of the first
+
+
+class _SaidAtOnce:
+    """A line for each failure when it comes: whoever ends a suite early has no summary to read."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            what = getattr(getattr(report.longrepr, "reprcrash", None), "message", str(report.longrepr)).strip()
+            writer = self._config.get_terminal_writer()
+            writer.line(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s): {what[:300]}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # a process of pytest-xdist
+        config.pluginmanager.register(_SaidAtOnce(config))
 
 
 @pytest.hookimpl(optionalhook=True)
