@@ -1,14 +1,25 @@
 # shellcheck shell=bash disable=SC2034
-# Shared by up, down and status: where things lie, and how to tell that a daemon lives.
+# Shared by up, down and status, each of which hands over its arguments: where things lie, and how to tell that a daemon
+# lives.
 
-STATE=/var/lib/xgen-dev-slurm
-# The configuration files, linked into /etc/slurm so that plain sbatch and squeue find them.
-CONFIGS=(slurm.conf gres.conf cgroup.conf slurmdbd.conf)
+CLUSTER=xgen-dev FIRST_PORT=6817 FIRST_NODE_PORT=17001
 NODES=(n1 n2 n3 n4)
 CONTROLLER=ctl # the name of the machine on which slurmctld and slurmdbd believe to be
-DAEMONS=(munged mariadbd slurmdbd slurmctld slurmd-n1 slurmd-n2 slurmd-n3 slurmd-n4)
+SECOND=
+if [ "${1-}" = --second ]; then # beside the first, and apart from it in everything
+  SECOND=1
+  CLUSTER=xgen-dev-second FIRST_PORT=6827 FIRST_NODE_PORT=17011
+  NODES=(m1 m2 m3 m4)
+  CONTROLLER=ctl2
+fi
+DBD_PORT=$((FIRST_PORT + 2))
+STATE=/var/lib/${CLUSTER/dev/dev-slurm}
+# The configuration files. Those of the first are linked into /etc/slurm so that plain sbatch and squeue find them.
+CONFIGS=(slurm.conf gres.conf cgroup.conf slurmdbd.conf)
+[ -z "$SECOND" ] || export SLURM_CONF=$STATE/etc/slurm.conf
+DAEMONS=(munged mariadbd slurmdbd slurmctld "${NODES[@]/#/slurmd-}")
 DOCKERD=/usr/sbin/dockerd # not one of them: it runs where `up --docker` was asked for
-HOSTS_MARK='# xgen-dev-slurm'
+HOSTS_MARK="# ${STATE##*/}"
 export PATH="$PATH:/usr/sbin:/sbin"
 
 say() { printf 'dev SLURM: %s\n' "$*"; }
@@ -29,7 +40,7 @@ needs_root_and_slurm() {
 
 # One `up` or `down` at a time; the daemons must not inherit the lock (9>&-). `down` removes the file: whoever waited
 # for the old one takes the new one.
-LOCK=/run/lock/xgen-dev-slurm.lock
+LOCK=/run/lock/${STATE##*/}.lock
 take_lock() {
   while true; do
     exec 9>"$LOCK"
@@ -75,8 +86,8 @@ end_containerd() {
 # The line of ours in /etc/hosts. Written in place, for the file may be a mount.
 forget_names() {
   local others
-  grep -q "$HOSTS_MARK" /etc/hosts || return 0
-  others=$(grep -v "$HOSTS_MARK" /etc/hosts || true)
+  grep -q "$HOSTS_MARK\$" /etc/hosts || return 0
+  others=$(grep -v "$HOSTS_MARK\$" /etc/hosts || true)
   printf '%s\n' "$others" >/etc/hosts
 }
 

@@ -104,18 +104,26 @@ def login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
         for program in ("ssh", "rsync", "ss", "sshd"):
             if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin") is None:
                 pytest.skip(f"needs {program}")
-    folder = tmp_path_factory.mktemp("login")
-    folder.chmod(0o755)
-    (folder / "authorized_keys").write_text(make_key(folder / "key"))
-    make_key(folder / "host_key")
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    (folder / "home").mkdir()
-    settings = {"PATH": path, "HOME": str(folder / "home"), "LANG": "C.UTF-8"}
     with tempfile.TemporaryDirectory(prefix="xgen", dir="/tmp") as sockets:
-        one = Login(folder, free_port(), settings, Path(sockets))
+        one = make_login(tmp_path_factory.mktemp("login"), Path(sockets))
         one.start()
         yield one
         one.stop()
+
+
+def make_login(folder: Path, sockets: Path, keys_of: Path | None = None, **settings: str) -> Login:
+    """A login node with a home of its own, not started. `keys_of`: the folder of another, whose keys it has."""
+    folder.chmod(0o755)
+    if keys_of is None:
+        (folder / "authorized_keys").write_text(make_key(folder / "key"))
+        make_key(folder / "host_key")
+    else:
+        for file in (keys_of / "authorized_keys", *keys_of.glob("*key"), *keys_of.glob("*key.pub")):
+            shutil.copy(file, folder)
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    (folder / "home").mkdir()
+    given = {"PATH": path, "HOME": str(folder / "home"), "LANG": "C.UTF-8", **settings}
+    return Login(folder, free_port(), given, sockets)
 
 
 @dataclass(frozen=True)
