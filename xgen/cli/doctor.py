@@ -32,6 +32,7 @@ class _Report:
     unanswered: list[str] = field(default_factory=list)
     runs: dict[str, Path] = field(default_factory=dict)  # of the jobs that it ran
     proven: bool | None = None  # the runtime, where that was asked
+    hangs: bool = False  # the run root, in which each job would begin
 
 
 def command(
@@ -94,14 +95,18 @@ def command(
 
     report = _Report(name, profile, loaded)
     _look(report)
-    partition = partition or (report.needs[0].partition if report.needs else profile.default_partition)
-    images = _find_images(report, image)
-    if on_node or profile.scheduler == "local":  # then this machine is the node
-        _ask_nodes(report, nodes, partition, images, timeout)
-    if prove_runtime:
-        _prove(report, nodes, partition, image, timeout)
-    if network:
-        _measure(report, nodes, partition, image, timeout)
+    if report.hangs:
+        if on_node or network or prove_runtime:
+            report.unanswered.append("the nodes: no job is submitted from a run root that does not answer")
+    else:
+        partition = partition or (report.needs[0].partition if report.needs else profile.default_partition)
+        images = _find_images(report, image)
+        if on_node or profile.scheduler == "local":  # then this machine is the node
+            _ask_nodes(report, nodes, partition, images, timeout)
+        if prove_runtime:
+            _prove(report, nodes, partition, image, timeout)
+        if network:
+            _measure(report, nodes, partition, image, timeout)
     if as_json:
         _print_json(report)
     else:
@@ -134,6 +139,7 @@ def _look(report: _Report) -> None:
         report.unanswered += report.site.unanswered
     root = look_at_run_root(Path(profile.run_root))
     report.findings += judge_run_root(root, report.needs)
+    report.hangs = root.hangs
 
 
 def _find_images(report: _Report, image: str | None) -> tuple[str, ...]:

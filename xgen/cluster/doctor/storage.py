@@ -11,10 +11,12 @@ from pathlib import Path
 
 from xgen.cluster.doctor.finding import Finding
 from xgen.cluster.doctor.need import Need
+from xgen.cluster.site.machine import ask_disk
 from xgen.spec.units import format_bytes
 
 LITTLE_ROOM = 2**30  # bytes, below which the checks of every job say so too
 _PROBE = 2**24  # bytes that are written: quotas are no part of what statvfs says
+_PATIENCE = 30.0  # seconds for all of it
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,21 @@ class RunRoot:
     error: str = ""  # of a write, in the system's words
     is_full: bool = False  # that was for room or quota
     lock_error: str = ""
+    hangs: bool = False  # whoever touches it waits
 
 
-def look_at_run_root(path: Path) -> RunRoot:
-    """Writes 16 MB, and removes them."""
-    folder = next(one for one in (path, *path.parents) if one.is_dir())
-    about = os.statvfs(folder)
+def look_at_run_root(path: Path, seconds: float = _PATIENCE) -> RunRoot:
+    """Writes 16 MB, and removes them. A file system that does not answer holds nobody up for longer than that."""
+    silent = RunRoot(path, path, 0, f"its file system did not answer within {seconds:.0f} s", hangs=True)
+    return ask_disk(lambda: _look(path), silent, seconds)
+
+
+def _look(path: Path) -> RunRoot:
+    try:
+        folder = next(one for one in (path, *path.parents) if one.is_dir())
+        about = os.statvfs(folder)
+    except OSError as error:  # a server that is gone, a stale handle
+        return RunRoot(path, path, 0, error.strerror or str(error))
     free = about.f_bavail * about.f_frsize
     file = folder / f".doctor-{os.getpid()}"
     try:
@@ -63,7 +74,10 @@ def judge_run_root(root: RunRoot, needs: Sequence[Need]) -> Iterator[Finding]:
     where = str(root.path) if root.folder == root.path else f"{root.path}, to be made in {root.folder}"
     if root.error and not root.is_full:
         said = f"{root.folder} cannot be written: {root.error}"
-        yield Finding("run root", "failed", said, "profile: run_root: a folder that you can write, or have it made so")
+        fix = "profile: run_root: a folder that you can write, or have it made so"
+        yield Finding(
+            "run root", "failed", said, "mount it anew here, or ask who runs its server" if root.hangs else fix
+        )
         return
     if root.folder == Path("/"):  # and not even a folder in it: a file system that is not mounted
         said = f"nothing of {root.path} is there: it would be made on this machine's own disk"
