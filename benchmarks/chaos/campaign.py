@@ -73,6 +73,9 @@ class Live:
     def rightly_stopped(self) -> bool:
         return self.state == "failed" and self.planned.lasting is not None
 
+    def ends_itself(self, fault: RunFault) -> bool:
+        return self.planned.kind == "command" and fault in ("NaN", "crash", "time limit")
+
     def step(self) -> int:
         """The last that its first rank has done."""
         name = "steps.0" if self.planned.kind == "command" else "metrics/steps.jsonl"
@@ -129,6 +132,7 @@ class Campaign:
                 except _FAILURES as error:
                     say(str(error))
                 time.sleep(0.3)
+            self._strike()  # what the last ones did to themselves
         finally:
             done.set()
             if self.faults:
@@ -191,9 +195,10 @@ class Campaign:
                 self.lab.cluster.xgen("status", one.run.name)
 
     def _strike(self) -> None:
-        for one in [live for live in self.runs if live.left and live.state == "running"]:
+        for one in [live for live in self.runs if live.left and (live.state == "running" or live.has_ended)]:
             fault, step = one.left[0]
-            if one.step() < step:
+            # What a command does to itself may have ended it before anybody looked.
+            if one.step() < step or (one.has_ended and not one.ends_itself(fault)):
                 continue
             came = time.time()
             if on_run(fault, self.lab, one.run, one.job):

@@ -1,4 +1,4 @@
-"""What `xgen submit` says where a project has fewer GPU-hours left than a run asks for."""
+"""What `xgen submit` says where a project has fewer GPU-hours or bytes left than a run asks for."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from xgen.cli.common import usage
 
 if TYPE_CHECKING:
     from xgen.metrics.fleet.balance import Balance
+    from xgen.metrics.fleet.space import Held
     from xgen.metrics.fleet.usage import Uses
     from xgen.plan import Asked
-    from xgen.spec import LoadedJob, Profile
+    from xgen.spec import LoadedJob, Profile, Project
 
 
 def check_budget(loaded: LoadedJob, profile: Profile, *, anyway: bool) -> list[str]:
-    """Warnings. Leaves with exit code 2 where the project refuses what is over its budget, and `anyway` is not said."""
-    name = loaded.job.project or ""
-    project = profile.projects.get(name)
-    if project is None or project.budget is None:
+    """Warnings. Leaves with exit code 2 where the project refuses what is over its budget or quota, and `anyway` is not
+    said."""
+    project = profile.projects.get(loaded.job.project or "")
+    if project is None:
+        return []
+    return [*_check_hours(loaded, profile, project, anyway), *_check_space(loaded, profile, project, anyway)]
+
+
+def _check_hours(loaded: LoadedJob, profile: Profile, project: Project, anyway: bool) -> list[str]:
+    if project.budget is None:
         return []
     from pathlib import Path
 
@@ -29,6 +36,7 @@ def check_budget(loaded: LoadedJob, profile: Profile, *, anyway: bool) -> list[s
     wanted = asked(loaded.job, profile)
     if not wanted.gpu_hours:
         return []
+    name = loaded.job.project or ""
     (now,), uses = balances(Path(profile.run_root), {name: project}, ask_slurm, time.time())
     assert now.left is not None
     if wanted.gpu_hours <= now.left:
@@ -49,10 +57,45 @@ def over(now: Balance, wanted: Asked, uses: Uses) -> str:
     if wanted.by_limit:
         how = "by its time limit" if wanted.by_limit == wanted.gpu_hours else "by its plan and time limits"
     left = f"has {hours(max(0.0, now.left))} left of {hours(now.limit)} in {format_duration(now.per)}"
-    who = f" ({', '.join(f'{user} {hours(part)}' for user, part in now.users[:3])}" if now.users else ""
-    who += f", {len(now.users) - 3} more)" if len(now.users) > 3 else ")" if who else ""
-    used = f"used are {hours(now.used)}{who}"
+    used = f"used are {hours(now.used)}{_who([(user, hours(part)) for user, part in now.users])}"
     missing = uses.error or (f"{len(uses.unreadable)} runs that you may not read" if uses.unreadable else "")
     unknown = f", and what is not known: {missing}" if missing else ""
     asks = f"asks for {hours(wanted.gpu_hours)} GPU-hours {how}"
     return f"{now.project!r} {left}, and this {asks}; {used}{unknown}"
+
+
+def _check_space(loaded: LoadedJob, profile: Profile, project: Project, anyway: bool) -> list[str]:
+    if project.quota is None:
+        return []
+    from pathlib import Path
+
+    from xgen.cli.doctor_needs import needs_of
+    from xgen.cluster.status import ask_slurm
+    from xgen.metrics.fleet.space import held, held_by
+
+    name, root = loaded.job.project or "", Path(profile.run_root)
+    wanted = sum(need.checkpoint_bytes for need in needs_of(loaded, profile))
+    now = held(name, project, held_by(root, [name], ask_slurm)[name])
+    assert now.limit is not None
+    if now.used + wanted <= now.limit:
+        return []
+    said = over_quota(now, wanted)
+    if project.quota.over == "refuse" and not anyway:
+        usage(f"{loaded.problem('project', said)}; remove what has ended by xgen runs clean, or write --over-budget")
+    return [said]
+
+
+def over_quota(now: Held, wanted: int) -> str:
+    """The numbers: what is held of how much and by whom, and what the checkpoints of this run take."""
+    from xgen.spec.units import format_bytes
+
+    assert now.limit is not None
+    who = _who([(user, format_bytes(part)) for user, part in now.users])
+    takes = f"the checkpoints of this take {format_bytes(wanted)}" if wanted else "this adds to it"
+    return f"{now.project!r} holds {format_bytes(now.used)} of {format_bytes(now.limit)}{who}, and {takes}"
+
+
+def _who(parts: list[tuple[str, str]]) -> str:
+    """In brackets: the first three, who have most."""
+    more = f", {len(parts) - 3} more" if len(parts) > 3 else ""
+    return f" ({', '.join(f'{user} {part}' for user, part in parts[:3])}{more})" if parts else ""

@@ -17,6 +17,7 @@ from xgen.cli.common import JsonOption, print_json
 if TYPE_CHECKING:
     from xgen.drawing.tables import Table
     from xgen.metrics.fleet.balance import Balance
+    from xgen.metrics.fleet.space import Held
     from xgen.spec import Profile
 
 
@@ -32,25 +33,32 @@ def command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the projects of a profile: account, group, and GPU-hours used and left in the window of each.
+    """List the projects of a profile: account, group, GPU-hours used and left in the window of each, bytes held.
 
-    GPU-hours are those of `xgen usage --by project`; `over` says what a submission over the budget meets.
+    GPU-hours are those of `xgen usage --by project`; `over` says what a submission over the budget meets. Bytes are
+    those on the disk of its run directories; of a file that several share each counts its part.
     """
     from xgen.cluster.status import ask_slurm
     from xgen.metrics.fleet.balance import balances
+    from xgen.metrics.fleet.space import held, held_by
     from xgen.spec import find_profile, load_profile
 
     name, file = find_profile(name, Path.cwd())
     profile = load_profile(file)
-    found, uses = balances(Path(profile.run_root), profile.projects, ask_slurm, time.time())
+    root = Path(profile.run_root)
+    found, uses = balances(root, profile.projects, ask_slurm, time.time())
+    sizes = held_by(root, profile.projects, ask_slurm)
+    spaces = {name: held(name, project, sizes[name]) for name, project in profile.projects.items()}
     if as_json:
         print_json(
             {
                 "cluster": name,
                 "projects": [
-                    profile.projects[one.project].model_dump(mode="json", exclude={"budget"})
+                    profile.projects[one.project].model_dump(mode="json", exclude={"budget", "quota"})
                     | asdict(one)
                     | {"account": profile.account_of(one.project), "left": one.left, "over": _over(profile, one)}
+                    | {"bytes": spaces[one.project].used, "quota": spaces[one.project].limit}
+                    | {"bytes_by_user": spaces[one.project].users, "over_quota": _over_quota(profile, one)}
                     for one in found
                 ],
                 "unreadable": uses.unreadable,
@@ -58,7 +66,7 @@ def command(
             }
         )
     elif found:
-        print("\n".join(_table(profile, found).to_text(shutil.get_terminal_size().columns)))
+        print("\n".join(_table(profile, found, spaces).to_text(shutil.get_terminal_size().columns)))
     else:
         print(f"{file}: lists no projects: a spec's `project:` is the SLURM account itself")
     if uses.error:
@@ -72,10 +80,15 @@ def _over(profile: Profile, one: Balance) -> str | None:
     return budget.over if budget else None
 
 
-def _table(profile: Profile, found: list[Balance]) -> Table:
+def _over_quota(profile: Profile, one: Balance) -> str | None:
+    quota = profile.projects[one.project].quota
+    return quota.over if quota else None
+
+
+def _table(profile: Profile, found: list[Balance], spaces: dict[str, Held]) -> Table:
     from xgen.cli.usage import hours
     from xgen.drawing.tables import Table
-    from xgen.spec.units import format_duration
+    from xgen.spec.units import format_bytes, format_duration
 
     rows = tuple(
         (
@@ -88,8 +101,10 @@ def _table(profile: Profile, found: list[Balance]) -> Table:
             format_duration(one.per),
             _over(profile, one) or "-",
             ", ".join(f"{user} {hours(part)}" for user, part in one.users[:3]) or "-",
+            format_bytes(spaces[one.project].used),
+            "no limit" if (quota := spaces[one.project].limit) is None else format_bytes(quota),
         )
         for one in found
     )
-    heads = ("project", "account|", "group|", "used", "limit", "left", "in", "over|", "mostly by|")
+    heads = ("project", "account|", "group|", "used", "limit", "left", "in", "over|", "mostly by|", "holds", "of")
     return Table(heads, rows)

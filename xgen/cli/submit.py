@@ -55,7 +55,9 @@ def command(
     ] = None,
     over_budget: Annotated[
         bool,
-        typer.Option("--over-budget", help="Submit although the project has fewer GPU-hours left than this asks for."),
+        typer.Option(
+            "--over-budget", help="Submit although the project has fewer GPU-hours or bytes left than this asks for."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -79,12 +79,23 @@ def _is_unused(folder: Path) -> bool:
 
 def size_of(folder: Path) -> int:
     """Bytes on the disk that go with a folder: of files that another run shares, none."""
-    whole, folders = 0, [str(folder)]
+    return sum(size for size, links in _files(folder) if links == 1)
+
+
+def share_of(folder: Path) -> float:
+    """Bytes on the disk that a folder has: of files that several share, its part."""
+    return sum(size / links for size, links in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[tuple[int, int]]:
+    """Bytes on the disk of each file below, and the names that it has. What goes meanwhile is passed over."""
+    folders = [str(folder)]
     while folders:
         with suppress(OSError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                elif (stat := entry.stat(follow_symlinks=False)).st_nlink == 1:
-                    whole += stat.st_blocks * 512
-    return whole
+                    continue
+                with suppress(FileNotFoundError):
+                    stat = entry.stat(follow_symlinks=False)
+                    yield stat.st_blocks * 512, max(stat.st_nlink, 1)

@@ -19,7 +19,7 @@ from xgen.spec.sft import Preference, PreferenceLoss, Sft
 from xgen.spec.ssh import ElsewhereError, Ssh, parse_login
 from xgen.spec.stage import LearningRate, Parallelism, Place, RopeScaling, Stage
 from xgen.spec.sweep import Sweep
-from xgen.spec.teams import Budget, Project
+from xgen.spec.teams import Budget, Project, Quota
 from xgen.spec.trained import Checkpoint, Guard, Lora, Optimizer, Sinks, Trained, WandB
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "Profile",
     "Project",
     "Prompts",
+    "Quota",
     "Recall",
     "Regmix",
     "Resources",

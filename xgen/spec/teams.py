@@ -1,4 +1,4 @@
-"""The projects of a cluster: who is charged, who shares the files, and how many GPU-hours they have."""
+"""The projects of a cluster: who is charged, who shares the files, and how many GPU-hours and bytes they have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from xgen.spec.base import Number, Strict
-from xgen.spec.units import Duration
+from xgen.spec.units import Bytes, Duration
 
 
 class Budget(Strict):
@@ -20,6 +20,15 @@ class Budget(Strict):
     )
 
 
+class Quota(Strict):
+    """Bytes on the disk of the run root."""
+
+    size: Bytes = Field(ge=1, description="that all its run directories together may take, e.g. 40TB")
+    over: Literal["warn", "refuse"] = Field(
+        default="warn", description="what `xgen submit` does where the checkpoints of a run have no room in it"
+    )
+
+
 class Project(Strict):
     """One project, by the name that specs write as `project:`."""
 
@@ -28,3 +37,4 @@ class Project(Strict):
         default=None, description="the unix group that may write in its run directories; default: nobody but the owner"
     )
     budget: Budget | None = Field(default=None, description="default: no limit")
+    quota: Quota | None = Field(default=None, description="default: no limit")
