@@ -144,9 +144,9 @@ def test_gpus_that_were_not_granted_do_not_open() -> None:
     assert done.stdout.count("Operation not permitted") == 6
 
 
-@pytest.mark.parametrize("arguments", [["--grease", "5"], ["--grace", "5s"], ["--grace"]])
+@pytest.mark.parametrize("arguments", [["--grease", "5"], ["--grace", "5s"], ["--grace"], ["--second", "5"]])
 def test_unknown_option_is_one_line_that_says_what_to_write(arguments: list[str]) -> None:
     done = dev("up", *arguments)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "slurm/dev/up [--grace SECONDS]" in done.stderr
+    assert "slurm/dev/up [--second] [--grace SECONDS]" in done.stderr

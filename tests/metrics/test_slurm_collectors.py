@@ -240,6 +240,21 @@ def test_the_database_is_asked_for_what_it_did_not_tell_while_it_was_away(
     assert asked == ["--starttime=now-600seconds", "--starttime=now-4200seconds", "--starttime=now-4200seconds"]
 
 
+@pytest.mark.parametrize(("kept", "is_fault"), [("accounting_storage/none", False), ("(null)", False), ("", True)])
+def test_a_cluster_that_keeps_no_accounting_has_nothing_to_say_and_no_fault(
+    slurm: FakeSlurm, kept: str, is_fault: bool
+) -> None:
+    for name in ("sacct", "sshare"):
+        slurm.say(name, "echo Slurm accounting storage is disabled >&2; exit 1")
+    slurm.say("scontrol", f"echo 'AccountingStorageType   = {kept or 'accounting_storage/slurmdbd'}'")
+    for collector in (Shares(), Ended(["gpu"])):
+        if is_fault:
+            with pytest.raises(CollectorError, match="accounting storage is disabled"):
+                list(collector.poll())
+        else:
+            assert [sample for family in collector.poll() for sample in family.samples] == []
+
+
 @pytest.mark.parametrize("version", ["22.05.8", "23.02.5", "23.11.10", "24.11.7"])
 def test_nothing_private_of_a_job_is_exported_and_json_says_what_rows_say(slurm: FakeSlurm, version: str) -> None:
     [jobs], [nodes] = (list(OUTPUTS.glob(f"{version}_{name}_*.json")) for name in ("squeue", "sinfo"))

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client.core import Metric
 
-from xgen.metrics.exporter.collector import counters, gauges
+from xgen.metrics.exporter.collector import CollectorError, counters, gauges
 from xgen.metrics.exporter.command import output
 from xgen.metrics.slurm.rows import EndedRow, HeldRow, ShareRow, columns, parse
 
@@ -30,6 +31,26 @@ _SHARES = {
 }
 
 
+def _output(command: Sequence[str], timeout: float) -> str | None:
+    """All that a command prints of the accounting; None on a cluster that keeps none, which is no fault. Raises
+    CollectorError."""
+    try:
+        return output(command, timeout)
+    except CollectorError:
+        if _keeps_none(timeout):
+            return None
+        raise
+
+
+def _keeps_none(timeout: float) -> bool:
+    try:
+        said = output(("scontrol", "show", "config"), timeout)
+    except CollectorError:
+        return False
+    found = re.search(r"^AccountingStorageType\s*=\s*(\S+)", said, re.MULTILINE)
+    return found is not None and found[1] in ("accounting_storage/none", "(null)")
+
+
 class Shares:
     name = "shares"
     interval = 300.0
@@ -37,7 +58,7 @@ class Shares:
 
     def poll(self) -> Iterable[Metric]:
         command = ("sshare", "--all", "--noheader", "--parsable2", f"--format={columns(ShareRow)}")
-        rows = parse(ShareRow, output(command, self.timeout), "sshare")
+        rows = parse(ShareRow, _output(command, self.timeout) or "", "sshare")
         accounts = {(row.account,): row for row in rows if not row.user}
         # A user with an association for each partition has several rows for one account: the last one counts.
         users = {(row.account, row.user): row for row in rows if row.user}
@@ -74,7 +95,10 @@ class Ended:
             f"--starttime=now-{since:.0f}seconds", "--endtime=now", f"--state={','.join(ENDED.values())}",
             f"--format={columns(EndedRow)}",
         )  # fmt: skip
-        self._count(parse(EndedRow, output(command, self.timeout), "sacct"), now - since)
+        told = _output(command, self.timeout)
+        if told is None:
+            return ()
+        self._count(parse(EndedRow, told, "sacct"), now - since)
         self._asked = now
         return self._metrics()
 
