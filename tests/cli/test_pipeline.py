@@ -161,3 +161,24 @@ def test_the_pipelines_of_the_models_add_up_all_gpu_hours(size: str, least: floa
     assert [step["step"] for step in facts["steps"]] == ["pretrain", "sft", "dpo", "rl", "evaluate"]
     assert facts["gpu_hours"] == pytest.approx(sum(step["gpu_hours"] for step in facts["steps"]))
     assert facts["gpu_hours"] > least
+
+
+def test_the_steps_of_a_pipeline_are_held_against_the_project_together(place: Path) -> None:
+    profile = yaml.safe_load((place / "local.yaml").read_text())
+    profile["projects"] = {"nlp": {"budget": {"gpu_hours": 0.2, "over": "refuse"}}}
+    (place / "local.yaml").write_text(yaml.dump(profile))
+    job = yaml.safe_load((place / "job.yaml").read_text()) | {"project": "nlp"}
+    job["resources"]["gpus_per_node"] = 1  # for 5 minutes, of the 12 that are left
+    (place / "job.yaml").write_text(yaml.dump(job))
+    said = "'nlp' has 0.2 left of 0.2 in 30d, and this asks for 0.25 GPU-hours by its time limit; used are 0"
+    three = {name: ("true", {}) for name in ("a", "b", "c")}
+    write(place, a=("true", {}), b=("true", {}))
+    run(place, "submit", "pipeline.yaml", "--dry-run")
+    write(place, **three)
+    told = run(place, "submit", "pipeline.yaml", "--id", "aaaaaa", code=2)
+    assert told == f"{place}/job.yaml: project: {said}; ask for less, or write --over-budget\n"
+    assert not (place / "runs" / "diamond-aaaaaa").exists()
+    command = ("submit", "pipeline.yaml", "--id", "aaaaaa", "--over-budget", "--cluster", str(place / "local.yaml"))
+    done = xgen(*command, cwd=place)
+    assert (done.returncode, done.stderr) == (0, f"warning: {said}\n")
+    assert set(states(place, "diamond-aaaaaa").values()) == {"finished"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xgen.cli.common import usage
@@ -15,35 +16,38 @@ if TYPE_CHECKING:
     from xgen.spec import LoadedJob, Profile, Project
 
 
-def check_budget(loaded: LoadedJob, profile: Profile, *, anyway: bool) -> list[str]:
-    """Warnings. Leaves with exit code 2 where the project refuses what is over its budget or quota, and `anyway` is not
-    said."""
-    project = profile.projects.get(loaded.job.project or "")
-    if project is None:
-        return []
-    return [*_check_hours(loaded, profile, project, anyway), *_check_space(loaded, profile, project, anyway)]
+def check_budget(loaded: Sequence[LoadedJob], profile: Profile, *, anyway: bool) -> list[str]:
+    """Warnings, on what is submitted together. Leaves with exit code 2 where a project refuses what is over its budget
+    or quota, and `anyway` is not said."""
+    notes = []
+    for name in dict.fromkeys(one.job.project or "" for one in loaded):
+        if project := profile.projects.get(name):
+            its = [one for one in loaded if one.job.project == name]
+            notes += _check_hours(its, profile, project, anyway) + _check_space(its, profile, project, anyway)
+    return notes
 
 
-def _check_hours(loaded: LoadedJob, profile: Profile, project: Project, anyway: bool) -> list[str]:
+def _check_hours(loaded: Sequence[LoadedJob], profile: Profile, project: Project, anyway: bool) -> list[str]:
     if project.budget is None:
         return []
     from pathlib import Path
 
     from xgen.cluster.status import ask_slurm
     from xgen.metrics.fleet.balance import balances
-    from xgen.plan import asked
+    from xgen.plan import Asked, asked
 
-    wanted = asked(loaded.job, profile)
+    each = [asked(one.job, profile) for one in loaded]
+    wanted = Asked(sum(one.gpu_hours for one in each), sum(one.by_limit for one in each))
     if not wanted.gpu_hours:
         return []
-    name = loaded.job.project or ""
+    name = loaded[0].job.project or ""
     (now,), uses = balances(Path(profile.run_root), {name: project}, ask_slurm, time.time())
     assert now.left is not None
     if wanted.gpu_hours <= now.left:
         return []
     said = over(now, wanted, uses)
     if project.budget.over == "refuse" and not anyway:
-        usage(f"{loaded.problem('project', said)}; ask for less, or write --over-budget")
+        usage(f"{loaded[0].problem('project', said)}; ask for less, or write --over-budget")
     return [said]
 
 
@@ -64,7 +68,7 @@ def over(now: Balance, wanted: Asked, uses: Uses) -> str:
     return f"{now.project!r} {left}, and this {asks}; {used}{unknown}"
 
 
-def _check_space(loaded: LoadedJob, profile: Profile, project: Project, anyway: bool) -> list[str]:
+def _check_space(loaded: Sequence[LoadedJob], profile: Profile, project: Project, anyway: bool) -> list[str]:
     if project.quota is None:
         return []
     from pathlib import Path
@@ -73,15 +77,16 @@ def _check_space(loaded: LoadedJob, profile: Profile, project: Project, anyway: 
     from xgen.cluster.status import ask_slurm
     from xgen.metrics.fleet.space import held, held_by
 
-    name, root = loaded.job.project or "", Path(profile.run_root)
-    wanted = sum(need.checkpoint_bytes for need in needs_of(loaded, profile))
+    name, root = loaded[0].job.project or "", Path(profile.run_root)
+    # Of a run the most that a stage takes: those of the next one replace them.
+    wanted = sum(max(need.checkpoint_bytes for need in needs_of(one, profile)) for one in loaded)
     now = held(name, project, held_by(root, [name], ask_slurm)[name])
     assert now.limit is not None
     if now.used + wanted <= now.limit:
         return []
     said = over_quota(now, wanted)
     if project.quota.over == "refuse" and not anyway:
-        usage(f"{loaded.problem('project', said)}; remove what has ended by xgen runs clean, or write --over-budget")
+        usage(f"{loaded[0].problem('project', said)}; remove what has ended by xgen runs clean, or write --over-budget")
     return [said]
 
 

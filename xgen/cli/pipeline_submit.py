@@ -44,7 +44,7 @@ class Draft:
 
 def submit_pipeline(
     spec: Path, cluster: str | None, overrides: list[str], runtime: str | None, run_id: str | None,
-    *, dry_run: bool, as_json: bool, reuse: str | None = None,
+    *, dry_run: bool, as_json: bool, reuse: str | None = None, over_budget: bool = False,
 ) -> None:  # fmt: skip
     """A new pipeline. With `reuse`, what an earlier one has finished is not done again."""
     from xgen.cluster.behind import locked
@@ -60,7 +60,7 @@ def submit_pipeline(
         raise SpecError(Problem("", "--id", f"{run.name} exists; write `xgen resume {run.name}`, or another id"))
     old, states = _earlier(reuse, cluster, profile) if reuse else (None, {})
     draft = _draft(run, found, name, profile, runtime, overrides, old, states, set())
-    if _is_all(draft, dry_run=dry_run, as_json=as_json):
+    if _is_all(draft, dry_run=dry_run, as_json=as_json, over_budget=over_budget):
         return
     code = _refuse_early(draft)
     create_pipeline(run, found.pipeline, profile, draft.record)
@@ -102,7 +102,7 @@ def resume_pipeline(run: RunDir, overrides: list[str], again: Collection[str], *
     if unknown := set(again) - found.pipeline.steps.keys():
         usage(f"--from: {min(unknown)!r} is no step of {run.name}; {nearest(min(unknown), found.pipeline.steps)}")
     draft = _draft(run, found, record.cluster, profile, record.runtime, overrides, record, states, again)
-    if _is_all(draft, dry_run=dry_run, as_json=as_json):
+    if _is_all(draft, dry_run=dry_run, as_json=as_json, over_budget=True):  # it goes on, and somebody is told
         return
     freed = _let_go_on(draft)
     if not any(one.runs for one in draft.intents):
@@ -210,14 +210,19 @@ def _draft(
     return Draft(run, found, profile, cluster, record, todo, states, by_name, problems)
 
 
-def _is_all(draft: Draft, *, dry_run: bool, as_json: bool) -> bool:
-    """Whether no more is asked for than what would be done, which is shown. Raises SpecError with what is wrong."""
+def _is_all(draft: Draft, *, dry_run: bool, as_json: bool, over_budget: bool) -> bool:
+    """Whether no more is asked for than what would be done, which is shown. Raises SpecError with what is wrong; leaves
+    with exit code 2 where a project refuses what its steps ask for together."""
+    from xgen.cli.budget import check_budget
     from xgen.spec import SpecError
 
     if dry_run:
         _show(draft, {}, as_json=as_json)
     if draft.problems:
         raise SpecError(*draft.problems)
+    new = [draft.steps[one.step].loaded for one in draft.intents if one.action in ("submit", "anew")]
+    for note in check_budget(new, draft.profile, anyway=over_budget):
+        print(f"warning: {note}", file=sys.stderr)
     return dry_run
 
 

@@ -75,7 +75,10 @@ def command(
     if is_pipeline(spec):
         from xgen.cli.pipeline_submit import submit_pipeline
 
-        submit_pipeline(spec, cluster, overrides or [], runtime, run_id, dry_run=dry_run, as_json=as_json, reuse=reuse)
+        submit_pipeline(
+            spec, cluster, overrides or [], runtime, run_id,
+            dry_run=dry_run, as_json=as_json, reuse=reuse, over_budget=over_budget,
+        )  # fmt: skip
         return
     if reuse:
         usage(f"--reuse: {spec} is no pipeline")
@@ -88,7 +91,7 @@ def command(
         check_mixture(one.job)
         check_init(one, profile)
         check_evaluated(one, profile)
-    over = check_budget(loaded, profile, anyway=over_budget)
+    over = check_budget([loaded], profile, anyway=over_budget)
 
     from xgen.cluster.prepare import check_with_scheduler, prepare
     from xgen.cluster.submit import submit
