@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import Cluster, wait_until
+from tests.cluster.conftest import Cluster, empty_the_queue, wait_until
 from tests.cluster.test_contract import COUNTER, counter
 from tests.conftest import ROOT
 from xgen.cluster import slurm
@@ -35,6 +35,7 @@ def open_cluster(cluster: Cluster) -> Iterator[Cluster]:
         root = f"{folder}/runs"
         profile.write_text(cluster.profile.read_text().replace(str(cluster.run_root), root))
         yield Cluster(profile, Path(root))
+        empty_the_queue()  # whose jobs write in the folder
 
 
 def as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
