@@ -55,10 +55,7 @@ def task_of(shard: RunDir) -> int | None:
     return None
 
 
-@pytest.mark.parametrize(
-    ("number", "status"),
-    [pytest.param(signal.SIGKILL, "crashed", marks=pytest.mark.slow), (signal.SIGUSR2, "stopped")],
-)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, "crashed"), (signal.SIGUSR2, "stopped")])
 def test_a_shard_that_is_killed_or_stopped_in_a_unit_runs_again_alone_and_the_budget_is_met(
     bench: Bench, run: RunDir, number: int, status: str
 ) -> None:

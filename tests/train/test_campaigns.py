@@ -25,14 +25,7 @@ def test_run_that_is_stopped_at_random_moments_ends_as_if_it_had_not_been(expect
 _SAMPLE = ("node killed", "one rank killed", "disk full", "killed while loading", "stale file", "stale folder")
 
 
-@pytest.mark.parametrize(
-    "seed",
-    # A rank that is killed takes its node's others with it: the two cost alike.
-    [
-        pytest.param(KINDS.index(kind), id=kind, marks=pytest.mark.slow if kind == "one rank killed" else ())
-        for kind in _SAMPLE
-    ],
-)
+@pytest.mark.parametrize("seed", [KINDS.index(kind) for kind in _SAMPLE], ids=_SAMPLE)
 def test_fault_costs_no_more_than_an_interval_and_nothing_else(expected: Training, tmp_path: Path, seed: int) -> None:
     case = faulty(seed, tmp_path, expected)
     assert case.wrong == ""
