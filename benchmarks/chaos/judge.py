@@ -87,12 +87,20 @@ def _wrongs(one: Live, reference: RunDir | None, records: Sequence[JobRecord]) -
         yield f"{one.state}, expected {expected}"
     elif expected == "finished" and (said := _result(one, reference)):
         yield said
+    elif expected == "failed" and one.step() < (due := dict(one.planned.faults)[one.planned.lasting]):
+        yield f"failed at step {one.step()}, before its {one.planned.lasting} at step {due}: {_ends(one.run)}"
     if (attempts := one.run.last_attempt()) > _MOST_ATTEMPTS:
         yield f"{attempts} attempts"
     if not records:
         yield "SLURM knows no job of it"
     yield from _overlaps(records, one.run)
     yield from _lost_checkpoints(one)
+
+
+def _ends(run: RunDir) -> str:
+    """Of each attempt the word and the reason of its end."""
+    ends = [read_attempt_outcome(run, attempt) for attempt in range(1, run.last_attempt() + 1)]
+    return "; ".join(f"{end.status}, {end.reason}" if end else "nobody saw its end" for end in ends)
 
 
 def _result(one: Live, reference: RunDir | None) -> str:
