@@ -28,7 +28,9 @@ pipeline: setup
 	@.venv/bin/python jobs/tiny/pipeline.py
 
 test: setup
-	@.venv/bin/python -m pytest -n 3 # two that compute, and one that waits for SLURM
+	# Two that compute, and one that waits for SLURM. Where a machine stands still for seconds, who waits for something fails:
+	# what fails is run once more, and named (AGAIN) with what was wrong. By hand (`pytest FILE`) nothing is run twice.
+	@.venv/bin/python -m pytest -n 3 --reruns 1
 
 lint: setup
 	.venv/bin/ruff check .

@@ -76,16 +76,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _SaidAtOnce:
-    """A line for each failure when it comes: whoever ends a suite early has no summary to read."""
+    """A line for each failure when it comes: whoever ends a suite early has no summary to read, and of what is run
+    again nothing else tells why."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
+        if report.failed or report.outcome == "rerun":
             what = getattr(getattr(report.longrepr, "reprcrash", None), "message", str(report.longrepr)).strip()
             writer = self._config.get_terminal_writer()
-            writer.line(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.0f} s): {what[:300]}")
+            word = "FAILED" if report.failed else "AGAIN"
+            writer.line(f"\n{word} {report.nodeid} ({report.when}, {report.duration:.0f} s): {what[:300]}")
 
 
 def pytest_configure(config: pytest.Config) -> None:

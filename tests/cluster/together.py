@@ -19,7 +19,8 @@ AT_ONCE = 6  # most have a rank on two of the four nodes, and all are on one mac
 
 
 def is_together(item: pytest.Item) -> bool:
-    return item.get_closest_marker("together") is not None
+    """Whether it runs at once with the others. What has failed so and is run once more runs alone."""
+    return item.get_closest_marker("together") is not None and getattr(item, "execution_count", 1) < 2
 
 
 class Together:
