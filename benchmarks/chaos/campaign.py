@@ -77,12 +77,11 @@ class Live:
         return self.planned.kind == "command" and fault in ("NaN", "crash", "time limit")
 
     def step(self) -> int:
-        """The last that its first rank has done."""
-        name = "steps.0" if self.planned.kind == "command" else "metrics/steps.jsonl"
+        """The last that any of its ranks has done: those of a command do not wait for one another."""
         with suppress(OSError):
             if self.planned.kind == "training":
-                return (self.run.path / name).read_bytes().count(b"\n")
-            lines = (self.run.path / name).read_text().splitlines()
+                return (self.run.metrics_dir / "steps.jsonl").read_bytes().count(b"\n")
+            lines = [line for file in self.run.path.glob("steps.*") for line in file.read_text().splitlines()]
             return max((int(line.split()[0]) for line in lines if line.endswith("step")), default=0)
         return 0
 
