@@ -43,7 +43,7 @@ def wrong(*told: list[str], of: Profile | None = None, wanted: int = 2, **answer
     nodes = read_facts([line for some in told for line in some])
     seen = tuple(one.node for one in nodes)
     whole = Answer(nodes, (NOW - 1.0, NOW + 1.0), **{"seen_here": seen, **answer})
-    found = list(judge_nodes(whole, wanted, of or profile(), (), ("/images/a",)))
+    found = list(judge_nodes(whole, wanted, of or profile(), (), ("/images/a",), ("/data/store",)))
     assert all(bool(one.fix) == (one.severity != "ok") for one in found)
     return [one for one in found if one.severity != "ok"]
 
@@ -65,6 +65,7 @@ def test_sound_nodes_are_sound() -> None:
         ({"userns": "no"}, "user namespaces", "failed", "n2: unshare --user is refused"),
         ({"image.1": "unreadable /images/a b"}, "image", "failed", "n2: /images/a b is unreadable"),
         ({"mount.1": "missing /data"}, "mounts", "failed", "n2: /data is missing"),
+        ({"input.1": "missing /data/store"}, "inputs", "failed", "n2: /data/store is missing"),
         ({"shm": f"{2**26} {2**26}"}, "/dev/shm", "warning", "n2: 64MB"),
         ({"time": NOW + 40}, "clock", "failed", "n2: +39 s"),
         ({"time": NOW - 40}, "clock", "failed", "n2: -39 s"),
@@ -148,6 +149,14 @@ def test_this_machine_answers_as_a_node_and_nothing_is_left(tmp_path: Path) -> N
     assert node.said["python"] == "ok 3 11"
     assert [one for one in judge_nodes(answer, 1, local, ()) if one.severity == "failed"] == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_work_reads_and_the_node_does_not_see_is_named(tmp_path: Path) -> None:
+    local = load_profile(ROOT / "slurm/clusters/local.yaml").model_copy(update={"run_root": str(tmp_path / "runs")})
+    places = (str(tmp_path), str(tmp_path / "home/a store"))
+    answer = ask_nodes(local, Question(1, "gpu", inputs=places), 60, print)
+    (found,) = [one for one in judge_nodes(answer, 1, local, (), inputs=places) if one.what == "inputs"]
+    assert (found.severity, found.evidence) == ("failed", f"{answer.nodes[0].node}: {places[1]} is missing")
 
 
 @pytest.mark.parametrize("runtime", ["none", "pyxis"])

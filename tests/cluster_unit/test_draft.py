@@ -302,6 +302,8 @@ def test_what_a_person_says_counts_more_than_what_was_found(tmp_path: Path) -> N
     assert (profile.run_root, profile.container.image_dir) == ("/lustre/runs", "/lustre/images")
     assert profile.container.python == f"{tmp_path}/bin/python"
     assert [mount.source for mount in profile.container.mounts] == [str(tmp_path)]
+    bare = profile_of(draft(h100(), machine(runtimes=()), asked)).container
+    assert (bare.runtime, bare.image_dir) == ("none", "/lustre/images")
     assert (profile.kill_wait, profile.nodes.deaths, profile.gpus.mfu) == (60, 5, 0.5)
     text = text_of(draft(h100(), machine(), Asked()), "partitions.scavenge.grace=1m")
     assert "grace: 1m" in text

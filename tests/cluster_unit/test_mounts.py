@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from xgen.cluster.mounts import all_mounts
+from xgen.cluster.mounts import all_mounts, inputs_of
 from xgen.runs import RunDir
 from xgen.runs.origin import Beginning
 from xgen.spec import Evaluate, Export, Profile, Sft, Work
@@ -49,6 +49,11 @@ def mounted(job: Any, run: RunDir) -> dict[str, bool]:
     """Whether each folder is read-only, but for those that every job has."""
     own = {str(run.path), str(run.code_dir), str(run.discovery_file.parent)}
     return {m.source: m.read_only for m in all_mounts(job, PROFILE, run) if m.source not in own}
+
+
+def test_nodes_must_see_what_the_work_reads_and_is_here(tmp_path: Path) -> None:
+    job = TypeAdapter(Sft).validate_python(sft(tmp_path))
+    assert inputs_of(job, PROFILE) == (str(tmp_path), str(tmp_path / "words"))  # its run and its store are to come
 
 
 def test_a_post_training_has_what_it_reads_and_the_folder_it_writes_beside(tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ def test_a_group_that_shares_the_folder_may_add_to_each_others_images(store: Ima
     assert [oct(p.stat().st_mode & 0o7777) for p in (place.parent, place, place.with_suffix(".lock"))] == [
         "0o2775", "0o2775", "0o664"
     ]  # fmt: skip
+    assert oct((place / "folder").stat().st_mode & 0o7777) == "0o2770", "where jobs of the others make mount points"
+
+
+def test_a_folder_image_of_one_person_is_theirs(store: ImageStore) -> None:
+    store.image_dir.mkdir(mode=0o755)
+    put(store, record(folder=7))
+    mode = (store.place(DIGEST) / "folder").stat().st_mode
+    assert mode & 0o2020 == 0
 
 
 def test_a_damaged_record_is_named(store: ImageStore) -> None:

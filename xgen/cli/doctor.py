@@ -154,6 +154,7 @@ def _find_images(report: _Report, image: str | None) -> tuple[str, ...]:
 def _ask_nodes(report: _Report, num: int, partition: str, images: tuple[str, ...], timeout: float) -> None:
     from xgen.cluster.doctor.ask import Question, ask_nodes
     from xgen.cluster.doctor.nodes import judge_nodes
+    from xgen.cluster.mounts import inputs_of
 
     profile, site, job = report.profile, report.site, report.loaded.job if report.loaded else None
     if profile.scheduler == "slurm":
@@ -167,12 +168,13 @@ def _ask_nodes(report: _Report, num: int, partition: str, images: tuple[str, ...
     else:
         num = 1
     mounts = tuple(job.container.mounts) if job else ()
-    question = Question(num, partition, profile.account_of(job.project) if job else None, images, mounts)
+    inputs = inputs_of(job, profile) if job else ()
+    question = Question(num, partition, profile.account_of(job.project) if job else None, images, mounts, inputs)
     answer = ask_nodes(profile, question, timeout, _say)
     if answer.timed_out and not answer.nodes:
         report.unanswered.append(f"nodes: the job did not start within {timeout:.0f} s")
         return
-    report.findings += judge_nodes(answer, num, profile, report.needs, images)
+    report.findings += judge_nodes(answer, num, profile, report.needs, images, inputs)
 
 
 def _prove(report: _Report, nodes: int, partition: str, image: str | None, timeout: float) -> None:

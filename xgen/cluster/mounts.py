@@ -41,6 +41,13 @@ def all_mounts(job: Job, profile: Profile, run: RunDir) -> tuple[Mount, ...]:
     return tuple(by_target.values())
 
 
+def inputs_of(job: Job, profile: Profile) -> tuple[str, ...]:
+    """What the work reads that is there on this machine: its nodes must see it too."""
+    run = RunDir(Path(profile.run_root) / job.name)
+    needed = [mount for one in (jobs_of(job) if isinstance(job, Sweep) else [job]) for mount in _of_work(one, run)]
+    return tuple(dict.fromkeys(m.source for m in needed if m.read_only and Path(m.source).exists()))
+
+
 def _of_work(job: Job, run: RunDir) -> list[Mount]:
     """What the work itself reads and writes."""
     needed: list[Mount] = []

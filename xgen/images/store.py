@@ -102,15 +102,14 @@ class ImageStore:
         known = self.record(record.digest)
         if known is None:
             write_atomic(made / RECORD, record.model_dump_json(indent=2) + "\n", 0o664)
-            for file in (entry for entry in made.iterdir() if entry.is_file()):
-                _share(file, place.parent)
+            for entry in made.iterdir():
+                (_share if entry.is_file() else _share_root)(entry, place.parent)
             _share(made, place.parent)
             made.rename(place)
             return record
         new = {kind: size for kind, size in record.formats.items() if kind not in known.formats}
         for kind in new:
-            if kind != "folder":
-                _share(made / CONTENT[kind], place)
+            (_share if kind != "folder" else _share_root)(made / CONTENT[kind], place)
             (made / CONTENT[kind]).rename(place / CONTENT[kind])
         merged = known.model_copy(update={"formats": {**known.formats, **new}})
         write_atomic(place / RECORD, merged.model_dump_json(indent=2) + "\n", 0o664)
@@ -195,6 +194,16 @@ def _share(path: Path, like: Path) -> None:
     mode = stat.S_IMODE(like.stat().st_mode)
     with contextlib.suppress(PermissionError):  # another user's: shared by them
         path.chmod(mode | stat.S_IRWXU if path.is_dir() else mode & 0o066 | 0o600)
+
+
+def _share_root(folder: Path, like: Path) -> None:
+    """Who may write the image folder may start an image from it: in a folder ch-run finds only the mount points that a
+    job has made, which need one place to begin, in the group that made the image folder."""
+    shared = like.stat()
+    if shared.st_mode & stat.S_IWGRP:
+        with contextlib.suppress(PermissionError):  # a group that is not one's own
+            os.chown(folder, -1, shared.st_gid)
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IRWXG | stat.S_ISGID)
 
 
 def _replace_link(entry: Path, target: str) -> None:

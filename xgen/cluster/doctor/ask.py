@@ -26,13 +26,14 @@ _SIGHT = 10.0  # seconds until what a node has written is seen here: NFS may be 
 
 @dataclass(frozen=True)
 class Question:
-    """What to ask for and about. `images`: paths that the nodes must be able to read."""
+    """What to ask for and about. `images`, `inputs`: paths that the nodes must be able to read."""
 
     nodes: int
     partition: str
     account: str | None = None
     images: tuple[str, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    inputs: tuple[str, ...] = ()
 
 
 def ask_nodes(profile: Profile, asked: Question, timeout: float, say: Callable[[str], None]) -> Answer:
@@ -66,6 +67,7 @@ def node_script(profile: Profile, asked: Question, token: str, word: str) -> str
         "IMAGES": "\n".join(asked.images),
         "PYTHON": "" if boxed else interpreter(profile),
         "MOUNTS": "\n".join(mounts) if boxed else "",
+        "INPUTS": "\n".join(asked.inputs),
         "PROGRAMS": " ".join(PROGRAMS[profile.container.runtime]),
         "PYXIS": "1" if profile.container.runtime == "pyxis" else "",
         "CHECK_LIMIT": 60,

@@ -16,8 +16,8 @@ What = Literal[
     # The run root as this machine sees it.
     "run root", "room", "file locks",
     # --on-node.
-    "nodes", "shared run root", "shared locks", "runtime", "user namespaces", "image", "mounts", "interpreter",
-    "/dev/shm", "clock", "network interface", "GPUs", "node health",
+    "nodes", "shared run root", "shared locks", "runtime", "user namespaces", "image", "mounts", "inputs",
+    "interpreter", "/dev/shm", "clock", "network interface", "GPUs", "node health",
     # --network.
     "bandwidth",
     # --prove-runtime.

@@ -1,8 +1,8 @@
 # What a node is, for `xgen doctor --on-node`. It needs bash and coreutils, and says less where a tool is missing: what is
 # not said is not known. A line a fact: xgen-doctor NODE KEY TEXT. Run after checks.sh, whose functions it uses.
 #
-# Settings: RUN_ROOT, TOKEN (a file there, which the client has written and locks) and WORD (what is in it); PYTHON, IMAGES
-# and MOUNTS (a line each), PROGRAMS (names), PYXIS (1: asked for); those of checks.sh.
+# Settings: RUN_ROOT, TOKEN (a file there, which the client has written and locks) and WORD (what is in it); PYTHON, IMAGES,
+# MOUNTS and INPUTS (a line each), PROGRAMS (names), PYXIS (1: asked for); those of checks.sh.
 
 fact() { printf 'xgen-doctor %s %s %s\n' "$NODE" "$1" "$2"; }
 
@@ -47,27 +47,30 @@ tell_network() {
     sed -nE 's/^NodeName=([^ ]+) .*NodeAddr=([^ ]+).*/\1 \2/p')
 }
 
-tell_files() {
+# tell_places KIND PATHS: those that are missing or cannot be read.
+tell_places() {
   local place number=0
-  fact shm "$(df --output=size,avail -B1 /dev/shm 2>/dev/null | tail -n 1)"
-  if [ -n "$PYTHON" ]; then
-    fact python "$(timeout -k 1 60 "$PYTHON" -c 'import sys, pydantic, yaml, cryptography; print("ok", *sys.version_info[:2])' \
-      2>&1 </dev/null | tail -n 1)"
-  fi
   while IFS= read -r place; do
     number=$((number + 1))
     if [ -z "$place" ]; then
       continue
     elif [ ! -e "$place" ]; then
-      fact "image.$number" "missing $place"
+      fact "$1.$number" "missing $place"
     elif [ ! -r "$place" ]; then
-      fact "image.$number" "unreadable $place"
+      fact "$1.$number" "unreadable $place"
     fi
-  done <<<"$IMAGES"
-  while IFS= read -r place; do
-    number=$((number + 1))
-    [ -z "$place" ] || [ -e "$place" ] || fact "mount.$number" "missing $place"
-  done <<<"$MOUNTS"
+  done <<<"$2"
+}
+
+tell_files() {
+  fact shm "$(df --output=size,avail -B1 /dev/shm 2>/dev/null | tail -n 1)"
+  if [ -n "$PYTHON" ]; then
+    fact python "$(timeout -k 1 60 "$PYTHON" -c 'import sys, pydantic, yaml, cryptography; print("ok", *sys.version_info[:2])' \
+      2>&1 </dev/null | tail -n 1)"
+  fi
+  tell_places image "$IMAGES"
+  tell_places mount "$MOUNTS"
+  tell_places input "$INPUTS"
 }
 
 # The client has written the file and holds its lock, and reads what is written here. Last, for a dead mount hangs.

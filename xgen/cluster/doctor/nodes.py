@@ -20,9 +20,14 @@ _USER_NAMESPACES = ("charliecloud", "podman", "enroot", "pyxis")  # whose ordina
 
 
 def judge_nodes(
-    answer: Answer, wanted: int, profile: Profile, needs: Sequence[Need], images: Sequence[str] = ()
+    answer: Answer,
+    wanted: int,
+    profile: Profile,
+    needs: Sequence[Need],
+    images: Sequence[str] = (),
+    inputs: Sequence[str] = (),
 ) -> Iterator[Finding]:
-    """`wanted`: nodes that were asked; `images`: paths that they must be able to read."""
+    """`wanted`: nodes that were asked; `images`, `inputs`: paths that they must be able to read."""
     nodes = answer.nodes
     names = ", ".join(one.node for one in nodes)
     if len(nodes) < wanted:
@@ -40,6 +45,9 @@ def judge_nodes(
     if profile.container.runtime != "none":
         fix = "profile: container.mounts, or the spec's: paths that all nodes have"
         yield from _each("mounts", nodes, _wrong_files("mount"), "all that is mounted is there", fix)
+    if inputs:
+        fix = "spec: a folder of the file system that all nodes mount, for the job to read"
+        yield from _each("inputs", nodes, _wrong_files("input"), ", ".join(inputs), fix)
     yield from _shm(nodes, profile, needs)
     yield from _clock(answer)
     yield from find_interface(nodes, profile)
@@ -47,7 +55,7 @@ def judge_nodes(
 
 
 def _wrong_files(kind: str) -> Callable[[NodeFacts], str]:
-    """Of images or mounts, of which a node names those that are missing or unreadable."""
+    """Of images, mounts or inputs, of which a node names those that are missing or unreadable."""
 
     def wrong(one: NodeFacts) -> str:
         said = (text.partition(" ") for text in one.below(kind).values())

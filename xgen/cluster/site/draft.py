@@ -292,6 +292,8 @@ def _peak(name: str | None) -> Setting:
 def _container(machine: Machine, asked: Asked, runs: list[Setting], here: bool) -> Iterator[Setting]:
     if not machine.runtimes:
         yield Setting(("container", "runtime"), "none", "no container runtime is on this machine's PATH")
+        if asked.image_dir is not None:
+            yield Setting(("container", "image_dir"), str(asked.image_dir), _SAID)
         yield from _interpreter(asked.python, mounted=False)
         return
     name, seen = machine.runtimes[0]
