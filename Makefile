@@ -27,10 +27,11 @@ evaluate: setup
 pipeline: setup
 	@.venv/bin/python jobs/tiny/pipeline.py
 
+# Two that compute, and one that waits for SLURM. Where a machine stands still for seconds, who waits for something fails:
+# what fails is run once more, and named (AGAIN) with what was wrong. By hand (`pytest FILE`) nothing is run twice. Where
+# Python itself does not get to run any more the process ends after 900 s, and pytest-xdist goes on with another.
 test: setup
-	# Two that compute, and one that waits for SLURM. Where a machine stands still for seconds, who waits for something fails:
-	# what fails is run once more, and named (AGAIN) with what was wrong. By hand (`pytest FILE`) nothing is run twice.
-	@.venv/bin/python -m pytest -n 3 --reruns 1
+	@.venv/bin/python -m pytest -n 3 --reruns 1 -o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 lint: setup
 	.venv/bin/ruff check .
@@ -43,5 +44,6 @@ lint: setup
 
 clean:
 	-@[ ! -d /var/lib/xgen-dev-slurm ] || slurm/dev/down
+	-@[ ! -d /var/lib/xgen-dev-slurm-second ] || slurm/dev/down --second
 	-@[ ! -d .cache/monitor ] || .venv/bin/xgen monitor down
 	rm -rf .cache runs

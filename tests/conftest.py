@@ -62,7 +62,7 @@ def _place(item: pytest.Item) -> int:
     return _FIRST.index(folder) if folder in _FIRST else len(_FIRST)
 
 
-SLOW = tuple(line for line in (ROOT / "tests/slow.txt").read_text().splitlines() if not line.startswith("#"))
+SLOW = tuple(line for line in (ROOT / "tests/slow.txt").read_text().splitlines() if line and line[0] != "#")
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that are marked so are left out
@@ -71,7 +71,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.removeprefix("tests/").startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-        if _place(item) == 0 and item.get_closest_marker("timeout") is None:
+        if item.get_closest_marker("slow") or item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.timeout(3600))
+        elif _place(item) == 0:
             item.add_marker(pytest.mark.timeout(600))  # many at once, in the time of the first
 
 

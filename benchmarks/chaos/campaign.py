@@ -131,7 +131,8 @@ class Campaign:
                 except _FAILURES as error:
                     say(str(error))
                 time.sleep(0.3)
-            self._strike()  # what the last ones did to themselves
+            with suppress(*_FAILURES):
+                self._strike()  # what the last ones did to themselves
         finally:
             done.set()
             if self.faults:

@@ -16,6 +16,7 @@ DBD_PORT=$((FIRST_PORT + 2))
 STATE=/var/lib/${CLUSTER/dev/dev-slurm}
 # The configuration files. Those of the first are linked into /etc/slurm so that plain sbatch and squeue find them.
 CONFIGS=(slurm.conf gres.conf cgroup.conf slurmdbd.conf)
+unset SLURM_CONF # of whoever calls: it may lead to the other one
 [ -z "$SECOND" ] || export SLURM_CONF=$STATE/etc/slurm.conf
 DAEMONS=(munged mariadbd slurmdbd slurmctld "${NODES[@]/#/slurmd-}")
 DOCKERD=/usr/sbin/dockerd # not one of them: it runs where `up --docker` was asked for
@@ -81,6 +82,12 @@ end_containerd() {
   pid=$(cat "$STATE/docker-run/containerd/containerd.pid" 2>/dev/null) || return 0
   ! grep -qs containerd "/proc/$pid/comm" || kill -9 "$pid"
   rm -f "$STATE/docker-run/containerd/containerd.pid"
+}
+
+# One at a time with the other cluster, whose line is there too.
+take_hosts() {
+  exec 8>/run/lock/xgen-dev-slurm-hosts.lock
+  flock -w 60 8 || die 1 "another up or down has been at /etc/hosts for a minute"
 }
 
 # The line of ours in /etc/hosts. Written in place, for the file may be a mount.

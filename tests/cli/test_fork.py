@@ -254,3 +254,15 @@ def test_a_dry_run_needs_no_torch(project: Project, parent: RunDir) -> None:
     from tests.cli.test_imports import HEAVY, modules_of
 
     assert modules_of(project, "fork", path_of(parent), "--dry-run") & HEAVY == set()
+
+
+def test_a_project_that_has_no_room_for_it_refuses_a_fork(project: Project, parent: RunDir) -> None:
+    with parent.profile_file.open("a") as file:
+        file.write("projects: {nlp: {quota: {size: 1MB, over: refuse}}}\n")
+    code, _, said = run_fork(project, path_of(parent), "--set", "project=nlp")
+    assert code == 2
+    assert "project: 'nlp' holds " in said[0]
+    assert said[0].endswith("or write --over-budget")
+    assert new_runs(project) == []
+    code, _, said = run_fork(project, path_of(parent), "--set", "project=nlp", "--over-budget")
+    assert (code, ["'nlp' holds" in line for line in said]) == (0, [True])

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.cli.conftest import HELLO, Project, fake_slurm
 from tests.cli.test_usage import make_run
-from xgen.cluster.removal import share_of
+from xgen.cli.budget import over_quota
+from xgen.cluster.status import QueueView
+from xgen.metrics.fleet.space import Held, held_by
 from xgen.runs import RunDir
 from xgen.runs.users import user_name
 from xgen.spec.units import format_bytes
@@ -50,7 +53,7 @@ def spec_of(project: Project, name: str) -> str:
     return f"{name}.yaml"
 
 
-def listed(project: Project, env: dict[str, str]) -> dict[str, int]:
+def listed(project: Project, env: dict[str, str]) -> dict[str, Any]:
     done = project.xgen("cluster", "projects", "batch", "--json", env=env)
     assert done.returncode == 0, done.stderr
     return {one["project"]: one["bytes"] for one in json.loads(done.stdout)["projects"]}
@@ -84,7 +87,8 @@ def test_what_is_removed_from_a_run_that_has_ended_is_free_and_what_comes_counts
     project: Project, env: dict[str, str]
 ) -> None:
     before = listed(project, env)
-    assert [round(before[name] / MB) for name in ("nlp", "speech", "vision")] == [12, 6, 0]
+    assert [round(before[name] / MB) for name in ("nlp", "speech")] == [12, 6]
+    assert before["vision"] is None  # it has no quota, and is not measured
     assert listed(project, env) == before  # from the cache
     one = project.runs / "one-aaaaaa/checkpoints"
     (one / "step-10/shard").unlink()
@@ -97,16 +101,51 @@ def test_what_is_removed_from_a_run_that_has_ended_is_free_and_what_comes_counts
     assert round(listed(project, env)["nlp"] / MB) == 6
 
 
-def test_of_a_file_that_runs_share_each_counts_its_part(project: Project, env: dict[str, str]) -> None:
-    whole = listed(project, env)
-    two = RunDir(project.runs / "two-bbbbbb")
-    shared = keep(two, "step-20", 6)
-    (project.runs / "old-cccccc/checkpoints/step-20").mkdir()
-    (project.runs / "old-cccccc/checkpoints/step-20/shard").hardlink_to(shared)
-    after = listed(project, env)
-    added = [round((after[name] - whole[name]) / MB, 1) for name in ("nlp", "speech")]
-    assert added == [3, 3]
-    assert share_of(shared.parent) == pytest.approx(3 * MB, rel=0.01)
+def test_of_a_file_that_runs_share_each_counts_its_part_whenever_it_is_shared(
+    project: Project, env: dict[str, str]
+) -> None:
+    keep(RunDir(project.runs / "two-bbbbbb"), "step-20", 6)
+    alone = listed(project, env)
+    fork = project.runs / "old-cccccc/checkpoints/step-20"
+    fork.mkdir()
+    (fork / "shard").hardlink_to(project.runs / "two-bbbbbb/checkpoints/step-20/shard")
+
+    def changed() -> list[float]:
+        now = listed(project, env)
+        return [round((now[name] - alone[name]) / MB, 1) for name in ("nlp", "speech")]
+
+    assert changed() == [-3, 3]
+    assert changed() == [-3, 3]
+    (fork / "shard").unlink()
+    fork.rmdir()
+    assert changed() == [0, 0]
+
+
+def test_what_a_shard_of_an_array_has_made_counts(project: Project, env: dict[str, str]) -> None:
+    before = listed(project, env)["speech"]
+    shard = project.runs / "old-cccccc/shards/tune/3"
+    (shard / "checkpoints").mkdir(parents=True)
+    listed(project, env)
+    (shard / "checkpoints/step-10").mkdir()
+    (shard / "checkpoints/step-10/shard").write_bytes(os.urandom(2 * MB))
+    assert round((listed(project, env)["speech"] - before) / MB, 1) == 2
+
+
+def test_what_may_not_be_read_is_said(project: Project, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a colleague's folder; who is root may read all."""
+    closed = project.runs / "two-bbbbbb/checkpoints"
+    scan = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    spaces = held_by(project.runs, ["nlp"], lambda _: QueueView({}))
+    assert spaces.unreadable == ["two-bbbbbb"]
+    assert round(spaces.users["nlp"][ME] / MB) == 8
+    assert "; not known: 1 run that you may not read" in over_quota(Held("nlp", MB, 2 * MB, []), 0, 1)
 
 
 def test_the_table_shows_what_is_held_of_how_much(project: Project, env: dict[str, str]) -> None:
@@ -116,4 +155,4 @@ def test_the_table_shows_what_is_held_of_how_much(project: Project, env: dict[st
     assert [row[-2:] for row in rows[:2]] == [
         [format_bytes(listed(project, env)[name]), "10MB"] for name in ("nlp", "speech")
     ]
-    assert rows[2][-2:] == ["no", "limit"]
+    assert rows[2][-3:] == ["-", "no", "limit"]

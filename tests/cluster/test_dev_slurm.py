@@ -150,3 +150,11 @@ def test_unknown_option_is_one_line_that_says_what_to_write(arguments: list[str]
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "slurm/dev/up [--second] [--grace SECONDS]" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["down", "status"])
+@pytest.mark.parametrize("arguments", [["--secnd"], ["second"], ["--second", "--help"]])
+def test_what_is_not_understood_ends_and_shows_nothing(script: str, arguments: list[str]) -> None:
+    done = dev(script, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"'{arguments[-1]}' is not understood; write: slurm/dev/{script} [--second]" in done.stderr

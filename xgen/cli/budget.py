@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from xgen.spec import LoadedJob, Profile, Project
 
 
-def check_budget(loaded: Sequence[LoadedJob], profile: Profile, *, anyway: bool) -> list[str]:
+def check_budget(loaded: Sequence[LoadedJob], profile: Profile, *, anyway: bool, after: int = 0) -> list[str]:
     """Warnings, on what is submitted together. Leaves with exit code 2 where a project refuses what is over its budget
-    or quota, and `anyway` is not said."""
+    or quota, and `anyway` is not said. `after`: the step of the checkpoint that it begins with."""
     notes = []
     for name in dict.fromkeys(one.job.project or "" for one in loaded):
         if project := profile.projects.get(name):
             its = [one for one in loaded if one.job.project == name]
-            notes += _check_hours(its, profile, project, anyway) + _check_space(its, profile, project, anyway)
+            notes += _check_hours(its, profile, project, anyway, after) + _check_space(its, profile, project, anyway)
     return notes
 
 
-def _check_hours(loaded: Sequence[LoadedJob], profile: Profile, project: Project, anyway: bool) -> list[str]:
+def _check_hours(
+    loaded: Sequence[LoadedJob], profile: Profile, project: Project, anyway: bool, after: int
+) -> list[str]:
     if project.budget is None:
         return []
     from pathlib import Path
@@ -36,7 +38,7 @@ def _check_hours(loaded: Sequence[LoadedJob], profile: Profile, project: Project
     from xgen.metrics.fleet.balance import balances
     from xgen.plan import Asked, asked
 
-    each = [asked(one.job, profile) for one in loaded]
+    each = [asked(one.job, profile, after) for one in loaded]
     wanted = Asked(sum(one.gpu_hours for one in each), sum(one.by_limit for one in each))
     if not wanted.gpu_hours:
         return []
@@ -80,24 +82,27 @@ def _check_space(loaded: Sequence[LoadedJob], profile: Profile, project: Project
     name, root = loaded[0].job.project or "", Path(profile.run_root)
     # Of a run the most that a stage takes: those of the next one replace them.
     wanted = sum(max(need.checkpoint_bytes for need in needs_of(one, profile)) for one in loaded)
-    now = held(name, project, held_by(root, [name], ask_slurm)[name])
+    spaces = held_by(root, [name], ask_slurm)
+    now = held(name, project, spaces.users[name])
     assert now.limit is not None
     if now.used + wanted <= now.limit:
         return []
-    said = over_quota(now, wanted)
+    said = over_quota(now, wanted, len(spaces.unreadable))
     if project.quota.over == "refuse" and not anyway:
         usage(f"{loaded[0].problem('project', said)}; remove what has ended by xgen runs clean, or write --over-budget")
     return [said]
 
 
-def over_quota(now: Held, wanted: int) -> str:
+def over_quota(now: Held, wanted: int, num_unreadable: int) -> str:
     """The numbers: what is held of how much and by whom, and what the checkpoints of this run take."""
+    from xgen.drawing.wording import many
     from xgen.spec.units import format_bytes
 
     assert now.limit is not None
     who = _who([(user, format_bytes(part)) for user, part in now.users])
     takes = f"the checkpoints of this take {format_bytes(wanted)}" if wanted else "this adds to it"
-    return f"{now.project!r} holds {format_bytes(now.used)} of {format_bytes(now.limit)}{who}, and {takes}"
+    unknown = f"; not known: {many(num_unreadable, 'run')} that you may not read" if num_unreadable else ""
+    return f"{now.project!r} holds {format_bytes(now.used)} of {format_bytes(now.limit)}{who}, and {takes}{unknown}"
 
 
 def _who(parts: list[tuple[str, str]]) -> str:

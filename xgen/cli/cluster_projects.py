@@ -36,7 +36,8 @@ def command(
     """List the projects of a profile: account, group, GPU-hours used and left in the window of each, bytes held.
 
     GPU-hours are those of `xgen usage --by project`; `over` says what a submission over the budget meets. Bytes are
-    those on the disk of its run directories; of a file that several share each counts its part.
+    those on the disk of its run directories; of a file that several share each counts its part. They are measured where
+    a project has a quota.
     """
     from xgen.cluster.status import ask_slurm
     from xgen.metrics.fleet.balance import balances
@@ -47,8 +48,9 @@ def command(
     profile = load_profile(file)
     root = Path(profile.run_root)
     found, uses = balances(root, profile.projects, ask_slurm, time.time())
-    sizes = held_by(root, profile.projects, ask_slurm)
-    spaces = {name: held(name, project, sizes[name]) for name, project in profile.projects.items()}
+    limited = [name for name, project in profile.projects.items() if project.quota]
+    sizes = held_by(root, limited, ask_slurm)
+    spaces = {name: held(name, profile.projects[name], sizes.users[name]) for name in limited}
     if as_json:
         print_json(
             {
@@ -57,11 +59,10 @@ def command(
                     profile.projects[one.project].model_dump(mode="json", exclude={"budget", "quota"})
                     | asdict(one)
                     | {"account": profile.account_of(one.project), "left": one.left, "over": _over(profile, one)}
-                    | {"bytes": spaces[one.project].used, "quota": spaces[one.project].limit}
-                    | {"bytes_by_user": spaces[one.project].users, "over_quota": _over_quota(profile, one)}
+                    | _space(profile, one.project, spaces)
                     for one in found
                 ],
-                "unreadable": uses.unreadable,
+                "unreadable": sorted({*uses.unreadable, *sizes.unreadable}),
                 "scheduler_error": uses.error,
             }
         )
@@ -71,8 +72,8 @@ def command(
         print(f"{file}: lists no projects: a spec's `project:` is the SLURM account itself")
     if uses.error:
         print(f"the scheduler did not answer: {uses.error}", file=sys.stderr)
-    if uses.unreadable:
-        print(f"not counted, for you may not read them: {len(uses.unreadable)} runs", file=sys.stderr)
+    if unreadable := {*uses.unreadable, *sizes.unreadable}:
+        print(f"not counted, for you may not read them: {len(unreadable)} runs", file=sys.stderr)
 
 
 def _over(profile: Profile, one: Balance) -> str | None:
@@ -80,9 +81,15 @@ def _over(profile: Profile, one: Balance) -> str | None:
     return budget.over if budget else None
 
 
-def _over_quota(profile: Profile, one: Balance) -> str | None:
-    quota = profile.projects[one.project].quota
-    return quota.over if quota else None
+def _space(profile: Profile, name: str, spaces: dict[str, Held]) -> dict[str, object]:
+    """Of a project without a quota nothing is measured."""
+    quota, now = profile.projects[name].quota, spaces.get(name)
+    return {
+        "bytes": now.used if now else None,
+        "quota": now.limit if now else None,
+        "bytes_by_user": now.users if now else [],
+        "over_quota": quota.over if quota else None,
+    }
 
 
 def _table(profile: Profile, found: list[Balance], spaces: dict[str, Held]) -> Table:
@@ -101,8 +108,8 @@ def _table(profile: Profile, found: list[Balance], spaces: dict[str, Held]) -> T
             format_duration(one.per),
             _over(profile, one) or "-",
             ", ".join(f"{user} {hours(part)}" for user, part in one.users[:3]) or "-",
-            format_bytes(spaces[one.project].used),
-            "no limit" if (quota := spaces[one.project].limit) is None else format_bytes(quota),
+            format_bytes(now.used) if (now := spaces.get(one.project)) else "-",
+            format_bytes(now.limit or 0) if now else "no limit",
         )
         for one in found
     )

@@ -27,6 +27,12 @@ SpecArgument = Annotated[Path, typer.Argument(help="A job spec (YAML).", metavar
 RunArgument = Annotated[
     str, typer.Argument(help="A run: its name, or its first letters.", metavar="RUN", autocompletion=completion.runs)
 ]
+OverBudgetOption = Annotated[
+    bool,
+    typer.Option(
+        "--over-budget", help="Submit although the project has fewer GPU-hours or bytes left than this asks for."
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

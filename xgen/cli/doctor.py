@@ -123,7 +123,11 @@ def _look(report: _Report) -> None:
     from xgen.cluster.slurm import SchedulerError
 
     profile = report.profile
-    if report.loaded:
+    root = look_at_run_root(Path(profile.run_root))
+    report.hangs = root.hangs
+    if report.loaded and root.hangs:
+        report.unanswered.append("the spec: what it reads may lie where nothing answers")
+    elif report.loaded:
         from xgen.cli.doctor_needs import find_in_spec, needs_of
 
         report.findings += find_in_spec(report.loaded, profile)
@@ -137,9 +141,7 @@ def _look(report: _Report) -> None:
     if report.site:
         report.findings += judge_site(report.site, profile, report.needs)
         report.unanswered += report.site.unanswered
-    root = look_at_run_root(Path(profile.run_root))
     report.findings += judge_run_root(root, report.needs)
-    report.hangs = root.hangs
 
 
 def _find_images(report: _Report, image: str | None) -> tuple[str, ...]:

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xgen.cli import completion
-from xgen.cli.common import ClusterOption, JsonOption, SetOption, find_checkpoint, print_json, usage, watch_it
+from xgen.cli.common import (
+    ClusterOption,
+    JsonOption,
+    OverBudgetOption,
+    SetOption,
+    find_checkpoint,
+    print_json,
+    usage,
+    watch_it,
+)
 
 if TYPE_CHECKING:
     from xgen.cluster.prepare import Prepared
@@ -54,9 +63,11 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Verify the checkpoint, print the batch script, submit nothing.")
     ] = False,
+    over_budget: OverBudgetOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Begin a new run from a checkpoint of another one, with changed keys."""
+    from xgen.cli.budget import check_budget
     from xgen.cluster.prepare import check_with_scheduler
     from xgen.cluster.submit import submit
     from xgen.plan import warnings
@@ -66,11 +77,14 @@ def command(
     parent, step = find_checkpoint(checkpoint, cluster)
     settings = [*(overrides or []), *([f"name={json.dumps(name)}"] if name is not None else [])]
     fork, loaded, profile = _prepare(parent, step, settings, cluster)
+    over = check_budget([loaded], profile, anyway=over_budget, after=fork.origin.step)
     if not dry_run:
         check_with_scheduler(fork.prepared)
     _verify(fork)
     if dry_run:
         _report_dry(fork, as_json)
+        for note in over:
+            print(f"warning: {note}", file=sys.stderr)
         return
     how: list[str] = []
 
@@ -86,7 +100,7 @@ def command(
         if fork.checkpoint.folder.exists():
             raise
         usage(f"{fork.origin.checkpoint} was deleted while it was carried over ({error.filename}); take a newer one")
-    notes = [*([DATA_NOTE] if fork.origin.data_changed else []), *warnings(loaded, profile, fork.prepared.first)]
+    notes = [*over, *([DATA_NOTE] if fork.origin.data_changed else []), *warnings(loaded, profile, fork.prepared.first)]
     if as_json:
         facts = _facts(fork) | {
             "job_id": job_ids[0],

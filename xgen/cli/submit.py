@@ -11,6 +11,7 @@ from xgen.cli.budget import check_budget
 from xgen.cli.common import (
     ClusterOption,
     JsonOption,
+    OverBudgetOption,
     RuntimeOption,
     SetOption,
     SpecArgument,
@@ -53,12 +54,7 @@ def command(
         str | None,
         typer.Option("--id", metavar="ID", help="Six characters that name the run: a second submission is refused."),
     ] = None,
-    over_budget: Annotated[
-        bool,
-        typer.Option(
-            "--over-budget", help="Submit although the project has fewer GPU-hours or bytes left than this asks for."
-        ),
-    ] = False,
+    over_budget: OverBudgetOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job spec.

@@ -45,7 +45,15 @@ def inputs_of(job: Job, profile: Profile) -> tuple[str, ...]:
     """What the work reads that is there on this machine: its nodes must see it too."""
     run = RunDir(Path(profile.run_root) / job.name)
     needed = [mount for one in (jobs_of(job) if isinstance(job, Sweep) else [job]) for mount in _of_work(one, run)]
-    return tuple(dict.fromkeys(m.source for m in needed if m.read_only and Path(m.source).exists()))
+    return tuple(dict.fromkeys(m.source for m in needed if m.read_only and _is_there(Path(m.source))))
+
+
+def _is_there(path: Path) -> bool:
+    """Also in a folder that is not for this person: what that means a node says."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def _of_work(job: Job, run: RunDir) -> list[Mount]:

@@ -82,16 +82,19 @@ def size_of(folder: Path) -> int:
     return sum(size for size, links in _files(folder) if links == 1)
 
 
-def share_of(folder: Path) -> float:
-    """Bytes on the disk that a folder has: of files that several share, its part."""
-    return sum(size / links for size, links in _files(folder))
+def share_of(folder: Path) -> tuple[float, bool]:
+    """Bytes on the disk that a folder has, of files that several share its part; and whether there are any such. Raises
+    PermissionError for a folder that may not be read."""
+    files = list(_files(folder, PermissionError))
+    return sum(size / links for size, links in files), any(links > 1 for _, links in files)
 
 
-def _files(folder: Path) -> Iterator[tuple[int, int]]:
-    """Bytes on the disk of each file below, and the names that it has. What goes meanwhile is passed over."""
+def _files(folder: Path, told: type[OSError] | tuple[()] = ()) -> Iterator[tuple[int, int]]:
+    """Bytes on the disk of each file below, and the names that it has. What goes meanwhile is passed over, and what
+    cannot be read, unless it is to be `told`."""
     folders = [str(folder)]
     while folders:
-        with suppress(OSError), os.scandir(folders.pop()) as entries:
+        with _passing_over(told), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
@@ -99,3 +102,12 @@ def _files(folder: Path) -> Iterator[tuple[int, int]]:
                 with suppress(FileNotFoundError):
                     stat = entry.stat(follow_symlinks=False)
                     yield stat.st_blocks * 512, max(stat.st_nlink, 1)
+
+
+@contextmanager
+def _passing_over(told: type[OSError] | tuple[()]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, told):
+            raise

@@ -196,14 +196,21 @@ def _share(path: Path, like: Path) -> None:
         path.chmod(mode | stat.S_IRWXU if path.is_dir() else mode & 0o066 | 0o600)
 
 
+# Of an image, where file systems are mounted as a rule.
+_MOUNTED = ("", "data", "home", "media", "mnt", "opt", "scratch", "shared", "srv")
+
+
 def _share_root(folder: Path, like: Path) -> None:
     """Who may write the image folder may start an image from it: in a folder ch-run finds only the mount points that a
-    job has made, which need one place to begin, in the group that made the image folder."""
+    job has made, which need a place to begin, in the group that made the image folder."""
     shared = like.stat()
-    if shared.st_mode & stat.S_IWGRP:
-        with contextlib.suppress(PermissionError):  # a group that is not one's own
-            os.chown(folder, -1, shared.st_gid)
-            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IRWXG | stat.S_ISGID)
+    if not shared.st_mode & stat.S_IWGRP:
+        return
+    for place in (folder / name for name in _MOUNTED):
+        if place.is_dir() and not place.is_symlink():
+            with contextlib.suppress(PermissionError):  # a group that is not one's own
+                os.chown(place, -1, shared.st_gid)
+                place.chmod(stat.S_IMODE(place.stat().st_mode) | stat.S_IRWXG | stat.S_ISGID)
 
 
 def _replace_link(entry: Path, target: str) -> None:

@@ -47,7 +47,7 @@ tell_network() {
     sed -nE 's/^NodeName=([^ ]+) .*NodeAddr=([^ ]+).*/\1 \2/p')
 }
 
-# tell_places KIND PATHS: those that are missing or cannot be read.
+# tell_places KIND PATHS: those that are missing or cannot be read, nor entered.
 tell_places() {
   local place number=0
   while IFS= read -r place; do
@@ -56,7 +56,7 @@ tell_places() {
       continue
     elif [ ! -e "$place" ]; then
       fact "$1.$number" "missing $place"
-    elif [ ! -r "$place" ]; then
+    elif [ ! -r "$place" ] && ! { [ -d "$place" ] && [ -x "$place" ]; }; then
       fact "$1.$number" "unreadable $place"
     fi
   done <<<"$2"

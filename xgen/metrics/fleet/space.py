@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from xgen.runs import RunDir
 from xgen.runs.users import user_name
 from xgen.spec import Project
 
-_TABLE = "space_1"  # another number when what is remembered changes
+_TABLE = "space_2"  # another number when what is remembered changes
 
 
 @dataclass(frozen=True)
@@ -31,39 +32,54 @@ class Held:
     users: list[tuple[str, int]]  # who holds most first
 
 
-def held_by(
-    run_root: Path, projects: Collection[str], ask: Callable[[list[RunDir]], QueueView]
-) -> dict[str, dict[str, int]]:
-    """Bytes by user, of each of the projects; of what this person may not read none."""
-    found = {name: Counter[str]() for name in projects}
+@dataclass(frozen=True)
+class Spaces:
+    """Bytes by user, of each project that was asked for. `unreadable`: names of runs that this person may not read."""
+
+    users: dict[str, dict[str, int]]
+    unreadable: list[str]
+
+
+def held_by(run_root: Path, projects: Collection[str], ask: Callable[[list[RunDir]], QueueView]) -> Spaces:
+    """Of a run that shares files nothing is remembered: what its part is others decide."""
+    found, unreadable = {name: Counter[str]() for name in projects}, list[str]()
     table = Remembered(cache_file(run_root), _TABLE)
-    known, new = table.read(), []
-    for status in statuses(run_root, ask, cache_file(run_root)).rows:
-        run = RunDir(run_root / status.name)
+    known, new = table.read(), list[Entry]()
+    for status in statuses(run_root, ask, cache_file(run_root)).rows if found else ():
+        run, is_decided = RunDir(run_root / status.name), status.state in DECIDED
+        entry = known.get(status.name) if is_decided else None
+        owned = _remembered(entry[2]) if entry is not None else None
         try:
-            mark = _mark(run.path)
-            entry = known.get(status.name) if status.state in DECIDED else None
-            owned = _remembered(entry[2]) if entry is not None and entry[0] == mark else None
             if owned is None:
-                facts = read_facts(run)
-                owned = (facts.project if facts else "", round(share_of(run.path)))
-                if status.state in DECIDED:
-                    new.append(Entry(status.name, mark, 0.0, json.dumps(owned)))
+                if (facts := read_facts(run)) is None:
+                    continue  # it belongs to no project that we could know
+                owned = (facts.project, None)
+                if is_decided and facts.project not in found:
+                    new.append(Entry(status.name, 0, 0.0, json.dumps(owned)))
             project, size = owned
-            if project in found:
-                found[project][user_name(run.path.stat().st_uid)] += size
-        except OSError:  # it is being removed
+            if project not in found:
+                continue
+            mark = _mark(run.path)
+            if size is None or entry is None or entry[0] != mark:
+                part, is_shared = share_of(run.path)
+                size = round(part)
+                if is_decided and not is_shared:
+                    new.append(Entry(status.name, mark, 0.0, json.dumps((project, size))))
+            found[project][user_name(run.path.stat().st_uid)] += size
+        except FileNotFoundError:  # it is being removed
             continue
+        except OSError:
+            unreadable.append(status.name)
     if new:
         table.write(new)
-    return {name: dict(users) for name, users in found.items()}
+    return Spaces({name: dict(users) for name, users in found.items()}, unreadable)
 
 
-def _remembered(text: str) -> tuple[str, int] | None:
-    """Project and bytes; None where another version wrote it."""
+def _remembered(text: str) -> tuple[str, int | None] | None:
+    """Project, and bytes where they were measured; None where another version wrote it."""
     try:
         project, size = json.loads(text)
-        return str(project), int(size)
+        return str(project), None if size is None else int(size)
     except (TypeError, ValueError):
         return None
 
@@ -75,7 +91,13 @@ def held(name: str, project: Project, users: dict[str, int]) -> Held:
 
 
 def _mark(path: Path) -> int:
-    """Another one when something was made in or removed from the folders of a run: checkpoints, exports, attempts."""
-    with os.scandir(path) as entries:
-        times = [entry.stat().st_mtime_ns for entry in entries if entry.is_dir(follow_symlinks=False)]
-    return sum(times, path.stat().st_mtime_ns) % 2**62
+    """Another one when something was made in or removed from the folders of a run or of its shards (checkpoints,
+    exports, attempts), and when a checkpoint got or lost a name in another run."""
+    folders = [path, *(one for one in path.iterdir() if one.is_dir())]
+    for shard in path.glob("shards/*/*"):
+        folders += [shard, *shard.glob("checkpoints")]
+    times = [one.stat().st_mtime_ns for one in folders]
+    for checkpoint in path.glob("checkpoints/*"):
+        with suppress(NotADirectoryError), os.scandir(checkpoint) as entries:
+            times += [entry.stat().st_ctime_ns for entry in entries if entry.is_file()][:1]
+    return sum(times) % 2**62
