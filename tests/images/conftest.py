@@ -49,8 +49,8 @@ def dockerd(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
     finally:
         daemon.terminate()
         daemon.wait(30)
-        # Its builder's, left mounted, would keep the folder for ever.
-        subprocess.run(["umount", f"{place}/e/netns/default"], check=False, timeout=30, capture_output=True)
+        # Its builder's, left mounted, would keep the folder for ever. A test may have another PATH.
+        subprocess.run(["/bin/umount", f"{place}/e/netns/default"], check=False, timeout=30, capture_output=True)
 
 
 @pytest.fixture
