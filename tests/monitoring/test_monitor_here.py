@@ -54,7 +54,7 @@ def test_an_exporter_with_tls_and_passwords_is_scraped_and_grafana_finds_the_das
         assert done.returncode == 0, done.stderr
         urls = {name: one["url"] for name, one in json.loads(done.stdout).items()}
         assert urls["exporter"].startswith("https://127.0.0.1:")
-        wait_for(lambda: _health(urls["prometheus"]) == "up", 15)
+        wait_for(lambda: _health(urls["prometheus"]) == "up", 60)
         secret = state / "prometheus" / "exporter-password"
         assert (secret.read_text(), secret.stat().st_mode & 0o777) == ("correct horse: battery", 0o600)
         with urllib.request.urlopen(urls["grafana"] + "/api/health", timeout=5) as answer:
