@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from xgen.drawing.svg import linear_ticks, log_ticks
 
 
 @given(st.floats(-1e12, 1e12), st.floats(1e-6, 1e12))
+@example(7205759404.21875, 1e-06)
 def test_ticks_are_few_and_inside(low: float, span: float) -> None:
     high = low + span
     ticks = linear_ticks(low, high)

@@ -39,7 +39,10 @@ def linear_ticks(low: float, high: float, about: int = 5) -> tuple[float, ...]:
     step = 10 ** math.floor(math.log10((high - low) / about))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= about + 0.5)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return tuple(number * step for number in range(first, last + 1))
+    values = (number * step for number in range(first, last + 1))
+    nearly = 1e-7 * (high - low)
+    # Of numbers that differ in their last bit only, a round one between them may come out beside them.
+    return tuple(value for value in values if low - nearly <= value <= high + nearly) or (low,)
 
 
 def log_ticks(low: float, high: float, most: int = 7) -> tuple[float, ...]:
