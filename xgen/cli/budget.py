@@ -83,8 +83,7 @@ def _check_space(loaded: Sequence[LoadedJob], profile: Profile, project: Project
     # Of a run the most that a stage takes: those of the next one replace them.
     wanted = sum(max(need.checkpoint_bytes for need in needs_of(one, profile)) for one in loaded)
     spaces = held_by(root, [name], ask_slurm)
-    now = held(name, project, spaces.users[name])
-    assert now.limit is not None
+    now = held(name, project.quota, spaces.users[name])
     if now.used + wanted <= now.limit:
         return []
     said = over_quota(now, wanted, len(spaces.unreadable))
@@ -98,7 +97,6 @@ def over_quota(now: Held, wanted: int, num_unreadable: int) -> str:
     from xgen.drawing.wording import many
     from xgen.spec.units import format_bytes
 
-    assert now.limit is not None
     who = _who([(user, format_bytes(part)) for user, part in now.users])
     takes = f"the checkpoints of this take {format_bytes(wanted)}" if wanted else "this adds to it"
     unknown = f"; not known: {many(num_unreadable, 'run')} that you may not read" if num_unreadable else ""

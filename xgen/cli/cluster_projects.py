@@ -48,9 +48,9 @@ def command(
     profile = load_profile(file)
     root = Path(profile.run_root)
     found, uses = balances(root, profile.projects, ask_slurm, time.time())
-    limited = [name for name, project in profile.projects.items() if project.quota]
-    sizes = held_by(root, limited, ask_slurm)
-    spaces = {name: held(name, profile.projects[name], sizes.users[name]) for name in limited}
+    quotas = {name: project.quota for name, project in profile.projects.items() if project.quota}
+    sizes = held_by(root, quotas, ask_slurm)
+    spaces = {name: held(name, quota, sizes.users[name]) for name, quota in quotas.items()}
     if as_json:
         print_json(
             {
@@ -109,7 +109,7 @@ def _table(profile: Profile, found: list[Balance], spaces: dict[str, Held]) -> T
             _over(profile, one) or "-",
             ", ".join(f"{user} {hours(part)}" for user, part in one.users[:3]) or "-",
             format_bytes(now.used) if (now := spaces.get(one.project)) else "-",
-            format_bytes(now.limit or 0) if now else "no limit",
+            format_bytes(now.limit) if now else "no limit",
         )
         for one in found
     )

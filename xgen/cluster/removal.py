@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -85,29 +85,20 @@ def size_of(folder: Path) -> int:
 def share_of(folder: Path) -> tuple[float, bool]:
     """Bytes on the disk that a folder has, of files that several share its part; and whether there are any such. Raises
     PermissionError for a folder that may not be read."""
-    files = list(_files(folder, PermissionError))
+    files = list(_files(folder, _refuse))
     return sum(size / links for size, links in files), any(links > 1 for _, links in files)
 
 
-def _files(folder: Path, told: type[OSError] | tuple[()] = ()) -> Iterator[tuple[int, int]]:
-    """Bytes on the disk of each file below, and the names that it has. What goes meanwhile is passed over, and what
-    cannot be read, unless it is to be `told`."""
-    folders = [str(folder)]
-    while folders:
-        with _passing_over(told), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                    continue
-                with suppress(FileNotFoundError):
-                    stat = entry.stat(follow_symlinks=False)
-                    yield stat.st_blocks * 512, max(stat.st_nlink, 1)
+def _refuse(error: OSError) -> None:
+    if isinstance(error, PermissionError):
+        raise error
 
 
-@contextmanager
-def _passing_over(told: type[OSError] | tuple[()]) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, told):
-            raise
+def _files(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[tuple[int, int]]:
+    """Bytes on the disk of each file below, and the names that it has. What goes meanwhile is passed over, and so is a
+    folder that cannot be read, unless `on_error` raises."""
+    for parent, _, names in os.walk(folder, onerror=on_error):
+        for name in names:
+            with suppress(FileNotFoundError):
+                stat = os.lstat(f"{parent}/{name}")
+                yield stat.st_blocks * 512, max(stat.st_nlink, 1)

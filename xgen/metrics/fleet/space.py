@@ -17,17 +17,17 @@ from xgen.cluster.status import QueueView
 from xgen.metrics.fleet.facts import read_facts
 from xgen.runs import RunDir
 from xgen.runs.users import user_name
-from xgen.spec import Project
+from xgen.spec import Quota
 
 _TABLE = "space_2"  # another number when what is remembered changes
 
 
 @dataclass(frozen=True)
 class Held:
-    """Bytes, of one project. `limit` is None where there is none."""
+    """Bytes, of a project that has a quota."""
 
     project: str
-    limit: int | None
+    limit: int
     used: int
     users: list[tuple[str, int]]  # who holds most first
 
@@ -84,10 +84,9 @@ def _remembered(text: str) -> tuple[str, int | None] | None:
         return None
 
 
-def held(name: str, project: Project, users: dict[str, int]) -> Held:
+def held(name: str, quota: Quota, users: dict[str, int]) -> Held:
     """Pure."""
-    limit = project.quota.size if project.quota else None
-    return Held(name, limit, sum(users.values()), sorted(users.items(), key=lambda item: -item[1]))
+    return Held(name, quota.size, sum(users.values()), sorted(users.items(), key=lambda item: -item[1]))
 
 
 def _mark(path: Path) -> int:
